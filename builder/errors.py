@@ -1,0 +1,75 @@
+"""The errors a user may see: one line each, a hint where one helps, and the exit code they end with."""
+
+from __future__ import annotations
+
+
+class BuilderError(Exception):
+    """A failure a user can act on.
+
+    `message` is one line: place, what is wrong with the value quoted, what was expected.
+    `hint` says what to do about it. Raised where the fault is known; caught in `cli` only.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(BuilderError):
+    """The command line asks for something that does not exist or does not fit together."""
+
+    exit_code = 2
+
+
+class SpecError(BuilderError):
+    """A spec is wrong: `message` begins `file:line:column: `; `snippet` is the line and a caret line."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str | None = None, snippet: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.snippet = snippet
+
+
+class SpecErrors(BuilderError):
+    """All errors of the specs that were read, in the order of their places."""
+
+    exit_code = 2
+
+    def __init__(self, errors: tuple[SpecError, ...]) -> None:
+        super().__init__("\n".join(error.message for error in errors))
+        self.errors = errors
+
+
+class CommandFailed(BuilderError):
+    """A command step ended with a status other than 0. `tail` holds its last output lines."""
+
+    def __init__(
+        self, message: str, hint: str | None = None, *, exit_status: int, tail: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message, hint)
+        self.exit_status = exit_status
+        self.tail = tail
+
+
+class ExecutorError(BuilderError):
+    """No executor works here, or the one that was asked for does not."""
+
+
+class LayerError(BuilderError):
+    """A tar stream, an archive or a tree cannot be a layer: hostile, torn or not representable."""
+
+
+class StoreError(BuilderError):
+    """The store cannot be read or written (no space, no permission, a foreign folder)."""
+
+
+class CorruptBlob(StoreError):
+    """A blob or record is missing, or its bytes are not what its name says. Within the store: a miss."""
+
+
+class TransportError(BuilderError):
+    """A base could not be read or an image not delivered."""

@@ -1,0 +1,54 @@
+"""The plug point for command steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from builder.layer.entry import Change
+from builder.oci.image import Image
+
+
+class Command(NamedTuple):
+    """A command with everything decided: nothing is looked up when it runs."""
+
+    argv: tuple[str, ...]  # argv[0] is searched on env's PATH within the image, as execvp does
+    env: Mapping[str, str]  # the whole environment: PATH, HOME, SOURCE_DATE_EPOCH included
+    uid: int
+    gid: int
+    groups: tuple[int, ...]  # supplementary
+    working_dir: str  # absolute within the image; created 0755 uid:gid 0:0 when missing
+    network: str  # host | none
+
+
+class Parent(NamedTuple):
+    """What a command runs on."""
+
+    image: Image
+    lowers: Callable[[], tuple[str, ...]]
+    """Unpack what is not yet unpacked and give the layers' folders as overlay lower dirs, bottom
+    first. Whiteouts stand in them as overlayfs wants them (char device 0:0, `overlay.opaque`
+    xattr: `trusted.` as root, `user.` in a user namespace). Never written to."""
+
+
+class Executor(Protocol):
+    """Runs a command over an image and tells what it changed."""
+
+    name: str
+
+    def run(
+        self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
+    ) -> AbstractContextManager[Iterable[Change]]:
+        """Run to the end; on entry the command has ended with status 0 and the changeset can be
+        iterated once, sorted as a layer wants it; on exit everything made on the way is removed.
+
+        `output` gets raw chunks of stdout and stderr as they come. mtimes are clamped to `epoch`.
+        Raises CommandFailed (a status other than 0) and ExecutorError (could not be started).
+        KeyboardInterrupt ends the command and its descendants before it goes on.
+        """
+        ...
+
+    def probe(self) -> str | None:
+        """Try to run a trivial command; None when that works, else one line saying why not."""
+        ...

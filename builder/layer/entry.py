@@ -1,0 +1,51 @@
+"""Entry: one path of a changeset, as the layer tar will hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import BinaryIO, NamedTuple
+
+FILE, HARDLINK, SYMLINK, CHAR, BLOCK, DIRECTORY, FIFO = "0", "1", "2", "3", "4", "5", "6"
+"""Types, as tar's type flags. A whiteout is a FILE whose last path component begins with `.wh.`."""
+
+WHITEOUT = b".wh."
+OPAQUE = b".wh..wh..opq"
+
+MAX_ID = 4294967294
+MAX_PATH = 4095
+MAX_NAME = 255
+
+
+class Entry(NamedTuple):
+    """Metadata of one path.
+
+    `path` is relative to the image's root: raw bytes without leading `/`, `./` or trailing `/`;
+    b"" is the root directory. `mode` holds the 12 permission bits. `mtime` is whole seconds.
+    `link` is a symlink's target as it stands, or a hard link's target path (relative to the root).
+    `xattrs` are (name, value) pairs sorted by name. `device` is (major, minor) of CHAR and BLOCK.
+    """
+
+    path: bytes
+    type: str
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    size: int = 0
+    link: bytes = b""
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    device: tuple[int, int] = (0, 0)
+
+
+Content = bytes | str | Callable[[], BinaryIO] | None
+"""What a FILE entry holds: its bytes, a host path to read them from (opened without following a
+final symlink), or a function that opens a stream positioned at its first byte. None for the
+others. Exactly `entry.size` bytes must come."""
+
+Change = tuple[Entry, Content]
+
+
+def whiteout(path: bytes, mtime: int) -> Entry:
+    """The entry that removes `path` from the layers below (image-spec layer.md, Whiteouts)."""
+    parent, _, name = path.rpartition(b"/")
+    return Entry((parent + b"/" if parent else b"") + WHITEOUT + name, FILE, 0o600, mtime=mtime)

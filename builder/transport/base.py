@@ -1,0 +1,41 @@
+"""The plug points for where bases come from and where images go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from builder.oci.image import Image, Layer, Platform
+from builder.spec.model import BaseRef
+
+
+class Base(NamedTuple):
+    """A resolved base. Its documents were checked; the layers' bytes may still be elsewhere."""
+
+    image: Image
+    about: str  # for `plan`: "debootstrap:bookworm, made 3 days ago"
+    fetch: Callable[[Layer], None] | None = None
+    """Bring one layer's blob into the store, digest and diff_id checked. None: all are there."""
+
+
+class BaseSource(Protocol):
+    """Resolves one kind of `from:`."""
+
+    def resolve(self, ref: BaseRef, platform: Platform, *, make: bool, pull: str) -> Base | None:
+        """The base for `platform`. With make=False (plan) nothing expensive is made: None when the
+        base does not exist yet and would have to be made. `pull`: always | missing | never.
+        Raises TransportError with `ref.place` in front."""
+        ...
+
+
+class Delivered(NamedTuple):
+    """What a destination did: for the last line of a build and for --json."""
+
+    where: str
+    sent: int = 0  # bytes
+
+
+class Destination(Protocol):
+    """Takes a finished image whose blobs are in the store."""
+
+    def put(self, image: Image) -> Delivered: ...
