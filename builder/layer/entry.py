@@ -37,10 +37,17 @@ class Entry(NamedTuple):
     device: tuple[int, int] = (0, 0)
 
 
-Content = bytes | str | Callable[[], BinaryIO] | None
-"""What a FILE entry holds: its bytes, a host path to read them from (opened without following a
-final symlink), or a function that opens a stream positioned at its first byte. None for the
-others. Exactly `entry.size` bytes must come."""
+class HostFile(NamedTuple):
+    """A file of the host, opened without following a final symlink. With `digest` (raw sha256) the
+    bytes read must have it: they are what a key was made from."""
+
+    path: str | bytes
+    digest: bytes | None = None
+
+
+Content = bytes | HostFile | Callable[[], BinaryIO] | None
+"""What a FILE entry holds: its bytes, a host file, or a function that opens a stream positioned at
+its first byte. None for the others. Exactly `entry.size` bytes must come."""
 
 Change = tuple[Entry, Content]
 

@@ -1,1 +1,1 @@
-"""The vocabulary of the OCI image-spec: digests, descriptors, platforms, images, references. No I/O."""
+"""The vocabulary of the OCI image-spec: digests, descriptors, platforms, images. No I/O."""

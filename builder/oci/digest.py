@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import NewType
+from typing import NewType, Protocol
 
 from builder.errors import BuilderError
 
@@ -26,6 +26,18 @@ def parse_digest(text: object) -> Digest:
     if not isinstance(text, str) or not _DIGEST.fullmatch(text):
         raise BuilderError(f"{str(text)[:100]!r} is not a digest, expected sha256:<64 hex digits>")
     return Digest(text)
+
+
+class Hasher(Protocol):
+    """A running SHA-256."""
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
+    def digest(self) -> bytes: ...
+    def hexdigest(self) -> str: ...
+
+
+def hasher(data: bytes | bytearray = b"") -> Hasher:
+    return hashlib.sha256(data)
 
 
 def digest_of(data: bytes) -> Digest:

@@ -118,7 +118,7 @@ def empty_image(platform: Platform) -> Image:
 
 
 def encode(document: object) -> bytes:
-    """Canonical JSON: sorted keys, no spaces, UTF-8. The one serialiser of OCI documents and keys."""
+    """Canonical JSON: sorted keys, no spaces, UTF-8. The one serialiser of documents and keys."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
         "utf-8", "surrogateescape"
     )
