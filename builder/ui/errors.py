@@ -1,0 +1,30 @@
+"""Errors as text: what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+from builder.errors import BuilderError, CommandFailed, SpecError, SpecErrors
+from builder.ui.text import BOLD, CYAN, DIM, RED, harmless, paint
+
+
+def render_error(error: BuilderError, *, color: bool = False, tail: bool = True) -> str:
+    """All lines of an error, each ended. `tail`: a failed command's last output is shown too; not
+    where the renderer has shown it (Renderer.shows_output)."""
+    if isinstance(error, SpecErrors):
+        return "".join(render_error(each, color=color) for each in error.errors)
+    lines: list[str] = []
+    if tail and isinstance(error, CommandFailed):
+        lines += [paint("| ", DIM, color) + harmless(line, color=color) for line in error.tail]
+    head, *more = error.message.split("\n")
+    lines.append(paint("error:", BOLD + RED, color) + " " + harmless(head))
+    lines += ["  " + harmless(line) for line in more]
+    if isinstance(error, SpecError) and error.snippet:
+        lines += _snippet(error.snippet, color)
+    if error.hint:
+        lines.append(paint("hint:", CYAN, color) + " " + harmless(error.hint))
+    return "".join(line + "\n" for line in lines)
+
+
+def _snippet(snippet: str, color: bool) -> list[str]:
+    """The source line as it stands, then the caret, whose column must not move."""
+    lines = [harmless(line.replace("\t", " ")) for line in snippet.splitlines()]
+    return ["  " + (paint(line, RED, color) if not line.strip(" ^~") else line) for line in lines]

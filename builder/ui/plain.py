@@ -1,0 +1,148 @@
+"""Plain lines, for logs and pipes: one per finished step, and what steps print."""
+
+from __future__ import annotations
+
+from threading import Lock
+from time import monotonic
+from typing import Self, TextIO
+
+from builder.events import (
+    Event,
+    ImageDone,
+    ImageStarted,
+    Noted,
+    StepDone,
+    StepFailed,
+    StepOutput,
+    StepProgress,
+    StepStarted,
+    Warned,
+)
+from builder.ui import human
+from builder.ui.text import BOLD, DIM, GREEN, RED, YELLOW, harmless, paint
+
+STATUS_COLORS = {"built": GREEN, "hit": DIM, "base": DIM, "empty": YELLOW}
+PROGRESS_EVERY = 10.0  # seconds between two lines about the bytes of one step
+
+
+class Plain:
+    shows_output = True
+
+    def __init__(self, stream: TextIO, *, color: bool = False) -> None:
+        self._stream: TextIO | None = stream
+        self._color = color
+        self._lock = Lock()
+        self._steps: dict[str, int] = {}  # of each image
+        self._waiting: dict[tuple[str, int], StepStarted] = {}  # has printed nothing yet
+        self._progressed: dict[tuple[str, int], float] = {}  # when a step last said its bytes
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            if text := self._text(event):
+                self._write(text)
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _text(self, event: Event) -> str:
+        match event:
+            case StepOutput(image, step, line):
+                title = self._title(event)
+                prefix = paint(f"{image} {counter(step)}| ", DIM, self._color)
+                return title + prefix + harmless(line, color=self._color) + "\n"
+            case StepDone():
+                self._forget(event)
+                return step_line(event, self._steps.get(event.image), self._color) + "\n"
+            case StepStarted(image, step):
+                self._waiting[image, step] = event
+                self._progressed[image, step] = monotonic()
+            case StepProgress():
+                return self._progress(event)
+            case StepFailed(image, step, name, message):
+                self._forget(event)
+                label = step_label(image, step, self._steps.get(image), name, self._color)
+                return f"{label}  {paint('failed', RED, self._color)}  {harmless(message)}\n"
+            case ImageStarted(image, steps):
+                self._steps[image] = steps
+            case ImageDone():
+                return image_line(event, self._steps.get(event.image), self._color) + "\n"
+            case Warned(text):
+                return f"{paint('warning:', YELLOW, self._color)} {harmless(text)}\n"
+            case Noted(text):
+                return harmless(text) + "\n"
+        return ""
+
+    def _title(self, event: StepOutput) -> str:
+        """Say what a step is before the first line that it prints; silent steps need no title."""
+        started = self._waiting.pop((event.image, event.step), None)
+        if started is None:
+            return ""
+        image, step, name, why = started
+        label = step_label(image, step, self._steps.get(image), name, self._color)
+        return f"{label}  running  {harmless(why)}".rstrip() + "\n"
+
+    def _progress(self, event: StepProgress) -> str:
+        image, step, done, total = event
+        now = monotonic()
+        if now - self._progressed.setdefault((image, step), now) < PROGRESS_EVERY:
+            return ""
+        self._progressed[image, step] = now
+        return f"{image} {counter(step)}| {amount(done, total)}\n"
+
+    def _forget(self, event: StepDone | StepFailed) -> None:
+        self._waiting.pop((event.image, event.step), None)
+        self._progressed.pop((event.image, event.step), None)
+
+    def _write(self, text: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:  # whoever read it has gone; that is no reason to stop a build
+            self._stream = None
+
+
+def counter(step: int) -> str:
+    """A step as people count: from 1; the base has no number."""
+    return str(step + 1) if step >= 0 else "base"
+
+
+def step_label(image: str, step: int, steps: int | None, name: str, color: bool) -> str:
+    place = counter(step) + (f"/{steps}" if step >= 0 and steps is not None else "")
+    return f"{paint(harmless(image), BOLD, color)} [{place}] {harmless(name)}"
+
+
+def step_line(event: StepDone, steps: int | None, color: bool) -> str:
+    image, step, name, status, time, size, why = event
+    parts = [
+        step_label(image, step, steps, name, color),
+        paint(status, STATUS_COLORS.get(status, ""), color),
+        # A hit took no time that matters; the base is counted with the image that made it.
+        human.seconds(time) if status not in ("hit", "base") or time >= 0.01 else "",
+        human.size(size) if status != "empty" else "",
+        harmless(why),
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def image_line(event: ImageDone, steps: int | None, color: bool) -> str:
+    image, digest, time, built = event
+    if not built:
+        what = "nothing to build"
+    elif steps is None:
+        what = f"{built} built"
+    else:
+        what = f"{built} built, {steps - built} reused" if steps > built else f"{built} built"
+    name = paint(harmless(image), BOLD, color)
+    return f"{name}  {what}  {human.seconds(time)}  {digest}"
+
+
+def amount(done: int, total: int | None) -> str:
+    return human.size(done) + (f" of {human.size(total)}" if total is not None else "")
