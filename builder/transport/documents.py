@@ -75,7 +75,7 @@ def parse_document(data: bytes, where: str, media_type: str | None = None) -> Ma
     `media_type` is what the descriptor or the Content-Type header promised; a document that says
     otherwise is refused, and so is one that could be read as both (CVE-2021-41190).
     """
-    document = _load(data, where, MAX_MANIFEST, "manifest")
+    document = load_object(data, where, MAX_MANIFEST, "manifest")
     said = document.get("mediaType")
     if said is not None and not isinstance(said, str):
         raise TransportError(f"{where}: mediaType {_quoted(said)} is not text")
@@ -117,7 +117,7 @@ def parse_index(data: bytes, where: str, media_type: str | None = None) -> Index
 
 def parse_config(data: bytes, where: str) -> Config:
     where = f"{where}: config"
-    document = _load(data, where, MAX_CONFIG, "config")
+    document = load_object(data, where, MAX_CONFIG, "config")
     for name in ("config", "history", "variant", "created", "author"):
         if document.get(name, 0) is None:
             del document[name]
@@ -321,7 +321,8 @@ def _check_runtime(fields: dict[str, Any], where: str) -> None:
 # -- JSON ------------------------------------------------------------------------------------------
 
 
-def _load(data: bytes, where: str, limit: int, what: str) -> dict[str, Any]:
+def load_object(data: bytes, where: str, limit: int, what: str) -> dict[str, Any]:
+    """A JSON object that can be written again as it was read; `what` names it in errors."""
     if len(data) > limit:
         raise TransportError(f"{where}: a {what} of {len(data)} bytes, at most {limit}")
     try:
