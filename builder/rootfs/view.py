@@ -1,0 +1,141 @@
+"""View: an image's file system as its layers make it, seen through their path tables.
+
+Whiteouts, opaque folders and replaced folders count as overlayfs counts them. Folders that a layer
+only implies keep the metadata they have below, as containerd gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from builder.errors import LayerError
+from builder.layer.entry import DIRECTORY, FILE, SYMLINK, Entry
+from builder.rootfs.table import Table, ancestors
+
+MAX_SYMLINKS = 40  # as in the kernel
+
+
+class Found(NamedTuple):
+    entry: Entry
+    table: int
+    """Index of the table the metadata comes from, bottom 0. -1: no table has any (implied)."""
+
+
+class View:
+    """Tables bottom first. A value: nothing here changes after it is made."""
+
+    def __init__(self, tables: tuple[Table, ...] = ()) -> None:
+        self.tables = tables
+        self._memo: dict[bytes, Found | None] = {}
+
+    def push(self, table: Table) -> View:
+        """The view after one more layer on top."""
+        return View((*self.tables, table))
+
+    def lookup(self, path: bytes) -> Found | None:
+        """What stands at `path`, final and inner symlinks not followed; None: nothing, or an
+        ancestor is no folder. The root always exists."""
+        memo = self._memo
+        if path in memo:
+            return memo[path]
+        found = memo[path] = self._lookup(path)
+        return found
+
+    def _lookup(self, path: bytes) -> Found | None:
+        above = list(ancestors(path))  # nearest first
+        implied = not path
+        for index in range(len(self.tables) - 1, -1, -1):
+            table = self.tables[index]
+            entry = table.get(path)
+            if entry is not None:
+                if implied and entry.type != DIRECTORY:
+                    break  # a folder implied above has replaced it
+                return Found(entry, index)
+            implied = implied or path in table.implied
+            if _hides(table, path, above):
+                break
+        return Found(Entry(path, DIRECTORY, 0o755), -1) if implied else None
+
+    def resolve(self, path: bytes, *, follow_last: bool) -> bytes:
+        """`path` with symlinks followed inside the image: absolute ones from its root, `..` never
+        above it. From the first name that does not exist on, the rest stays as written.
+        Raises LayerError after 40 links."""
+        todo = path.split(b"/")[::-1]
+        done: list[bytes] = []
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                del done[-1:]
+                continue
+            found = self.lookup(b"/".join((*done, part)))
+            if found is None or found.entry.type != SYMLINK or not (follow_last or any(todo)):
+                done.append(part)
+                continue
+            links += 1
+            if links > MAX_SYMLINKS:
+                raise LayerError(f"{path!r} runs through more than {MAX_SYMLINKS} symlinks")
+            if found.entry.link.startswith(b"/"):
+                done.clear()
+            todo.extend(found.entry.link.split(b"/")[::-1])
+        return b"/".join(done)
+
+    def children(self, path: bytes) -> list[Found]:
+        """What stands directly in the folder `path` (not followed), sorted by name."""
+        here = self.lookup(path)
+        if here is None or here.entry.type != DIRECTORY:
+            return []
+        depth = len(path) + 1 if path else 0
+        names: set[bytes] = set()
+        above = [path, *ancestors(path)]
+        for table in reversed(self.tables):
+            names.update(entry.path[depth:] for entry in table.children(path))
+            for folder in table.implied:
+                if folder and folder.rpartition(b"/")[0] == path:
+                    names.add(folder[depth:])
+            if _hides(table, b"", above):
+                break
+        prefix = path + b"/" if path else b""
+        found = (self.lookup(prefix + name) for name in sorted(names))
+        return [each for each in found if each is not None]
+
+    def subtree(self, path: bytes) -> Iterator[Found]:
+        """Everything below the folder `path`, parents before their children, its own not."""
+        for child in self.children(path):
+            yield child
+            if child.entry.type == DIRECTORY:
+                yield from self.subtree(child.entry.path)
+
+    def read_small(self, path: bytes) -> bytes | None:
+        """The contents of an account file, symlinks followed; None when it does not exist."""
+        resolved = self.resolve(path, follow_last=True)
+        found = self.lookup(resolved)
+        if found is None or found.entry.type != FILE:
+            return None
+        data = self.tables[found.table].files.get(resolved)
+        if data is None:
+            if found.entry.size == 0:
+                return b""
+            raise LayerError(f"/{resolved.decode(errors='replace')}: too large for an account file")
+        return data
+
+
+def _hides(table: Table, path: bytes, above: list[bytes]) -> bool:
+    """Whether nothing of `path` below this table can be seen; `above` are its proper ancestors."""
+    if table.whiteouts and (path in table.whiteouts or not table.whiteouts.isdisjoint(above)):
+        return True
+    if table.opaque and not table.opaque.isdisjoint(above):
+        return True
+    for ancestor in reversed(above):
+        if ancestor:
+            entry = table.get(ancestor)
+            if entry is None:
+                # Nothing stands here unless it is implied; deeper names then do not either.
+                if ancestor not in table.implied:
+                    return False
+            elif entry.type != DIRECTORY:
+                return True
+    return False

@@ -1,0 +1,135 @@
+"""Path tables: what is written is what is found, in any order, or the table is corrupt."""
+
+from __future__ import annotations
+
+import random
+import resource
+from pathlib import Path
+
+import pytest
+
+from builder.errors import BuilderError, CorruptBlob, LayerError
+from builder.layer.entry import CHAR, DIRECTORY, FILE, HARDLINK, SYMLINK, Entry
+from builder.rootfs.table import MemoryTable, PathTable, Table, make_table, write_table
+from builder.store.store import Store
+
+ENTRIES = [
+    Entry(b"", DIRECTORY, 0o711),
+    Entry(b"a", DIRECTORY, 0o1777, 1, 2, -5),
+    Entry(b"a-b", FILE, 0o644, 4294967294, 4294967294, 2**40, 2**41),
+    Entry(b"a/x", FILE, 0o4755, xattrs=((b"security.capability", b"\0\1"), (b"user.a", b""))),
+    Entry(b"a/y/z", SYMLINK, 0o777, link=b"../x"),
+    Entry(b"a.b", CHAR, 0o600, device=(5, 1)),
+    Entry(b"\xff" * 255 + b"/n", FILE, 0),
+]
+
+
+def written(tmp_path: Path, entries: list[Entry]) -> PathTable:
+    write_table(str(tmp_path / "table"), entries, {b"etc/passwd": b"root"})
+    return PathTable.open(str(tmp_path / "table"))
+
+
+@pytest.fixture(params=["disk", "memory"])
+def table(request: pytest.FixtureRequest, tmp_path: Path) -> Table:
+    shuffled = random.Random(1).sample(ENTRIES, len(ENTRIES))
+    if request.param == "memory":
+        return MemoryTable(shuffled, {b"etc/passwd": b"root"})
+    return written(tmp_path, shuffled)
+
+
+def test_every_entry_is_found_as_it_was(table: Table) -> None:
+    assert [table.get(entry.path) for entry in ENTRIES] == ENTRIES
+
+
+@pytest.mark.parametrize("path", [b"b", b"a/", b"a/y", b"a/x/q", b"a\xff", b"zz"])
+def test_other_paths_are_not(table: Table, path: bytes) -> None:
+    assert table.get(path) is None
+
+
+def test_implied_folders_are_told(table: Table) -> None:
+    assert table.implied == {b"a/y", b"\xff" * 255}
+
+
+def test_account_files_are_kept(table: Table) -> None:
+    assert table.files == {b"etc/passwd": b"root"}
+
+
+def test_children_are_the_entries_directly_below(table: Table) -> None:
+    assert [each.path for each in table.children(b"")] == [b"a", b"a-b", b"a.b"]
+    assert [each.path for each in table.children(b"a")] == [b"a/x"]
+    assert [each.path for each in table.children(b"a/y")] == [b"a/y/z"]
+
+
+def test_a_subtree_is_everything_below(table: Table) -> None:
+    assert [each.path for each in table.subtree(b"a")] == [b"a/x", b"a/y/z"]
+    assert len(list(table.subtree(b""))) == len(ENTRIES) - 1
+
+
+def test_whiteouts_stand_beside_the_entries(tmp_path: Path) -> None:
+    table = written(tmp_path, [Entry(b"a/.wh.b", FILE, 0), Entry(b"c/.wh..wh..opq", FILE, 0)])
+    assert (table.whiteouts, table.opaque) == ({b"a/b"}, {b"c"})
+    assert table.implied == {b"", b"a", b"c"}
+    assert len(table) == 0
+
+
+def test_of_duplicates_the_last_counts(tmp_path: Path) -> None:
+    entries = [Entry(b"d", FILE, 0o600), Entry(b"d", DIRECTORY, 0o700), Entry(b"d/x", FILE, 1)]
+    entries += [Entry(b"d/x", FILE, 2), Entry(b"e", FILE, 3)]
+    table = written(tmp_path, entries)
+    assert list(table.subtree(b"")) == [entries[1], entries[3], entries[4]]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [Entry(b"d", DIRECTORY, 0), Entry(b"d/x", FILE, 0), Entry(b"d", FILE, 0)],
+        [Entry(b"d", SYMLINK, 0, link=b"/etc"), Entry(b"d/x/y", FILE, 0)],
+        [Entry(b"d", FILE, 0), Entry(b"d/.wh.x", FILE, 0)],
+        [Entry(b"l", HARDLINK, 0, link=b"gone")],
+        [Entry(b"d", DIRECTORY, 0), Entry(b"l", HARDLINK, 0, link=b"d")],
+        [Entry(b"a", HARDLINK, 0, link=b"b"), Entry(b"b", HARDLINK, 0, link=b"a")],
+    ],
+)
+def test_impossible_trees_are_refused(tmp_path: Path, entries: list[Entry]) -> None:
+    with pytest.raises(LayerError, match=r"not a directory|no file of the same layer"):
+        written(tmp_path, entries)
+    with pytest.raises(LayerError, match=r"not a directory|no file of the same layer"):
+        MemoryTable(entries)
+
+
+def test_a_missing_table_is_corrupt(tmp_path: Path) -> None:
+    with pytest.raises(CorruptBlob):
+        PathTable.open(str(tmp_path / "none"))
+
+
+def test_no_damage_goes_unnoticed(tmp_path: Path) -> None:
+    entries = [Entry(b"d%03d/f%d" % (n % 50, n), FILE, 0o644, size=n) for n in range(2000)]
+    written(tmp_path, entries)
+    good = (tmp_path / "table").read_bytes()
+    rng = random.Random(3)
+    for _ in range(150):
+        bad = bytearray(good)
+        at = rng.randrange(len(bad))
+        bad[at] ^= 1 << rng.randrange(8)
+        damaged = bytes(bad) if rng.random() < 0.8 else good[:at]
+        (tmp_path / "bad").write_bytes(damaged)
+        with pytest.raises(CorruptBlob):
+            list(PathTable.open(str(tmp_path / "bad")).subtree(b""))
+
+
+def test_a_table_is_published_whole_in_the_store(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    diff_id = "sha256:" + "0" * 64
+    assert make_table(store, diff_id, ENTRIES, {}).get(b"a") == ENTRIES[1]
+    with pytest.raises(BuilderError):
+        make_table(store, diff_id, [Entry(b"l", HARDLINK, 0, link=b"gone")], {})
+    assert PathTable.open(store.table_path(diff_id)).get(b"a") == ENTRIES[1]
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_memory_stays_bounded_with_many_entries(tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    many = (Entry(b"usr/d%03d/some/file-%d" % (n % 1000, n), FILE, 0o644) for n in range(150_000))
+    write_table(str(tmp_path / "table"), many, {})
+    assert len(PathTable.open(str(tmp_path / "table"))) == 150_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000  # KiB
