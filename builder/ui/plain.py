@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Lock
+from _thread import allocate_lock as Lock  # `threading` would cost the import of all of this again
 from time import monotonic
 from typing import Self, TextIO
 

@@ -1,0 +1,287 @@
+"""The live view, looked at through a small terminal."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+from builder.events import (
+    Event,
+    ImageDone,
+    ImageStarted,
+    Noted,
+    StepDone,
+    StepFailed,
+    StepOutput,
+    StepProgress,
+    StepStarted,
+    Warned,
+)
+from builder.ui.live import Live
+from builder.ui.text import cells
+
+
+class Screen(io.StringIO):
+    """What a terminal of unlimited height shows: it knows only what the live view uses, and fails
+    on anything else."""
+
+    encoding = "utf-8"
+
+    def __init__(self, columns: int = 60, lines: int = 20) -> None:
+        super().__init__()
+        self.columns, self.lines = columns, lines
+        self.rows = [""]
+        self.at = 0
+        self.wrap = True
+
+    def size(self) -> tuple[int, int]:
+        return self.columns, self.lines
+
+    def write(self, text: str) -> int:
+        for token in re.findall(r"\x1b\[[0-9;?]*[a-zA-Z]|[^\x1b]", text):
+            match token:
+                case "\r":
+                    self.column = 0
+                case "\n":
+                    self.at += 1
+                    self.column = 0
+                    if self.at == len(self.rows):
+                        self.rows.append("")
+                case "\x1b[K":
+                    self.rows[self.at] = self.rows[self.at][: self.column]
+                case "\x1b[2K":
+                    self.rows[self.at] = ""
+                case "\x1b[J":
+                    del self.rows[self.at + 1 :]
+                    self.rows[self.at] = self.rows[self.at][: self.column]
+                case "\x1b[?7l" | "\x1b[?7h":
+                    self.wrap = token.endswith("h")
+                case "\x1b[?2026h" | "\x1b[?2026l":
+                    pass
+                case _ if token.endswith("A"):
+                    self.at -= int(token[2:-1])
+                    assert self.at >= 0
+                case _ if token.startswith("\x1b"):
+                    assert token.endswith("m"), token
+                case _:
+                    row = self.rows[self.at]
+                    self.rows[self.at] = row[: self.column] + token + row[self.column + 1 :]
+                    self.column += 1
+                    assert self.wrap or cells(self.rows[self.at][: self.column]) < self.columns
+        return len(text)
+
+    column = 0
+
+    def shown(self) -> list[str]:
+        """Without the spinner's state and the trailing empty line."""
+        return [re.sub("^[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", "*", row) for row in self.rows[:-1]]
+
+
+def play(screen: Screen, *events: Event, color: bool = False) -> Live:
+    """A live view that has drawn the state after `events`."""
+    live = Live(screen, color=color, size=screen.size)
+    for event in events:
+        live(event)
+    draw(live)
+    return live
+
+
+def draw(live: Live) -> None:
+    with live._lock:
+        live._draw()
+
+
+RUNNING: list[Event] = [
+    ImageStarted("site", 3),
+    StepDone("site", -1, "debian", "hit", 0.0, 32_100_000, ""),
+    StepStarted("site", 1, "install", "first build"),
+]
+
+
+def output(count: int) -> list[Event]:
+    return [StepOutput("site", 1, f"line {number}") for number in range(count)]
+
+
+def test_a_running_step_has_a_row_and_its_last_lines() -> None:
+    screen = Screen()
+    with play(screen, *RUNNING, *output(10)):
+        assert screen.shown() == [
+            "* site [2/3] install  0 s  first build",
+            *(f"    line {number}" for number in range(4, 10)),
+        ]
+
+
+def test_a_row_says_how_many_bytes_are_done() -> None:
+    screen = Screen()
+    with play(screen, *RUNNING, StepProgress("site", 1, 1_500_000, 3_000_000)):
+        assert screen.shown() == ["* site [2/3] install  0 s  1.5 MB of 3.0 MB  first build"]
+
+
+def test_what_was_built_scrolls_up_and_hits_are_counted() -> None:
+    screen = Screen()
+    with play(
+        screen,
+        *RUNNING,
+        *output(10),
+        StepDone("site", 1, "install", "built", 3.21, 1_200_000, "first build"),
+        StepDone("site", 2, "motd", "hit", 0.0, 100, ""),
+        ImageDone("site", "sha256:" + "ab" * 32, 3.5, 1),
+        Warned("records/x is corrupt"),
+    ):
+        pass
+    assert screen.shown() == [
+        "✓ site [2/3] install  built  3.21 s  1.2 MB  first build",
+        "✓ site  1 built, 2 reused  3.50 s  sha256:abababababab",
+        "warning: records/x is corrupt",
+    ]
+
+
+def test_a_failed_step_leaves_all_that_it_printed() -> None:
+    screen = Screen()
+    live = play(screen, *RUNNING, *output(10))
+    live(StepFailed("site", 1, "install", "ended with status 100"))
+    live.close()
+    assert screen.shown() == [
+        "✗ site [2/3] install  failed  0.00 s",
+        *(f"| line {number}" for number in range(10)),
+    ]
+
+
+def test_a_very_long_output_is_kept_in_bounds() -> None:
+    screen = Screen()
+    live = play(screen, *RUNNING, *output(1200))
+    live(StepFailed("site", 1, "install", "ended with status 100"))
+    live.close()
+    assert screen.shown()[1:3] == ["| (700 earlier lines not kept)", "| line 700"]
+    assert screen.shown()[-1] == "| line 1199"
+
+
+def test_steps_of_several_images_share_the_screen() -> None:
+    screen = Screen(lines=8)
+    with play(
+        screen,
+        *RUNNING,
+        *output(9),
+        StepStarted("other", 0, "fetch", ""),
+        *(StepOutput("other", 0, f"got {n}") for n in range(9)),
+    ):
+        assert screen.shown() == [
+            "* site [2/3] install  0 s  first build",
+            "    line 7",
+            "    line 8",
+            "* other [1] fetch  0 s",
+            "    got 7",
+            "    got 8",
+        ]
+
+
+def test_more_steps_than_lines_are_counted() -> None:
+    screen = Screen(lines=4)
+    with play(screen, *(StepStarted(f"i{n}", 0, "x", "") for n in range(9))):
+        assert screen.shown() == ["* i0 [1] x  0 s", "* i1 [1] x  0 s", "  and 7 more"]
+
+
+def test_rows_never_reach_the_last_column_whatever_is_printed() -> None:
+    screen = Screen(columns=20)
+    with play(
+        screen,
+        StepStarted("site", 0, "a name that is far too long for this", "why " * 40),
+        StepOutput("site", 0, "漢字" * 200),
+        StepOutput("site", 0, "\x1b[31m" * 50 + "x" * 8192),
+        StepOutput("site", 0, "\x1b[2J\x1b]0;title\x07\r\n\ttab"),
+        color=True,
+    ):
+        rows = screen.shown()
+        assert len(rows) == 4
+        assert all(cells(row) < 20 for row in rows)
+        assert rows[-1] == "    \\x0d\\x0a        "[:18] + "…"
+
+
+def test_a_smaller_and_a_larger_window_leave_nothing_behind() -> None:
+    screen = Screen(columns=60)
+    live = play(screen, Noted("kept"), *RUNNING, StepOutput("site", 1, "x" * 40))
+    assert len(screen.rows) == 4
+    screen.columns = 30  # the terminal wraps the rows that are wider than 30
+    screen.rows[1:3] = ["* site [2/3] install  0 s  fir", "st build", "    " + "x" * 26, "x" * 14]
+    screen.at = 5
+    draw(live)
+    assert screen.shown() == ["kept", "* site [2/3] install  0 s  f…", "    " + "x" * 24 + "…"]
+    screen.columns = 80
+    draw(live)
+    live.close()
+    assert screen.shown() == ["kept"]
+
+
+def test_a_build_in_which_nothing_changed_starts_no_thread() -> None:
+    screen = Screen()
+    live = Live(screen, size=screen.size)
+    live(ImageStarted("site", 1))
+    live(StepDone("site", 0, "motd", "hit", 0.0, 100, ""))
+    live(ImageDone("site", "sha256:" + "ab" * 32, 0.03, 0))
+    assert live._thread is None
+    live.close()
+    assert screen.shown() == ["✓ site  nothing to build  0.03 s  sha256:abababababab"]
+
+
+def test_a_terminal_without_unicode_gets_ascii_marks() -> None:
+    class Latin(Screen):
+        encoding = "latin-1"
+
+    screen = Latin()
+    with play(screen, *RUNNING, StepDone("site", 1, "install", "built", 1.0, 1, "first build")):
+        pass
+    assert screen.shown()[0].startswith("+ site")
+
+
+def test_ctrl_c_leaves_the_terminal_as_it_was() -> None:
+    code = """
+import sys, time
+from builder.events import StepOutput, StepStarted
+from builder.ui import choose_renderer
+with choose_renderer("auto", sys.stderr, is_tty=True, term="xterm", ci=False) as emit:
+    emit(StepStarted("site", 0, "install", "first build"))
+    emit(StepOutput("site", 0, "working"))
+    time.sleep(30)
+"""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=terminal, start_new_session=True
+    )
+    os.close(terminal)
+    try:
+        seen = read_until(controller, b"working")
+        process.send_signal(signal.SIGINT)
+        seen += read_until(controller, None)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(controller)
+    # The view is erased before Python's own traceback (the command line shows none).
+    last = seen.rindex(b"\x1b[?2026h")
+    assert seen[last:].startswith(b"\x1b[?2026h\r\x1b[1A\x1b[2K\x1b[1A\x1b[2K\x1b[?7l\x1b[?7h")
+    assert b"working" not in seen[last:]
+    assert b"\x1b[?25l" not in seen  # the cursor was never hidden
+
+
+def read_until(controller: int, wanted: bytes | None) -> bytes:
+    """What the terminal got until `wanted` was there, or (None) until it was closed."""
+    seen = b""
+    deadline = time.monotonic() + 10
+    while wanted is None or wanted not in seen:
+        if not select.select([controller], [], [], deadline - time.monotonic())[0]:
+            raise AssertionError(f"{wanted!r} is not in {seen!r}")
+        try:
+            chunk = os.read(controller, 65536)
+        except OSError:  # EIO: the last holder of the terminal has gone
+            return seen
+        if not chunk:
+            return seen
+        seen += chunk
+    return seen

@@ -1,0 +1,222 @@
+"""Plain lines, JSON lines, warnings only; and which renderer is chosen."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from threading import Thread
+
+import pytest
+
+from builder.errors import UsageError
+from builder.events import (
+    Event,
+    ImageDone,
+    ImageStarted,
+    Noted,
+    StepDone,
+    StepFailed,
+    StepOutput,
+    StepProgress,
+    StepStarted,
+    Warned,
+)
+from builder.ui import choose_renderer
+from builder.ui.jsonl import JsonLines
+from builder.ui.plain import Plain
+from builder.ui.quiet import Quiet
+
+DIGEST = "sha256:" + "ab" * 32
+BUILD: list[Event] = [
+    ImageStarted("site", 3),
+    StepDone("site", -1, "debian", "base", 0.0, 32_100_000, ""),
+    StepDone("site", 0, "motd", "hit", 0.001, 210, ""),
+    StepStarted("site", 1, "install", "first build"),
+    StepOutput("site", 1, "Setting up nginx"),
+    StepOutput("site", 1, "\x1b[31mred\x1b[0m \x07"),
+    StepDone("site", 1, "install", "built", 3.21, 1_200_000, "first build"),
+    StepStarted("site", 2, "check", "first build"),
+    StepDone("site", 2, "check", "empty", 0.02, 0, "first build"),
+    ImageDone("site", DIGEST, 3.5, 2),
+    Warned("records/x is corrupt; it is made again"),
+    Noted("waiting for another builder"),
+]
+
+
+def test_plain_says_each_step_in_a_line_and_names_a_step_before_its_output() -> None:
+    stream = io.StringIO()
+    with Plain(stream) as emit:
+        for event in BUILD:
+            emit(event)
+    assert stream.getvalue() == (
+        "site [base] debian  base  32.1 MB\n"
+        "site [1/3] motd  hit  210 B\n"
+        "site [2/3] install  running  first build\n"
+        "site 2| Setting up nginx\n"
+        "site 2| red \\x07\n"
+        "site [2/3] install  built  3.21 s  1.2 MB  first build\n"
+        "site [3/3] check  empty  0.02 s  first build\n"
+        f"site  2 built, 1 reused  3.50 s  {DIGEST}\n"
+        "warning: records/x is corrupt; it is made again\n"
+        "waiting for another builder\n"
+    )
+
+
+def test_plain_says_which_step_failed() -> None:
+    stream = io.StringIO()
+    emit = Plain(stream)
+    emit(ImageStarted("site", 1))
+    emit(StepStarted("site", 0, "install", "first build"))
+    emit(StepFailed("site", 0, "install", "ended with status 100"))
+    assert stream.getvalue() == "site [1/1] install  failed  ended with status 100\n"
+
+
+def test_plain_does_not_drown_a_log_in_progress() -> None:
+    stream = io.StringIO()
+    emit = Plain(stream)
+    emit(StepStarted("site", -1, "debian", "first build"))
+    for done in range(1000):
+        emit(StepProgress("site", -1, done, 1000))
+    assert stream.getvalue() == ""
+
+
+def test_plain_keeps_colors_of_output_only_with_color() -> None:
+    stream = io.StringIO()
+    Plain(stream, color=True)(StepOutput("site", 1, "\x1b[31mred\x1b[2J"))
+    assert "\x1b[31mred\x1b[0m\n" in stream.getvalue()
+    assert "\x1b[2J" not in stream.getvalue()
+
+
+def test_plain_keeps_lines_of_parallel_images_whole() -> None:
+    stream = io.StringIO()
+    emit = Plain(stream)
+
+    def print_lines(image: str) -> None:
+        for _ in range(500):
+            emit(StepOutput(image, 0, "x" * 200))
+
+    threads = [Thread(target=print_lines, args=(name,)) for name in ("a", "b", "c")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = stream.getvalue().splitlines()
+    assert sorted(set(lines)) == [f"{name} 1| {'x' * 200}" for name in ("a", "b", "c")]
+    assert len(lines) == 1500
+
+
+@pytest.mark.parametrize("mode", ["plain", "json", "tty"])
+def test_a_reader_that_has_gone_does_not_stop_a_build(mode: str) -> None:
+    code = f"""
+import sys
+from builder.events import Noted
+from builder.ui import choose_renderer
+with choose_renderer({mode!r}, sys.stderr, is_tty=False, term="xterm", ci=False) as emit:
+    for _ in range(3):
+        emit(Noted("to nobody"))
+print("built")
+"""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=write)
+    os.close(write)
+    assert done.stdout == b"built\n"
+
+
+def test_json_lines_hold_every_field_of_every_event() -> None:
+    stream = io.StringIO()
+    with JsonLines(stream) as emit:
+        for event in BUILD:
+            emit(event)
+    objects = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert len(objects) == len(BUILD)
+    assert objects[0] == {"event": "image_started", "image": "site", "steps": 3}
+    assert objects[6] == {
+        "event": "step_done",
+        "image": "site",
+        "step": 1,
+        "name": "install",
+        "status": "built",
+        "seconds": 3.21,
+        "size": 1_200_000,
+        "why": "first build",
+    }
+
+
+def test_json_lines_survive_names_that_are_no_text() -> None:
+    stream = io.StringIO()
+    JsonLines(stream)(StepOutput("site", 0, "\udcff\n\x1b"))
+    assert stream.getvalue().isascii()
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_quiet_shows_warnings_only() -> None:
+    stream = io.StringIO()
+    with Quiet(stream) as emit:
+        for event in BUILD:
+            emit(event)
+    assert stream.getvalue() == "warning: records/x is corrupt; it is made again\n"
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_tty", "term", "ci", "expected"),
+    [
+        ("auto", True, "xterm", False, "Live"),
+        ("auto", True, "xterm", True, "Plain"),
+        ("auto", True, "dumb", False, "Plain"),
+        ("auto", True, "", False, "Plain"),
+        ("auto", False, "xterm", False, "Plain"),
+        ("tty", False, "xterm", True, "Live"),
+        ("plain", True, "xterm", False, "Plain"),
+        ("json", True, "xterm", False, "JsonLines"),
+        ("quiet", True, "xterm", False, "Quiet"),
+    ],
+)
+def test_auto_is_live_only_where_a_person_looks(
+    mode: str, is_tty: bool, term: str, ci: bool, expected: str
+) -> None:
+    renderer = choose_renderer(mode, io.StringIO(), is_tty=is_tty, term=term, ci=ci)
+    assert type(renderer).__name__ == expected
+
+
+@pytest.mark.parametrize(
+    ("is_tty", "term", "no_color", "force_color", "colored"),
+    [
+        (True, "xterm", False, False, True),
+        (False, "xterm", False, False, False),
+        (True, "dumb", False, False, False),
+        (True, "xterm", True, False, False),
+        (False, "", False, True, True),
+        (True, "xterm", True, True, False),
+    ],
+)
+def test_colors_follow_the_terminal_and_the_users_wish(
+    is_tty: bool, term: str, no_color: bool, force_color: bool, colored: bool
+) -> None:
+    stream = io.StringIO()
+    emit = choose_renderer(
+        "plain",
+        stream,
+        is_tty=is_tty,
+        term=term,
+        ci=False,
+        no_color=no_color,
+        force_color=force_color,
+    )
+    emit(Warned("x"))
+    assert ("\x1b" in stream.getvalue()) is colored
+
+
+def test_an_unknown_mode_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="'fancy' is not one of auto, tty, plain, json, quiet"):
+        choose_renderer("fancy", io.StringIO(), is_tty=False, term="", ci=False)
+
+
+def test_plain_imports_nothing_heavy() -> None:
+    code = "import sys; import builder.ui.plain; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-Ic", code], capture_output=True, check=True, text=True)
+    heavy = {"rich", "logging", "subprocess", "json", "dataclasses", "unicodedata"}
+    assert heavy.isdisjoint(run.stdout.split())
