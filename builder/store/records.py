@@ -1,0 +1,165 @@
+"""Records: what the store knows about steps, layers and builds, as values.
+
+Reading is total: garbage is a miss and one warning, never an exception.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from builder.errors import BuilderError
+from builder.oci.digest import CacheKey, DiffID, hex_of, parse_digest
+from builder.oci.image import Descriptor, encode
+from builder.store.names import parse_descriptor
+
+if TYPE_CHECKING:
+    from builder.store.store import Store
+
+MAX_DOCUMENT = 64 << 20
+_LARGE = 4096  # bytes of a document from which on compressing pays
+_T = TypeVar("_T")
+
+
+class Record(NamedTuple):
+    """What a step's key came to."""
+
+    diff_id: DiffID | None  # None: the step changed nothing, an empty layer
+    seconds: float  # how long it took to build
+    created: int  # wall clock, seconds since 1970
+
+
+class LayerInfo(NamedTuple):
+    """A layer and the blobs that hold it. Whether they are still there, `Store.has` knows."""
+
+    diff_id: DiffID
+    size: int  # bytes of the uncompressed tar
+    blobs: Mapping[str, Descriptor]  # codec ("none", "gzip", "zstd") and level, as the writer names it
+    members: str | None = None  # what the writer keeps to make the next version of it faster
+
+
+class BuildRecord(NamedTuple):
+    """The last build of an image, for `why`."""
+
+    image: str
+    keys: tuple[CacheKey, ...]  # one per step, in order
+    base: str  # the base as the spec names it, and its digest: "debian:12@sha256:..."
+    vars: Mapping[str, Any]
+    created: int  # wall clock, seconds since 1970
+    manifest: Descriptor | None = None
+
+
+def load_record(store: Store, key: CacheKey) -> Record | None:
+    return _load(store, "records", key, _record)
+
+
+def save_record(store: Store, key: CacheKey, record: Record) -> None:
+    store.save("records", key, encode(record._asdict()))
+
+
+def load_layer(store: Store, diff_id: DiffID) -> LayerInfo | None:
+    info = _load(store, "layers", diff_id[-64:], _layer)
+    if info and info.diff_id != diff_id:
+        store.folder.warn(f"layers/{diff_id[-64:]} is about another layer; it is made again")
+        return None
+    return info
+
+
+def save_layer(store: Store, info: LayerInfo) -> None:
+    blobs = {codec: blob.document() for codec, blob in info.blobs.items()}
+    store.save("layers", info.diff_id[-64:], encode({**info._asdict(), "blobs": blobs}))
+
+
+def load_document(store: Store, key: CacheKey) -> bytes | None:
+    """The canonical JSON that `key` is the hash of."""
+    data = store.load("documents", key)
+    if data is None or data[:1] == b"{":
+        return data
+    unpacker = zlib.decompressobj()
+    try:
+        document = unpacker.decompress(data, MAX_DOCUMENT)
+    except zlib.error:
+        document = b""
+    if not unpacker.eof:
+        store.folder.warn(f"documents/{key} is corrupt; it is made again")
+        return None
+    return document
+
+
+def save_document(store: Store, key: CacheKey, document: bytes) -> None:
+    """`document` is a JSON object, canonical."""
+    large = len(document) >= _LARGE
+    store.save("documents", key, zlib.compress(document, 1) if large else document)
+
+
+def load_build(store: Store, image: str) -> BuildRecord | None:
+    return _load(store, "builds", build_name(image), _build)
+
+
+def save_build(store: Store, build: BuildRecord) -> None:
+    manifest = build.manifest.document() if build.manifest else None
+    document = {**build._asdict(), "vars": dict(build.vars), "manifest": manifest}
+    store.save("builds", build_name(build.image), encode(document))
+
+
+def build_name(image: str) -> str:
+    """Image names may hold slashes and be long."""
+    return hex_of(image.encode("utf-8", "surrogateescape"))
+
+
+def _load(store: Store, kind: str, name: str, decode: Callable[[Any], _T | None]) -> _T | None:
+    data = store.load(kind, name)
+    if data is None:
+        return None
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        document = None
+    value = decode(document) if isinstance(document, dict) else None
+    if value is None:
+        store.folder.warn(f"{kind}/{name} is not understood; it is made again")
+    return value
+
+
+def _record(document: dict[str, Any]) -> Record | None:
+    seconds, created = document.get("seconds"), document.get("created")
+    if type(seconds) not in (int, float) or type(created) is not int:
+        return None
+    if document.get("diff_id") is None:
+        return Record(None, float(seconds), created) if "diff_id" in document else None
+    diff_id = _diff_id(document["diff_id"])
+    return Record(diff_id, float(seconds), created) if diff_id else None
+
+
+def _layer(document: dict[str, Any]) -> LayerInfo | None:
+    diff_id, size = _diff_id(document.get("diff_id")), document.get("size")
+    blobs, members = document.get("blobs"), document.get("members")
+    if diff_id is None or type(size) is not int or size < 0 or not isinstance(blobs, dict):
+        return None
+    parsed = {codec: blob for codec, each in blobs.items() if (blob := parse_descriptor(each))}
+    if len(parsed) < len(blobs) or not isinstance(members, str | None):
+        return None
+    return LayerInfo(diff_id, size, parsed, members)
+
+
+def _build(document: dict[str, Any]) -> BuildRecord | None:
+    image, keys, base = document.get("image"), document.get("keys"), document.get("base")
+    vars_, created = document.get("vars"), document.get("created")
+    if not isinstance(image, str) or not isinstance(keys, list) or not isinstance(base, str):
+        return None
+    if not isinstance(vars_, dict) or type(created) is not int:
+        return None
+    if not all(isinstance(key, str) for key in keys):
+        return None
+    keys_ = tuple(CacheKey(key) for key in keys)
+    manifest = parse_descriptor(document.get("manifest"))
+    return BuildRecord(image, keys_, base, vars_, created, manifest)
+
+
+def _diff_id(text: object) -> DiffID | None:
+    try:
+        return DiffID(str(parse_digest(text)))
+    except BuilderError:
+        return None

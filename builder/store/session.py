@@ -1,0 +1,145 @@
+"""Builders that live: each holds a flock on live/<id>, and its temporary names begin with <id>.
+
+A dead builder's lock falls with it, also after kill -9 and in another pid namespace; the next one
+to start removes what it left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import stat
+
+from builder.store.files import CREATE, LOCK_EX, LOCK_NB, READ, Files
+from builder.store.trees import remove_tree
+
+
+class Session:
+    """One living builder. `start`: wall clock seconds, as the store's file system stamped it."""
+
+    def __init__(self, files: Files, root: str) -> None:
+        self.files, self.root = files, root
+        live = os.path.join(root, "live")
+        with contextlib.suppress(FileExistsError):
+            files.mkdir(live)
+        self._numbers = itertools.count()
+        while not self._mark(live):
+            pass
+
+    def _mark(self, live: str) -> bool:
+        """Make and hold the mark; False when a sweep took it for a dead builder's in between."""
+        files = self.files
+        self.id = os.urandom(8).hex()
+        self.path = os.path.join(live, self.id)
+        self._handle = files.open(self.path, CREATE)
+        try:
+            files.flock(self._handle, LOCK_EX)
+            status = files.fstat(self._handle)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                files.unlink(self.path)
+            with contextlib.suppress(OSError):
+                files.close(self._handle)
+            raise
+        self.start = status.st_mtime
+        if status.st_nlink == 0:
+            files.close(self._handle)
+        return status.st_nlink > 0
+
+    def name(self, suffix: str = "") -> str:
+        """A path below tmp/ that nothing has yet."""
+        return os.path.join(self.root, "tmp", f"{self.id}.{next(self._numbers)}{suffix}")
+
+    def close(self) -> None:
+        """Remove what is left below tmp/, and the mark. Errors are left to the next sweep."""
+        with contextlib.suppress(OSError):
+            self._remove(self.id)
+            self.files.unlink(self.path)
+        with contextlib.suppress(OSError):
+            self.files.close(self._handle)
+
+    def sweep(self) -> list[str]:
+        """Remove what dead builders left; gives the paths that could not be removed.
+
+        Listing tmp/ before live/ is what makes it safe: a builder marks itself before it writes.
+        """
+        owners = {name.partition(".")[0] for name in self._list("tmp")}
+        stuck: list[str] = []
+        living = set()
+        for name in self._list("live"):
+            handle = None if name == self.id else self._take(name)
+            if handle is None:
+                living.add(name)
+                continue
+            try:
+                left = self._remove(name)
+                stuck += left
+                if not left:
+                    self.files.unlink(os.path.join(self.root, "live", name))
+            except OSError:
+                stuck.append(os.path.join(self.root, "live", name))
+            finally:
+                self.files.close(handle)
+            owners.discard(name)
+        for orphan in sorted(owners - living):
+            stuck += self._remove(orphan)
+        return stuck
+
+    def oldest_other(self) -> float | None:
+        """When the oldest other living builder began; None when there is none."""
+        starts = []
+        for name in self._list("live"):
+            if name == self.id:
+                continue
+            path = os.path.join(self.root, "live", name)
+            handle = self._take(name)
+            if handle is not None:
+                self.files.close(handle)
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                starts.append(self.files.lstat(path).st_mtime)
+        return min(starts, default=None)
+
+    def _take(self, name: str) -> int | None:
+        """A handle that holds the dead builder's lock, or None: it lives, or is gone."""
+        path = os.path.join(self.root, "live", name)
+        try:
+            handle = self.files.open(path, READ)
+        except OSError:
+            return None
+        try:
+            self.files.flock(handle, LOCK_EX | LOCK_NB)
+        except OSError:
+            self.files.close(handle)
+            return None
+        return handle
+
+    def _list(self, folder: str) -> list[str]:
+        try:
+            return self.files.listdir(os.path.join(self.root, folder))
+        except FileNotFoundError:
+            return []
+
+    def _remove(self, owner: str) -> list[str]:
+        """Remove tmp/<owner>.*; gives what could not be removed."""
+        stuck = []
+        for name in self._list("tmp"):
+            if name.partition(".")[0] != owner:
+                continue
+            path = os.path.join(self.root, "tmp", name)
+            if not self.discard(path):
+                stuck.append(path)
+        return stuck
+
+    def discard(self, path: str) -> bool:
+        """Remove a file or a tree below tmp/; False if something of it could not be removed."""
+        try:
+            if stat.S_ISDIR(self.files.lstat(path).st_mode):
+                return remove_tree(self.files, path, self.name)
+            self.files.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return False
+        return True
