@@ -80,8 +80,9 @@ class Screen(io.StringIO):
     column = 0
 
     def shown(self) -> list[str]:
-        """Without the spinner's state and the trailing empty line."""
-        return [re.sub("^[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", "*", row) for row in self.rows[:-1]]
+        """Without the spinner's state and the empty lines at the end."""
+        text = "\n".join(re.sub("^[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", "*", row) for row in self.rows)
+        return text.rstrip("\n").split("\n")
 
 
 def play(screen: Screen, *events: Event, color: bool = False) -> Live:
@@ -208,9 +209,15 @@ def test_a_smaller_and_a_larger_window_leave_nothing_behind() -> None:
     screen = Screen(columns=60)
     live = play(screen, Noted("kept"), *RUNNING, StepOutput("site", 1, "x" * 40))
     assert len(screen.rows) == 4
-    screen.columns = 30  # the terminal wraps the rows that are wider than 30
-    screen.rows[1:3] = ["* site [2/3] install  0 s  fir", "st build", "    " + "x" * 26, "x" * 14]
-    screen.at = 5
+    with live._lock:
+        screen.columns = 30  # the terminal wraps the rows that are wider than 30
+        screen.rows[1:3] = [
+            "* site [2/3] install  0 s  fir",
+            "st build",
+            " " * 4 + "x" * 26,
+            "x" * 14,
+        ]
+        screen.at = 5
     draw(live)
     assert screen.shown() == ["kept", "* site [2/3] install  0 s  f…", "    " + "x" * 24 + "…"]
     screen.columns = 80
