@@ -1,0 +1,255 @@
+"""Node: YAML as a tree that keeps its places, read from parser events and nothing more than that.
+
+Only YAML 1.2's core scalars have a type, and a number keeps its text: `0644`, `22:22`, `no` and
+dates are text, `1.10` is a float that still knows it was written `1.10`. Events are taken instead
+of composed nodes because explicit tags stay visible and every bound holds before the next level.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from builder.errors import SpecErrors
+from builder.spec.source import Fault, Problems, Source, TooManyErrors, did_you_mean, quote
+
+MAX_NODES = 100_000  # counted with every alias expanded
+MAX_DEPTH = 40
+
+TEXT, INT, FLOAT, BOOL, NULL, LIST, MAPPING = "text", "int", "float", "bool", "null", "list", "map"
+
+NAMES = {
+    TEXT: "text",
+    INT: "a number",
+    FLOAT: "a number",
+    BOOL: "a truth value",
+    NULL: "nothing",
+    LIST: "a list",
+    MAPPING: "a mapping",
+}
+
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(
+    r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
+_WORDS = {
+    **dict.fromkeys(("true", "True", "TRUE", "false", "False", "FALSE"), BOOL),
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), NULL),
+}
+
+
+class Node:
+    """A value and where it stands (line and column from 1).
+
+    `text` is a scalar's text, `items` a list's, `pairs` a mapping's (key, value) in order; keys
+    are text and unique. `style` is the quote or block sign of a scalar, None for a plain one.
+    `size` counts this node and all below it, aliases expanded. Aliased nodes are shared.
+    """
+
+    __slots__ = ("column", "end_line", "items", "kind", "line", "pairs", "size", "style", "text")
+
+    def __init__(self, kind: str, line: int, column: int, text: str = "") -> None:
+        self.kind = kind
+        self.line = line
+        self.column = column
+        self.end_line = line
+        self.text = text
+        self.style: str | None = None
+        self.items: list[Node] = []
+        self.pairs: list[tuple[Node, Node]] = []
+        self.size = 1
+
+    def fault(self, message: str, hint: str | None = None) -> Fault:
+        return Fault(self.line, self.column, message, hint)
+
+    def show(self) -> str:
+        """What was found, for a message: a scalar quoted, the others by their kind."""
+        if self.kind in (LIST, MAPPING, NULL):
+            return NAMES[self.kind]
+        return quote(self.text)
+
+    def get(self, key: str) -> Node | None:
+        return next((value for name, value in self.pairs if name.text == key), None)
+
+
+def parse_yaml(source: Source) -> Node:
+    """The one document of `source`. Raises SpecErrors with everything that is wrong as YAML."""
+    problems = Problems(source)
+    try:
+        node = _Parser(source, problems).document()
+        problems.check()
+        return node
+    except Fault as fault:
+        problems.note(fault)
+    except TooManyErrors:
+        pass
+    raise SpecErrors(problems.errors())
+
+
+def scalar_kind(text: str) -> str:
+    """The type of a plain scalar by YAML 1.2's core schema; a leading zero makes text."""
+    if (kind := _WORDS.get(text)) is not None:
+        return kind
+    if text[0] not in "0123456789+-.":
+        return TEXT
+    if _INT.fullmatch(text):
+        return INT
+    return FLOAT if _FLOAT.fullmatch(text) else TEXT
+
+
+def data_of(node: Node) -> Any:
+    """The plain value of a tree (`vars`). Numbers that would come out with other digits than they
+    were written with are a Fault: `1.10` would be printed as 1.1."""
+    if node.kind == LIST:
+        return [data_of(item) for item in node.items]
+    if node.kind == MAPPING:
+        return {key.text: data_of(value) for key, value in node.pairs}
+    if node.kind == TEXT:
+        return node.text
+    if node.kind == BOOL:
+        return node.text.lower() == "true"
+    if node.kind == NULL:
+        return None
+    value = None
+    if len(node.text) < 40 and not node.text.startswith(("0o", "0x")):
+        value = int(node.text) if node.kind == INT else float(node.text.replace(".i", "i"))
+    if str(value) != node.text:
+        raise node.fault(
+            f"{node.show()} is a number that would be written {quote(str(value))} in a template"
+            if value is not None
+            else f"{node.show()} is a number that does not keep its digits in a template",
+            f"quote it: '{node.text[:60]}'",
+        )
+    return value
+
+
+class _Parser:
+    def __init__(self, source: Source, problems: Problems) -> None:
+        import yaml
+
+        self._yaml = yaml
+        self._problems = problems
+        loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml: slower, same
+        self._events = iter(yaml.parse(source.text, Loader=loader))
+        self._anchors: dict[str, Node | None] = {}  # None: not ended yet
+        self._nodes = 0
+
+    def _next(self) -> Any:
+        try:
+            return next(self._events)
+        except self._yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            what = str(error.problem or error.context or "not YAML")
+            if "cannot start any token" in what and "\\t" in what:
+                what = "a tab cannot indent YAML, expected spaces"
+            elif error.context and error.context != "block collection":
+                what = f"{what} {error.context}"
+            raise Fault(line, column, what[:200]) from None
+        except self._yaml.YAMLError as error:
+            raise Fault(1, 1, str(error).replace("\n", " ")[:200]) from None
+
+    def document(self) -> Node:
+        yaml = self._yaml
+        self._next()  # stream start
+        event = self._next()
+        if isinstance(event, yaml.StreamEndEvent):
+            raise Fault(1, 1, "the file is empty, expected a mapping")
+        node = self._node(self._next(), 0)
+        self._next()  # document end
+        event = self._next()
+        if not isinstance(event, yaml.StreamEndEvent):
+            mark = event.start_mark
+            raise Fault(
+                mark.line + 1, mark.column + 1, "a second document, expected one in each file"
+            )
+        return node
+
+    def _node(self, event: Any, depth: int) -> Node:
+        yaml = self._yaml
+        mark = event.start_mark
+        line, column = mark.line + 1, mark.column + 1
+        kind = type(event)
+        if kind is yaml.AliasEvent:
+            return self._alias(event.anchor, line, column)
+        self._count(1, line, column)
+        if event.tag is not None:
+            fault = Fault(
+                line,
+                column,
+                f"tag {quote(event.tag)} is not allowed",
+                "leave it out; quotes make text",
+            )
+            self._problems.add(fault)
+        if kind is yaml.ScalarEvent:
+            plain = event.style is None and event.tag is None
+            node = Node(scalar_kind(event.value) if plain else TEXT, line, column, event.value)
+            node.style = event.style
+            node.end_line = event.end_mark.line + 1
+            if event.anchor:
+                self._anchors[event.anchor] = node
+            return node
+        if depth >= MAX_DEPTH:
+            raise Fault(line, column, f"nested deeper than {MAX_DEPTH} levels")
+        node = Node(LIST if kind is yaml.SequenceStartEvent else MAPPING, line, column)
+        if event.anchor:
+            self._anchors[event.anchor] = None
+        if node.kind == LIST:
+            while type(event := self._next()) is not yaml.SequenceEndEvent:
+                item = self._node(event, depth + 1)
+                node.items.append(item)
+                node.size += item.size
+        else:
+            self._pairs(node, depth)
+        if event.anchor:
+            self._anchors[event.anchor] = node
+        return node
+
+    def _pairs(self, node: Node, depth: int) -> None:
+        seen: dict[str, int] = {}
+        while type(event := self._next()) is not self._yaml.MappingEndEvent:
+            key = self._node(event, depth + 1)
+            value = self._node(self._next(), depth + 1)
+            node.size += key.size + value.size
+            if key.kind != TEXT:
+                what = "a list" if key.kind == LIST else "a mapping" if key.kind == MAPPING else ""
+                self._problems.add(
+                    key.fault(
+                        f"key {what or quote(key.text)} is not text",
+                        None if what else f"quote it: '{key.text[:60]}'",
+                    )
+                )
+            elif key.text == "<<" and key.style is None:
+                self._problems.add(
+                    key.fault(
+                        "merge key '<<' is not part of the language",
+                        "write the keys out, or use an alias for a whole value",
+                    )
+                )
+            elif key.text in seen:
+                self._problems.add(
+                    key.fault(
+                        f"duplicate key {quote(key.text)}, first given in line {seen[key.text]}"
+                    )
+                )
+            else:
+                seen[key.text] = key.line
+                node.pairs.append((key, value))
+
+    def _alias(self, anchor: str, line: int, column: int) -> Node:
+        if anchor not in self._anchors:
+            near = did_you_mean(anchor, list(self._anchors))
+            raise Fault(line, column, f"alias {quote('*' + anchor)} has no anchor{near}")
+        node = self._anchors[anchor]
+        if node is None:
+            raise Fault(line, column, f"alias {quote('*' + anchor)} contains itself")
+        self._count(node.size, line, column)
+        return node
+
+    def _count(self, nodes: int, line: int, column: int) -> None:
+        self._nodes += nodes
+        if self._nodes > MAX_NODES:
+            raise Fault(
+                line, column, f"more than {MAX_NODES} values (aliases expanded), expected fewer"
+            )

@@ -1,0 +1,198 @@
+"""Jinja in specs: scalars after parsing, and template files. See `sandbox` for what it may do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from builder.errors import SpecError
+from builder.spec.source import Fault, Source, did_you_mean
+
+MAX_SCALAR = 1 << 20  # characters that one scalar may become
+MAX_FILE = 64 << 20  # bytes that a template file may become
+MAX_SCALAR_SOURCE = 1 << 18
+MAX_FILE_SOURCE = 4 << 20
+SPEC_FUEL = 4_000_000  # see sandbox.Meter; for all scalars of a spec together
+FILE_FUEL = 20_000_000
+SECONDS = 5.0  # of CPU
+
+_RESERVED = (
+    "spec env range dict namespace cycler joiner loop self caller varargs kwargs "
+    "true false none True False None and or not in is if else"
+)
+RESERVED = frozenset(_RESERVED.split())
+"""Names that a variable cannot have."""
+
+_TEMPLATE = re.compile(r"\{[{%#]")
+_NAME = re.compile(r"'([^']*)' is undefined|(?:attribute|variable|named|method|tag) '([^']*)'")
+
+
+class TemplateFault(Exception):
+    """A template that does not render: `line` counts from 1 within it, `word` is a name on that
+    line which the message is about, or empty."""
+
+    def __init__(self, message: str, line: int, word: str = "", hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+        self.word = word
+        self.hint = hint
+
+
+def is_template(text: str) -> bool:
+    return _TEMPLATE.search(text) is not None
+
+
+class Renderer:
+    """Renders texts with one set of variables; all of them share one meter.
+
+    `asked` takes what `env('NAME')` looked up in `environ`: None where it was not set.
+    """
+
+    def __init__(
+        self,
+        variables: Mapping[str, Any],
+        environ: Mapping[str, str],
+        asked: dict[str, str | None] | None = None,
+        *,
+        fuel: int = SPEC_FUEL,
+        newline: str = "\n",
+    ) -> None:
+        self.variables = dict(variables)
+        self.asked: dict[str, str | None] = {} if asked is None else asked
+        self._environ = environ
+        self._fuel = fuel
+        self._newline = newline
+        self._environment: Any = None
+        self._compiled: dict[str, Any] = {}
+
+    def render(self, text: str, limit: int = MAX_SCALAR) -> str:
+        """`text` with its tags replaced. Raises TemplateFault."""
+        from builder.spec import meter, sandbox
+
+        template: Any = None
+        try:
+            if self._environment is None:
+                own = meter.Meter(self._fuel, SECONDS)
+                self._environment = sandbox.Environment(own, self._env, self._newline)
+            template = self._compiled.get(text)
+            if template is None:
+                template = sandbox.compiled(self._environment, text, _FILE)
+                self._compiled[text] = template
+            parts: list[str] = []
+            size = 0
+            for part in template.root_render_func(template.new_context(self.variables)):
+                size += len(part)
+                if size > limit:
+                    raise meter.OutOfBounds(f"the text is longer than {limit} characters")
+                parts.append(part)
+            return "".join(parts)
+        except Exception as error:
+            raise self._fault(error, template) from None
+
+    def _env(self, name: str, *default: Any) -> Any:
+        """`env('NAME')`, `env('NAME', 'default')`."""
+        from jinja2 import UndefinedError
+
+        if not isinstance(name, str) or len(default) > 1:
+            raise TypeError("env takes a name and at most one default")
+        value = self.asked[name] = self._environ.get(name)
+        if value is not None:
+            return value
+        if default:
+            return default[0]
+        raise UndefinedError(f"environment variable {name!r} is not set")
+
+    def _fault(self, error: Exception, template: Any) -> TemplateFault:
+        from jinja2 import TemplateSyntaxError, UndefinedError
+
+        line = 1
+        if isinstance(error, TemplateSyntaxError):
+            line = error.lineno
+        elif template is not None:
+            walk = error.__traceback__
+            while walk is not None:
+                if walk.tb_frame.f_globals.get("__jinja_template__") is template:
+                    line = template.get_corresponding_lineno(walk.tb_lineno)
+                walk = walk.tb_next
+        text = str(error.message if isinstance(error, TemplateSyntaxError) else error)
+        text = " ".join(text.split())[:300]
+        hint = None
+        if isinstance(error, (RecursionError, MemoryError)):
+            text = "the template is nested too deep"
+        elif "integer string conversion" in text:
+            text = "a number has too many digits"
+        elif isinstance(error, SyntaxError):
+            text = "the template is too complex"
+        found = _NAME.search(text)
+        word = (found[1] or found[2]) if found else ""
+        if isinstance(error, UndefinedError):
+            if text.endswith(" is undefined"):
+                known = sorted({*self.variables, "env", "range", "namespace", "dict"})
+                text += f", expected one of the variables{did_you_mean(word, known)}"
+                hint = "declare it under 'vars', or give a default: {{ name | default('x') }}"
+            elif text.startswith("environment variable"):
+                hint = f"set it, or give a default: env({word!r}, 'x')"
+        elif not text:
+            text = type(error).__name__
+        return TemplateFault(f"template error: {text}", line, word, hint)
+
+
+_FILE = "<template>"
+
+
+def render_template(
+    path: str,
+    variables: Mapping[str, Any],
+    spec: Mapping[str, Any],
+    environ: Mapping[str, str],
+    asked: dict[str, str | None] | None = None,
+    *,
+    name: str | None = None,
+) -> bytes:
+    """What the template file at the host path `path` becomes, its last newline and its kind of
+    line end kept. `spec` is seen by it as `spec` (`spec.name`), `asked` takes what it asked env()
+    for. `name` is how errors call the file. Raises SpecError with the place within the file.
+    """
+    name = path if name is None else name
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE_SOURCE + 1)
+    except OSError as error:
+        raise SpecError(f"{name}: cannot read the template: {error.strerror}") from None
+    if len(data) > MAX_FILE_SOURCE:
+        raise SpecError(f"{name}: a template is larger than {MAX_FILE_SOURCE} bytes")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line = before.count(b"\n") + 1
+        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8")) + 1
+        raise SpecError(
+            f"{name}:{line}:{column}: byte 0x{data[error.start]:02x} is not UTF-8 text",
+            "copy the file instead of rendering it",
+        ) from None
+    if not is_template(text):
+        return data
+    newline = "\r\n" if "\r\n" in text else "\n"
+    renderer = Renderer(
+        {**variables, "spec": spec}, environ, asked, fuel=FILE_FUEL, newline=newline
+    )
+    try:
+        return renderer.render(text, MAX_FILE).encode("utf-8")
+    except TemplateFault as fault:
+        lines = re.split("\r\n|\r|\n", text)
+        column = column_of(lines[fault.line - 1], fault.word) if fault.line <= len(lines) else 1
+        source = Source(name, "\n".join(lines))
+        raise source.error(Fault(fault.line, column, fault.message, fault.hint)) from None
+    except UnicodeEncodeError:
+        raise SpecError(f"{name}: the rendered text is not valid Unicode") from None
+
+
+def column_of(line: str, word: str) -> int:
+    """The column, from 1, at which `word` stands in a tag of `line`, or its first tag."""
+    tag = line.find("{")
+    if word and (found := re.compile(rf"(?<!\w){re.escape(word)}(?!\w)").search(line, max(tag, 0))):
+        return found.start() + 1
+    return max(tag, 0) + 1

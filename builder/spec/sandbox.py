@@ -1,0 +1,394 @@
+"""The Jinja environment of specs: metered, so that no template can take more than its share.
+
+Every operation pays for itself and for what it reads and makes, in units of about a microsecond
+or 16 characters; loops pay for what they walk. Nothing that a template makes can therefore outgrow
+what it may still spend, no single operation is large, and the same template ends at the same
+place on every machine. Operations whose result can be much larger than their operands are sized up
+before they run. Time is only a second border.
+
+What is left out of Jinja: includes, inheritance and blocks (a template reads no other file),
+autoescape, `random` and `lipsum` (a template gives the same text each time), and the filters that
+are about HTML. Added: `quote`, a shell word.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator
+from types import BuiltinMethodType, MethodType
+from typing import Any
+
+from jinja2 import StrictUndefined, nodes, pass_context
+from jinja2.compiler import CodeGenerator, Frame
+from jinja2.exceptions import SecurityError, TemplateAssertionError
+from jinja2.filters import FILTERS
+from jinja2.runtime import Context, LoopContext, Macro, Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Cycler, Joiner
+
+from builder.spec.meter import MAX_BITS, MAX_VALUE, Meter, OutOfBounds, QuietNamespace, kind_of
+
+MAX_WIDTH = 10_000  # columns a filter may pad to, rows it may batch
+MAX_SYNTAX = 50_000  # nodes of a template's syntax tree
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_METHODS: dict[type, frozenset[str]] = {
+    str: _words(
+        "capitalize casefold center count endswith find index isalnum isalpha isascii "
+        "isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle "
+        "isupper join ljust lower lstrip partition removeprefix removesuffix replace "
+        "rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip "
+        "swapcase title upper zfill"
+    ),
+    dict: frozenset(("get", "items", "keys", "values")),
+    list: frozenset(("count", "index")),
+    tuple: frozenset(("count", "index")),
+    int: frozenset(("bit_length",)),
+    float: frozenset(("is_integer",)),
+}
+
+_FILTERS = _words(
+    "abs batch capitalize center count d default dictsort filesizeformat first float "
+    "format groupby indent int items join last length list lower map max min reject "
+    "rejectattr replace reverse round select selectattr slice sort title trim "
+    "truncate unique upper urlencode wordcount"
+)
+
+_OF_TEXT = _words(
+    "capitalize center e escape format indent lower quote replace title trim truncate "
+    "upper urlencode wordcount"
+)
+
+_SYNTAX: tuple[type[nodes.Node], ...] = (
+    *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.For, nodes.If, nodes.Macro),
+    *(nodes.CallBlock, nodes.FilterBlock, nodes.With, nodes.Assign, nodes.AssignBlock),
+    *(nodes.Name, nodes.NSRef, nodes.Const, nodes.Tuple, nodes.List, nodes.Dict, nodes.Pair),
+    *(nodes.Keyword, nodes.CondExpr, nodes.Filter, nodes.Test, nodes.Call, nodes.Getitem),
+    *(nodes.Getattr, nodes.Slice, nodes.Concat, nodes.Compare, nodes.Operand),
+    *(nodes.BinExpr, nodes.UnaryExpr),
+)
+
+
+class Environment(ImmutableSandboxedEnvironment):
+    """Jinja for one spec or one template file; `meter` is what all its renderings may spend."""
+
+    intercepted_binops = frozenset(("+", "-", "*", "/", "//", "**", "%"))
+
+    def __init__(self, meter: Meter, env: Callable[..., Any], newline: str = "\n") -> None:
+        super().__init__(
+            undefined=StrictUndefined,
+            keep_trailing_newline=True,
+            autoescape=False,
+            optimized=False,  # constants are computed when rendering, where they are paid for
+            finalize=pass_context(lambda context, value: self.finished(value)),
+            newline_sequence=newline,
+            cache_size=0,
+        )
+        self.meter = meter
+        self.code_generator_class = _Metered
+        self.globals = {
+            "range": self.globals["range"],  # the sandbox's, at most 100,000 long
+            "dict": dict,
+            "env": env,
+            "namespace": QuietNamespace,
+            "cycler": self.globals["cycler"],
+            "joiner": self.globals["joiner"],
+        }
+        self.functions: tuple[Any, ...] = tuple(self.globals.values())
+        own: dict[str, Callable[..., Any]] = {
+            "sum": self._sum,
+            "string": self.finished,
+            "tojson": _tojson,
+            "quote": _quote,
+            "escape": _escape,
+            "e": _escape,
+        }
+        plain: dict[str, Callable[..., Any]] = {name: FILTERS[name] for name in _FILTERS}
+        self.filters = {name: self._paying(name, f) for name, f in (plain | own).items()}
+        tests: dict[str, Any] = dict(self.tests)
+        self.tests = {name: self._paying(name, f) for name, f in tests.items()}
+
+    # What the generated code calls.
+
+    def paid(self, value: Any) -> Any:
+        """`value`, read or made by an operation; an iterator pays as it goes."""
+        if isinstance(value, Iterator):
+            return self._counted(value)
+        self.meter.weigh(value)
+        return value
+
+    def looped(self, value: Any) -> Any:
+        """`value`, about to be walked by a loop whose rounds pay for what they do."""
+        if hasattr(value, "__len__"):
+            self.meter.spend(1 + len(value))
+            return value
+        return self._counted(value)
+
+    def data(self, text: str) -> str:
+        """Text outside of tags, each time it is put out."""
+        self.meter.spend(1 + (len(text) >> 4))
+        return text
+
+    def finished(self, value: Any) -> str:
+        """The text that an expression puts out."""
+        self.meter.weigh(value, plain=True)
+        return self.data(str(value))
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        weight = self.meter.weigh(left) + self.meter.weigh(right, plain=isinstance(left, str))
+        if operator == "*":
+            for much, times in ((left, right), (right, left)):
+                if isinstance(much, (str, list, tuple)) and isinstance(times, int):
+                    self._room(len(much) * max(times, 0), weight * max(times, 0))
+        elif operator == "**":
+            whole = isinstance(left, int) and isinstance(right, int)
+            if whole and abs(right) * (abs(left).bit_length() - 1) > MAX_BITS:
+                raise OutOfBounds(f"a number has more than {MAX_BITS} bits")
+        elif operator == "%" and isinstance(left, str):
+            self._format_room(left, weight)
+        if operator not in "+*%":
+            for value in (left, right):
+                if not isinstance(value, (int, float, Undefined)):
+                    raise TypeError(f"{operator!r} is for numbers, not for {kind_of(value)}")
+        return self.paid(super().call_binop(context, operator, left, right))
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        self.meter.weigh(argument)
+        return super().getitem(obj, argument)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        self.meter.spend(1)
+        return super().getattr(obj, attribute)
+
+    def wrap_str_format(self, value: Any) -> Any:
+        return None  # str.format is not among the methods that may be called
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        meter = __self.meter
+        meter.spend(8)  # a macro: its frame and the look-ups of its names
+        weight = sum(map(meter.weigh, args))
+        for name, value in kwargs.items():
+            if name not in ("_loop_vars", "_block_vars"):
+                weight += meter.weigh(value)
+        if isinstance(__obj, BuiltinMethodType):
+            owner, name = __obj.__self__, __obj.__name__
+            if name not in _METHODS.get(type(owner), ()):
+                raise SecurityError(f"method {name!r} of {kind_of(owner)} cannot be called here")
+            weight += meter.weigh(owner)
+            if isinstance(owner, str):
+                __self._text_room(name, owner, args, weight)
+        elif not __self._may_call(__obj):
+            raise SecurityError(f"{kind_of(__obj)} cannot be called here")
+        return __self.paid(super().call(__context, __obj, *args, **kwargs))
+
+    def _may_call(self, what: Any) -> bool:
+        if isinstance(what, (Macro, LoopContext, Joiner, Undefined)):
+            return True
+        if any(what is function for function in self.functions):
+            return True
+        return isinstance(what, MethodType) and isinstance(what.__self__, (LoopContext, Cycler))
+
+    # What operations may make, checked before they run.
+
+    def _room(self, characters: int, units: int = 0) -> None:
+        if characters > MAX_VALUE or max(units, characters >> 4) > self.meter.fuel:
+            raise OutOfBounds("the template makes a value that is too large")
+
+    def _format_room(self, template: str, weight: int) -> None:
+        """`%` formatting: no more than each conversion at its width, or all operands each time."""
+        if _WIDE.search(template):
+            raise OutOfBounds(f"a width in a format is not below {MAX_WIDTH}, or is '*'")
+        widest = MAX_WIDTH if _WIDTH.search(template) else 0
+        self._room(template.count("%") * (widest + 160 * weight + 1400) + len(template))
+
+    def _text_room(self, name: str, text: str, args: tuple[Any, ...], weight: int) -> None:
+        if name == "replace" and len(args) >= 2:
+            self._replace_room(text, args[0], args[1])
+        elif name == "join" and args and hasattr(args[0], "__len__"):
+            self._room(len(text) * len(args[0]) + 16 * weight)
+        elif name in ("center", "ljust", "rjust", "zfill") and args:
+            self._width(args[0])
+
+    def _replace_room(self, text: Any, old: Any, new: Any) -> None:
+        if isinstance(old, str) and isinstance(text, str):
+            self._room(len(text) + text.count(old) * len(str(new)))
+
+    def _width(self, width: Any) -> None:
+        if isinstance(width, (int, float)) and abs(width) > MAX_WIDTH:
+            raise OutOfBounds(f"{width} is too wide, expected at most {MAX_WIDTH}")
+
+    def _counted(self, values: Any) -> Iterator[Any]:
+        for value in values:
+            self.meter.spend(2)
+            yield value
+
+    def _sum(self, values: Any, attribute: Any = None, start: Any = 0) -> Any:
+        """Jinja's `sum` of numbers; adding lists up would copy them again and again."""
+        total = start
+        for value in self.looped(values):
+            each = value
+            if attribute is not None:
+                for part in str(attribute).split("."):
+                    each = self.getitem(each, int(part) if part.isdigit() else part)
+            if not isinstance(each, (int, float)) or not isinstance(total, (int, float)):
+                raise TypeError(f"sum adds numbers, not {kind_of(each)}")
+            total = total + each
+        return total
+
+    def _paying(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        skip = 1 if hasattr(function, "jinja_pass_arg") else 0  # the environment or the context
+        of_text = name in _OF_TEXT
+        sized = name in ("batch", "slice", "center", "indent", "truncate", "round")
+
+        @functools.wraps(function)
+        def paying(*args: Any, **kwargs: Any) -> Any:
+            own = args[skip:]
+            if of_text and own:
+                self.meter.weigh(own[0], plain=True)
+            weight = (
+                2 + sum(map(self.meter.weigh, own)) + sum(map(self.meter.weigh, kwargs.values()))
+            )
+            if sized:
+                for value in (*own[1:], *kwargs.values()):
+                    self._width(value)
+                if name == "indent":
+                    widths = [v for v in (*own[1:], *kwargs.values()) if not isinstance(v, bool)]
+                    width = max((len(v) if isinstance(v, str) else v for v in widths), default=4)
+                    self._room(str(own[0]).count("\n") * width + 16 * weight)
+            elif name == "replace" and len(own) >= 3:
+                self._replace_room(str(own[0]), str(own[1]), own[2])
+            elif name == "format":
+                self._format_room(str(own[0]), weight)
+            elif name == "join":
+                values = own[0] if hasattr(own[0], "__len__") else list(own[0])
+                weight += self.meter.weigh(values, plain=True)
+                args = (*args[:skip], values, *own[1:])
+                between = own[1] if len(own) > 1 else kwargs.get("d", "")
+                self._room(len(values) * len(str(between)) + 16 * weight)
+            return self.paid(function(*args, **kwargs))
+
+        return paying
+
+
+class _Metered(CodeGenerator):
+    """Generates calls of Environment.paid and its kin around what Jinja leaves uncounted."""
+
+    def _around(self, name: str, visit: Callable[..., None], node: Any, frame: Frame) -> None:
+        self.write(f"environment.{name}(")
+        visit(node, frame)
+        self.write(")")
+
+    def visit_List(self, node: nodes.List, frame: Frame) -> None:
+        self._around("paid", super().visit_List, node, frame)
+
+    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
+        self._around("paid", super().visit_Dict, node, frame)
+
+    def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:
+        if node.ctx == "load":
+            self._around("paid", super().visit_Tuple, node, frame)
+        else:
+            super().visit_Tuple(node, frame)
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+        self.write("environment.paid(''.join((")
+        for each in node.nodes:
+            self._around("finished", self.visit, each, frame)
+            self.write(", ")
+        self.write(")))")
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
+        self.write("(")
+        self._around("paid", self.visit, node.expr, frame)
+        for operand in node.ops:
+            self.visit(operand, frame)
+        self.write(")")
+
+    def visit_Operand(self, node: nodes.Operand, frame: Frame) -> None:
+        self.write(f" {_OPERATORS[node.op]} ")
+        self._around("paid", self.visit, node.expr, frame)
+
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
+        if isinstance(node.arg, nodes.Slice):
+            self._around("paid", super().visit_Getitem, node, frame)
+        else:
+            super().visit_Getitem(node, frame)
+
+    def visit_Call(self, node: nodes.Call, frame: Frame, forward_caller: bool = False) -> None:
+        if isinstance(node.node, nodes.EnvironmentAttribute):  # put there by `compiled`
+            self._around(node.node.name, self.visit, node.args[0], frame)
+        else:
+            super().visit_Call(node, frame, forward_caller=forward_caller)
+
+    def _output_const_repr(self, group: Any) -> str:
+        return f"environment.data({super()._output_const_repr(group)})"
+
+
+_WIDTH = re.compile(r"[%).][-+ #0]*[1-9]")
+_WIDE = re.compile(
+    r"[%).][-+ #0]*[1-9][0-9]{4,}(?:\.[0-9]*)?[hlL]*[a-zA-Z%]|%[-+ #0]*[0-9]*(?:\.[0-9]*)?\*"
+)
+
+_OPERATORS = {
+    "eq": "==",
+    "ne": "!=",
+    "gt": ">",
+    "gteq": ">=",
+    "lt": "<",
+    "lteq": "<=",
+    "in": "in",
+    "notin": "not in",
+}
+
+
+def compiled(environment: Environment, source: str, name: str) -> Any:
+    """The jinja2.Template of `source`. Raises TemplateSyntaxError."""
+    tree = environment.parse(source, name)
+    count = 0
+    for node in tree.find_all(nodes.Node):
+        count += 1
+        if count > MAX_SYNTAX:
+            raise OutOfBounds("the template is too large")
+        if not isinstance(node, _SYNTAX):
+            what = _STATEMENTS.get(type(node), type(node).__name__.lower())
+            raise TemplateAssertionError(f"{what!r} is not available here", node.lineno or 1)
+    environment.meter.spend(10 * count)
+    for loop in tree.find_all(nodes.For):
+        watch = nodes.EnvironmentAttribute("looped", lineno=loop.lineno)
+        loop.iter = nodes.Call(watch, [loop.iter], [], None, None, lineno=loop.lineno)
+    code = environment.compile(tree, name, name)
+    return environment.template_class.from_code(environment, code, environment.globals)
+
+
+_STATEMENTS: dict[type[nodes.Node], str] = {
+    nodes.FromImport: "from",
+    nodes.Scope: "autoescape",
+}
+
+
+def _tojson(value: Any, indent: int | None = None) -> str:
+    """JSON with sorted keys; unlike Jinja's not dressed for HTML."""
+    import json
+
+    if indent is not None and not 0 <= indent <= 8:
+        raise OutOfBounds(f"{indent} is too wide, expected at most 8")
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, indent=indent)
+
+
+def _quote(value: Any) -> str:
+    """One word for a POSIX shell, whatever it holds."""
+    import shlex
+
+    return shlex.quote(str(value))
+
+
+def _escape(value: Any) -> str:
+    """Text for HTML, as text (not marked: nothing else is escaped for it)."""
+    import html
+
+    return html.escape(str(value))
