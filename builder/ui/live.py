@@ -206,7 +206,8 @@ class Live:
     def _head(self, running: Running, columns: int) -> tuple[str, int]:
         image, step, name, why = running.event
         label = step_label(image, step, self._steps.get(image), name, color=False)
-        parts = [label, human.seconds(int(monotonic() - running.since)).replace(".00", "")]
+        time = int(monotonic() - running.since)
+        parts = [label, f"{time} s" if time < 60 else human.seconds(time)]
         if running.done:
             parts.append(amount(running.done, running.total))
         parts.append(harmless(why))

@@ -248,8 +248,10 @@ def test_a_terminal_without_unicode_gets_ascii_marks() -> None:
 
 
 def test_ctrl_c_leaves_the_terminal_as_it_was() -> None:
+    # A shell starts its background jobs with SIGINT ignored, and so may whoever runs the tests.
     code = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from builder.events import StepOutput, StepStarted
 from builder.ui import choose_renderer
 with choose_renderer("auto", sys.stderr, is_tty=True, term="xterm", ci=False) as emit:
@@ -283,7 +285,7 @@ def read_until(controller: int, wanted: bytes | None) -> bytes:
     deadline = time.monotonic() + 10
     while wanted is None or wanted not in seen:
         if not select.select([controller], [], [], deadline - time.monotonic())[0]:
-            raise AssertionError(f"{wanted!r} is not in {seen!r}")
+            raise AssertionError(f"{wanted!r} is not in what ends in {seen[-200:]!r}")
         try:
             chunk = os.read(controller, 65536)
         except OSError:  # EIO: the last holder of the terminal has gone
