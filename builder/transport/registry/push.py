@@ -1,0 +1,256 @@
+"""Push: images to repositories: layers, configs, manifests, and when all is there the tags.
+
+Whenever it is killed, a tag is what it was or what it shall be, and the next push sends only what
+is not there yet.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from builder.errors import TransportError, UsageError
+from builder.events import Emit, Noted
+from builder.oci import media
+from builder.oci.digest import Digest, digest_of
+from builder.oci.image import Descriptor, Image
+from builder.oci.reference import Reference, parse_reference
+from builder.transport.registry.client import Client
+from builder.transport.registry.download import Download
+from builder.transport.registry.parallel import run_all
+from builder.transport.registry.seen import note_seen, seen_at
+from builder.transport.registry.upload import Source, upload
+
+if TYPE_CHECKING:
+    from builder.store.store import Store
+    from builder.transport.registry.session import Registry
+
+
+class Tally(NamedTuple):
+    """How many blobs, and how many bytes."""
+
+    blobs: int = 0
+    bytes: int = 0
+
+    def plus(self, size: int) -> Tally:
+        return Tally(self.blobs + 1, self.bytes + size)
+
+
+class PushResult(NamedTuple):
+    """What a push did for all references of one image in one repository."""
+
+    references: tuple[Reference, ...]
+    digest: Digest
+    sent: Tally
+    mounted: Tally
+    skipped: Tally  # there already
+    requests: int  # of the whole push, shared by the results of one push_all
+
+    def document(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "references": [str(reference) for reference in self.references],
+            "digest": self.digest,
+            **{name: getattr(self, name)._asdict() for name in ("sent", "mounted", "skipped")},
+            "requests": self.requests,
+        }
+
+
+class Push(NamedTuple):
+    """An image and the references it shall have. `manifest` and `config` are the documents as they
+    were pulled, media type first, to be passed on to the byte; None: made from the image."""
+
+    image: Image
+    references: tuple[Reference, ...]
+    manifest: tuple[str, bytes] | None = None
+    config: bytes | None = None
+
+
+class _Target(NamedTuple):
+    """One image into one repository."""
+
+    client: Client
+    references: tuple[Reference, ...]
+    media_type: str
+    manifest: bytes
+    config: bytes
+    layers: tuple[Descriptor, ...]  # each once
+
+
+def push_all(
+    registry: Registry, store: Store, pushes: Sequence[Push], emit: Emit
+) -> list[PushResult]:
+    """Push them together; a result per image and repository, in order.
+
+    No tag of any of them is written before every blob and manifest of all is there.
+    """
+    return _PushAll(registry, store, pushes, emit).run()
+
+
+class _PushAll:
+    def __init__(
+        self, registry: Registry, store: Store, pushes: Sequence[Push], emit: Emit
+    ) -> None:
+        self.registry, self.store, self.emit = registry, store, emit
+        self.jobs, self.network = registry.settings.jobs, registry.network
+        self.targets = [target for push in pushes for target in _targets(registry, push)]
+        self.tallies: list[dict[str, Tally]] = [{} for _ in self.targets]
+        self.lock = threading.Lock()
+
+    def run(self) -> list[PushResult]:
+        begun = self.network.requests
+        jobs, network = self.jobs, self.network
+        done = run_all([partial(_is_complete, target) for target in self.targets], jobs, network)
+        missing = [number for number, complete in enumerate(done) if not complete]
+        for number, complete in enumerate(done):
+            if complete:
+                self._skip(number)
+        run_all(self._blob_tasks(missing, layers=True), jobs, network)
+        run_all(self._blob_tasks(missing, layers=False), jobs, network)
+        tags = [
+            (self.targets[number], reference.tag or "")
+            for number in missing
+            for reference in self.targets[number].references
+        ]
+        if len(tags) > 1:  # a single tag comes with its manifest, at once
+            run_all(
+                [
+                    partial(_put, self.targets[number], digest_of(self.targets[number].manifest))
+                    for number in missing
+                ],
+                jobs,
+                network,
+            )
+        run_all([partial(_put, target, tag) for target, tag in tags], jobs, network)
+        return [
+            PushResult(
+                target.references,
+                digest_of(target.manifest),
+                tally.get("sent", Tally()),
+                tally.get("mounted", Tally()),
+                tally.get("skipped", Tally()),
+                network.requests - begun,
+            )
+            for target, tally in zip(self.targets, self.tallies, strict=True)
+        ]
+
+    def _skip(self, number: int) -> None:
+        target = self.targets[number]
+        for blob in (*target.layers, _config(target)):
+            self._count(number, "skipped", blob.size)
+
+    def _blob_tasks(self, missing: Sequence[int], *, layers: bool) -> list[Callable[[], None]]:
+        """A task per registry and blob: into one repository first, then mounted into the others."""
+        tasks: dict[tuple[str, Digest], list[tuple[int, Descriptor]]] = {}
+        for number in missing:
+            target = self.targets[number]
+            for blob in target.layers if layers else (_config(target),):
+                wanted = tasks.setdefault((target.client.base, blob.digest), [])
+                wanted.append((number, blob))
+        largest_first = sorted(tasks.values(), key=lambda wanted: -wanted[0][1].size)
+        return [partial(self._place, wanted) for wanted in largest_first]
+
+    def _place(self, wanted: Sequence[tuple[int, Descriptor]]) -> None:
+        for number, blob in wanted:
+            target = self.targets[number]
+            client = target.client
+            if client.has_blob(blob, client.push_scope):
+                self._count(number, "skipped", blob.size)
+            else:
+                source = partial(self._source, target, blob)
+                sent = upload(client, blob, self._mountable(client, blob), source)
+                if sent.mounted:
+                    self._count(number, "mounted", blob.size)
+                else:
+                    self._count(number, "sent", sent.bytes)
+                how = "mounted" if sent.mounted else "sent"
+                text = f"{client.name.name}: {blob.digest[:19]} {how}, {blob.size} bytes"
+                self.emit(Noted(text))
+            note_seen(self.store, blob.digest, client.name.name)
+
+    def _mountable(self, client: Client, blob: Descriptor) -> str | None:
+        """Another repository of the same registry that had the blob."""
+        home = client.name.registry + "/"
+        for name in seen_at(self.store, blob.digest):
+            if name.startswith(home) and name != client.name.name:
+                return name.removeprefix(home)
+        return None
+
+    def _source(self, target: _Target, blob: Descriptor) -> Source:
+        if blob == _config(target):
+            return io.BytesIO(target.config)
+        if not self.store.claim(blob):
+            self._fetch(blob)
+        return self.store.open(blob)
+
+    def _fetch(self, blob: Descriptor) -> None:
+        """A layer of a base that nothing here needed, and the target's registry cannot mount."""
+        for name in seen_at(self.store, blob.digest):
+            client = self.registry.client(parse_reference(name))
+            if not client.has_blob(blob, client.pull_scope):
+                continue
+            download = Download(client, blob)
+            try:
+                with self.store.incoming() as incoming:
+                    while data := download.read(1 << 20):
+                        incoming.write(data)
+                    if incoming.digest != blob.digest:
+                        raise TransportError(f"{name}@{blob.digest}: its bytes have another digest")
+                    incoming.publish(blob.media_type)
+            finally:
+                download.close()
+            return
+        raise TransportError(
+            f"layer {blob.digest} is neither in the store nor at a registry known to have it",
+            "build or pull the image again",
+        )
+
+    def _count(self, number: int, what: str, size: int) -> None:
+        with self.lock:
+            tallies = self.tallies[number]
+            tallies[what] = tallies.get(what, Tally()).plus(size)
+
+
+def _targets(registry: Registry, push: Push) -> list[_Target]:
+    grouped: dict[str, list[Reference]] = {}
+    for reference in push.references:
+        if reference.digest is not None:
+            raise UsageError(
+                f"{str(reference)!r}: a push goes to a tag; the digest is the image's own",
+                f"push to {reference._replace(digest=None, tag=reference.tag or 'latest')}",
+            )
+        grouped.setdefault(reference.name, []).append(reference)
+    media_type, manifest = push.manifest or (media.MANIFEST, push.image.manifest_bytes())
+    config = push.image.config_bytes() if push.config is None else push.config
+    layers = {layer.blob.digest: layer.blob for layer in push.image.layers}
+    return [
+        _Target(
+            registry.client(references[0]),
+            tuple(dict.fromkeys(references)),
+            media_type,
+            manifest,
+            config,
+            tuple(layers.values()),
+        )
+        for references in grouped.values()
+    ]
+
+
+def _is_complete(target: _Target) -> bool:
+    """Every tag is this very manifest already; a registry has a manifest's blobs."""
+    wanted = Descriptor(target.media_type, digest_of(target.manifest), len(target.manifest))
+    return all(
+        target.client.head_manifest(reference.tag or "", target.client.push_scope) == wanted
+        for reference in target.references
+    )
+
+
+def _put(target: _Target, which: str) -> None:
+    target.client.put_manifest(which, target.manifest, target.media_type)
+
+
+def _config(target: _Target) -> Descriptor:
+    return Descriptor(media.CONFIG, digest_of(target.config), len(target.config))

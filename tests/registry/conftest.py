@@ -1,0 +1,136 @@
+"""Real registries on loopback, each with its own folder and port, ended by their process ids."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import random
+import socket
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from builder.oci import media
+from builder.oci.digest import DiffID, digest_of
+from builder.oci.image import Image, Layer, Platform, empty_image
+from builder.store.store import Store
+
+AMD64 = Platform("linux", "amd64")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Process:
+    """A server with its log, ended by its id."""
+
+    def __init__(self, argv: list[str], log: Path, env: dict[str, str] | None = None) -> None:
+        self.log = log
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=env
+            )
+
+    def end(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def wait_for(port: int, server: Process, scheme: str = "http") -> None:
+    for _ in range(200):
+        if server.process.poll() is not None:
+            break
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    pytest.fail(f"the registry did not start: {server.log.read_text()[-2000:]}")
+
+
+Start = Callable[..., str]
+"""start(auth="", tls=None) -> "127.0.0.1:PORT" of a fresh docker-registry; `auth` is YAML for its
+config, `tls` a (certificate, key) pair."""
+
+
+@pytest.fixture(scope="session")
+def start_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    servers: list[Process] = []
+
+    def start(auth: str = "", tls: tuple[str, str] | None = None) -> str:
+        folder = tmp_path_factory.mktemp("registry")
+        port = free_port()
+        secure = f"\n  tls: {{certificate: {tls[0]}, key: {tls[1]}}}" if tls else ""
+        config = folder / "config.yml"
+        config.write_text(
+            f"version: 0.1\nlog: {{level: warn, accesslog: {{disabled: true}}}}\n"
+            f"storage:\n  filesystem: {{rootdirectory: {folder}/data}}\n  delete: {{enabled: true}}\n"
+            f"http:\n  addr: 127.0.0.1:{port}{secure}\n{auth}"
+        )
+        servers.append(
+            Process(
+                ["docker-registry", "serve", str(config)],
+                folder / "log",
+                {"PATH": os.environ["PATH"], "OTEL_TRACES_EXPORTER": "none"},
+            )
+        )
+        wait_for(port, servers[-1])
+        return f"127.0.0.1:{port}"
+
+    yield start
+    for server in servers:
+        server.end()
+
+
+@pytest.fixture(scope="session")
+def registry(start_registry: Start) -> str:
+    """host:port of a docker-registry that lets anybody do anything, over plain http."""
+    return start_registry()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(str(tmp_path / "store"))
+    yield store
+    store.close()
+
+
+def layer_bytes(seed: int, size: int) -> tuple[bytes, bytes]:
+    """(tar, gzip) of a layer with one file of `size` random bytes."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as tar:
+        entry = tarfile.TarInfo(f"data-{seed}")
+        entry.size = size
+        tar.addfile(entry, io.BytesIO(random.Random(seed).randbytes(size)))
+    return plain.getvalue(), gzip.compress(plain.getvalue(), 1, mtime=0)
+
+
+MakeImage = Callable[..., Image]
+
+
+@pytest.fixture
+def make_image() -> MakeImage:
+    """make_image(store, (seed, size)...): an image with these layers, its blobs in the store."""
+
+    def make(store: Store, *layers: tuple[int, int]) -> Image:
+        image = empty_image(AMD64)
+        for seed, size in layers:
+            plain, packed = layer_bytes(seed, size)
+            blob = store.put(packed, media.LAYER_GZIP)
+            image = image.append(
+                Layer(DiffID(str(digest_of(plain))), blob), {"created_by": f"layer {seed}"}
+            )
+        return image
+
+    return make
