@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock as Lock  # `threading` would cost the import of all of this again
+from _thread import allocate_lock as Lock  # importing threading takes as long as all else
 from time import monotonic
 from typing import Self, TextIO
 
