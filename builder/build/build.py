@@ -1,0 +1,301 @@
+"""Build: for each planned step, take the layer that is there or make it; then the image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from builder.errors import BuilderError, CommandFailed, SpecError, StoreError
+from builder.events import (
+    Emit,
+    ImageDone,
+    ImageStarted,
+    Lines,
+    StepDone,
+    StepFailed,
+    StepOutput,
+    StepProgress,
+    StepStarted,
+    Warned,
+)
+from builder.executor.base import Command, Executor, Parent
+from builder.layer.entry import Entry
+from builder.layer.write import Written, write_layer
+from builder.oci import media
+from builder.oci.digest import DiffID
+from builder.oci.image import Descriptor, Image, Layer
+from builder.plan.config import merge_config
+from builder.plan.describe import timestamp
+from builder.plan.files import Changes
+from builder.plan.last import LastBuild, LastStep, load_last, save_last
+from builder.plan.plan import Planned, Planner, read_account
+from builder.plan.state import ACCOUNTS, Fetch, State
+from builder.rootfs.table import make_table
+from builder.spec.model import ImageSpec
+from builder.store.records import (
+    LayerInfo,
+    Record,
+    load_layer,
+    load_record,
+    save_document,
+    save_layer,
+    save_record,
+)
+from builder.store.store import Store
+
+
+class BuiltStep(NamedTuple):
+    """One line of the result. `number` is None for layers of the base; `layer` None when empty."""
+
+    number: int | None
+    name: str
+    status: str  # base | hit | built | empty
+    why: str
+    key: str
+    layer: Layer | None
+    seconds: float
+
+
+class Built(NamedTuple):
+    spec: ImageSpec
+    image: Image
+    manifest: Descriptor
+    config: Descriptor
+    steps: tuple[BuiltStep, ...]  # the base's layers first
+    sources: tuple[str, ...]  # host files the image was made from, for the depfile
+    fetch: Fetch
+    seconds: float
+
+
+class Workshop(NamedTuple):
+    """What a build works with."""
+
+    store: Store
+    planner: Planner
+    executor: Callable[[], Executor]  # made when the first command step misses
+    lowers: Callable[[Image, Fetch], tuple[str, ...]]
+    emit: Emit
+    now: Callable[[], float] = time.time
+
+
+def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
+    """Build one image; `below` is what its `image:` base was built to. The image is tagged with the
+    spec's name when all is there. Raises BuilderError; what was built before stays cached."""
+    started = time.monotonic()
+    shop.emit(ImageStarted(spec.name, len(spec.steps)))
+    planner, store = shop.planner, shop.store
+    last = load_last(store, spec.name)
+    annotations: Mapping[str, str] = {}
+    fetch: Fetch
+    if below is None:
+        base = planner.base(spec, make=True)
+        if base is None:
+            raise SpecError(f"{spec.base.place}: the base {spec.base} could not be made")
+        image, fetch, annotations = base.image, base.fetch, base.image.annotations
+        name = base.about
+    else:
+        image, fetch, name = below.image, below.fetch, spec.base.value
+    state = planner.start(spec, image, fetch)
+    chain = image.chain_id
+    done = [BuiltStep(None, name, "base", "", "", layer, 0.0) for layer in image.layers]
+    sources: list[str] = [spec.file]
+    if below is not None:
+        sources += below.sources
+    for number in range(len(spec.steps)):
+        planned, _ = planner.step(spec, number, state, last)
+        sources += planned.sources
+        for note in planned.notes:
+            shop.emit(Warned(f"{planned.step.place}: {note}"))
+        built = _step(shop, spec, planned, state, fetch)
+        done.append(built)
+        state = planner.above(state, built.layer, planned.step, planned.name)
+    assert state.image is not None
+    image = _finish(state.image, spec, planner.settings.epoch, annotations)
+    config = store.put(image.config_bytes(), media.CONFIG)
+    manifest = store.put(image.manifest_bytes(), media.MANIFEST)
+    if store.names().get(spec.name) != manifest:
+        store.tag(spec.name, manifest)
+    _remember(shop, spec, last, chain, done, manifest)
+    seconds = time.monotonic() - started
+    made = sum(step.status == "built" for step in done)
+    shop.emit(ImageDone(spec.name, manifest.digest, seconds, made))
+    return Built(
+        spec, image, manifest, config, tuple(done), tuple(dict.fromkeys(sources)), fetch, seconds
+    )
+
+
+def _finish(image: Image, spec: ImageSpec, epoch: int, annotations: Mapping[str, str]) -> Image:
+    config = merge_config(image.config, spec.config)
+    config["created"] = timestamp(epoch)
+    return image._replace(config=config, annotations=annotations)
+
+
+def _step(
+    shop: Workshop, spec: ImageSpec, planned: Planned, state: State, fetch: Fetch
+) -> BuiltStep:
+    assert planned.key is not None
+    started = time.monotonic()
+    layer, why, status = planned.layer, planned.why, "hit"
+    codec = shop.planner.settings.codec
+    if planned.status == "build":
+        with shop.store.lock(f"step-{planned.key}", f"{spec.name}: {planned.name}"):
+            # who waited for the lock may find that the work is done
+            record = load_record(shop.store, planned.key)
+            hit = shop.planner.layer_of(record) if record else None
+            if hit:
+                layer, why = hit.layer, "built meanwhile by another builder"
+            else:
+                shop.emit(StepStarted(spec.name, planned.number, planned.name, why))
+                layer = _make(shop, spec, planned, state, fetch)
+                status = "built"
+    if layer and media.CODECS[layer.blob.media_type] != codec:
+        layer = _convert(shop, layer)
+    if layer is None and status == "hit":
+        status = "empty"
+    seconds = time.monotonic() - started
+    size = layer.blob.size if layer else 0
+    shop.emit(StepDone(spec.name, planned.number, planned.name, status, seconds, size, why))
+    return BuiltStep(planned.number, planned.name, status, why, planned.key, layer, seconds)
+
+
+def _make(
+    shop: Workshop, spec: ImageSpec, planned: Planned, state: State, fetch: Fetch
+) -> Layer | None:
+    """Make a layer and record it. A step that fails leaves nothing."""
+    started = time.monotonic()
+    assert planned.key is not None and planned.document is not None
+    if isinstance(planned.make, Changes):
+        try:
+            written = _write(shop, spec, planned, planned.make.sorted())
+        except StoreError:
+            raise
+        except BuilderError as error:
+            raise type(error)(f"{planned.step.place}: {error.message}", error.hint) from error
+    else:
+        assert isinstance(planned.make, Command)
+        written = _run(shop, spec, planned, planned.make, state, fetch)
+    from builder.oci.image import encode
+
+    save_document(shop.store, planned.key, encode(planned.document))
+    diff_id = written.layer.diff_id if written else None
+    record = Record(diff_id, round(time.monotonic() - started, 3), int(shop.now()))
+    save_record(shop.store, planned.key, record)
+    return written.layer if written else None
+
+
+def _run(
+    shop: Workshop,
+    spec: ImageSpec,
+    planned: Planned,
+    command: Command,
+    state: State,
+    fetch: Fetch,
+) -> Written | None:
+    image = state.image
+    assert image is not None
+    lines = Lines(lambda line: shop.emit(StepOutput(spec.name, planned.number, line)))
+    parent = Parent(image, lambda: shop.lowers(image, fetch))
+    epoch = shop.planner.settings.epoch
+    try:
+        with shop.executor().run(command, parent, lines.feed, epoch) as changes:
+            lines.close()
+            return _write(shop, spec, planned, changes)
+    except CommandFailed as error:
+        lines.close()
+        shop.emit(StepFailed(spec.name, planned.number, planned.name, error.message))
+        raise CommandFailed(
+            f"{planned.step.place}: step {planned.name!r} failed: {error.message}",
+            error.hint,
+            exit_status=error.exit_status,
+            tail=error.tail,
+        ) from error
+
+
+def _write(shop: Workshop, spec: ImageSpec, planned: Planned, changes: Any) -> Written | None:
+    """Changes to a layer in the store with its path table."""
+    settings = shop.planner.settings
+    entries: list[Entry] = []
+    accounts: dict[bytes, bytes] = {}
+
+    def watched() -> Any:
+        for entry, content in changes:
+            if entry.path in ACCOUNTS and entry.type == "0":
+                accounts[entry.path] = read_account(content)
+            yield entry, content
+
+    def progress(size: int) -> None:
+        shop.emit(StepProgress(spec.name, planned.number, size, None))
+
+    written = write_layer(
+        watched(), shop.store, settings.codec, settings.level, entries.append, progress
+    )
+    if written:
+        make_table(shop.store, written.layer.diff_id, entries, accounts)
+        remember_layer(shop.store, written)
+    return written
+
+
+def remember_layer(store: Store, written: Written) -> None:
+    """Note where a layer's bytes are; blobs in other codecs stay noted."""
+    layer = written.layer
+    known = load_layer(store, layer.diff_id)
+    blobs = {**(known.blobs if known else {}), media.CODECS[layer.blob.media_type]: layer.blob}
+    save_layer(store, LayerInfo(layer.diff_id, written.size, blobs))
+
+
+def _convert(shop: Workshop, layer: Layer) -> Layer:
+    """The same layer in the codec that is wanted: read and written again, equal to the bit to one
+    that was built so."""
+    from builder.layer.decompress import open_layer
+    from builder.layer.read import read_layer
+
+    settings = shop.planner.settings
+
+    def changes() -> Any:
+        plain = open_layer(stream, media.CODECS[layer.blob.media_type])
+        for entry, content in read_layer(plain):
+            yield entry, ((lambda: content) if entry.type == "0" else None)  # noqa: B023
+
+    with shop.store.open(layer.blob) as stream:
+        written = write_layer(changes(), shop.store, settings.codec, settings.level)
+    if written is None or written.layer.diff_id != layer.diff_id:
+        raise StoreError(f"layer {layer.diff_id} could not be converted to {settings.codec}")
+    remember_layer(shop.store, written)
+    return written.layer
+
+
+def _remember(
+    shop: Workshop,
+    spec: ImageSpec,
+    last: LastBuild | None,
+    chain: str,
+    done: list[BuiltStep],
+    manifest: Descriptor,
+) -> None:
+    """Keep what this build was, for `why`; nothing is written when it was the same as the last."""
+    now = int(shop.now())
+    before = {step.key: step for step in last.steps} if last else {}
+    steps = []
+    for step in done:
+        if step.number is None:
+            continue
+        old = before.get(step.key)
+        diff_id = step.layer.diff_id if step.layer else DiffID("")
+        verb = "run" if type(spec.steps[step.number]).__name__ == "Run" else "files"
+        if old and step.status != "built":
+            steps.append(old._replace(name=step.name, diff_id=diff_id))
+        else:
+            why = step.why if step.status == "built" else "found in the cache: built before"
+            steps.append(LastStep(step.name, verb, step.key, diff_id, why, now))
+    this = LastBuild(
+        str(spec.base),
+        chain,
+        dict(spec.variables),
+        dict(spec.environment),
+        tuple(steps),
+        manifest.digest,
+        now,
+    )
+    if last is None or this._replace(created=last.created) != last:
+        save_last(shop.store, spec.name, this)

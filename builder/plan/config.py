@@ -1,0 +1,76 @@
+"""The image's config document: what the base says with what the spec says over it."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from typing import Any
+
+from builder.oci.image import Document
+from builder.spec.model import ConfigChange, Run
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def merge_config(base: Document, change: ConfigChange) -> dict[str, Any]:
+    """The base's config document with `config` changed; what is unknown stays as it is."""
+    document = dict(base)
+    config: dict[str, Any] = dict(document.get("config") or {})
+    if change.env:
+        config["Env"] = list(_merged_env(config.get("Env") or (), change.env))
+    if change.user is not None:
+        config["User"] = change.user
+    if change.working_dir is not None:
+        config["WorkingDir"] = working_dir(config.get("WorkingDir"), change.working_dir)
+    if change.entrypoint is not None:
+        config["Entrypoint"] = list(change.entrypoint)
+        config.pop("Cmd", None)  # as Docker: it belonged to the entrypoint that is replaced
+    if change.cmd is not None:
+        config["Cmd"] = list(change.cmd)
+    if change.shell is not None:
+        config["Shell"] = list(change.shell)
+    for name, values in (("ExposedPorts", change.exposed_ports), ("Volumes", change.volumes)):
+        if values:
+            config[name] = {**(config.get(name) or {}), **{value: {} for value in values}}
+    if change.labels:
+        config["Labels"] = {**(config.get("Labels") or {}), **change.labels}
+    if change.stop_signal is not None:
+        config["StopSignal"] = change.stop_signal
+    if change.healthcheck is not None:
+        check = change.healthcheck
+        fields = {
+            "Test": list(check.test),
+            "Interval": check.interval,
+            "Timeout": check.timeout,
+            "StartPeriod": check.start_period,
+            "Retries": check.retries,
+        }
+        config["Healthcheck"] = {name: value for name, value in fields.items() if value}
+    if config:
+        document["config"] = config
+    return document
+
+
+def working_dir(*parts: str | None) -> str:
+    """Chain working directories, the base's first; the result is absolute."""
+    path = "/"
+    for part in parts:
+        if part:
+            path = posixpath.join(path, part)
+    return posixpath.normpath(path)
+
+
+def environment(config: Mapping[str, Any], step: Run, home: str, epoch: int) -> dict[str, str]:
+    """The whole environment of a command: PATH and HOME as Docker sets them, the config's, the
+    step's; SOURCE_DATE_EPOCH so that tools that know it write the same bytes again."""
+    env = {"PATH": DEFAULT_PATH, "HOME": home, "SOURCE_DATE_EPOCH": str(epoch)}
+    for item in config.get("Env") or ():
+        name, _, value = item.partition("=")
+        env[name] = value
+    return {**env, **step.env}
+
+
+def _merged_env(base: Any, change: Mapping[str, str]) -> list[str]:
+    """Docker's order: the base's variables in their places, new ones behind them."""
+    merged = dict(item.partition("=")[::2] for item in base)
+    return [f"{name}={value}" for name, value in {**merged, **change}.items()]

@@ -1,0 +1,436 @@
+"""The context: the folder that sources come from, what is ignored in it, and what its files hold.
+
+Nothing outside the context is read: every path is resolved first and must stay inside.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from builder.errors import BuilderError, UsageError
+from builder.oci.digest import hasher, hex_of
+from builder.store.store import Store
+
+RACY = 2_000_000_000
+"""Nanoseconds. A file younger than this when it was read may change again within its time stamp's
+grain, so what was read of it is not remembered (git's racy rule)."""
+
+_CHUNK = 1 << 20
+_MAGIC = re.compile(r"[*?\[]")
+
+
+class Node(NamedTuple):
+    """One path as lstat saw it. `path` is relative to the source, b"" is the source itself."""
+
+    path: bytes
+    mode: int
+    size: int
+    inode: int
+    device: int
+    mtime: int  # nanoseconds
+    ctime: int  # nanoseconds
+    uid: int
+    gid: int
+
+    @property
+    def is_dir(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+
+class Source(NamedTuple):
+    """What one source text matched. `path` is relative to the context, symlinks resolved; `below`
+    is where it lands below a destination directory: its base name, or with a glob the path below
+    the glob's fixed prefix."""
+
+    path: str
+    below: str
+    is_dir: bool
+    globbed: bool
+
+
+class Tree(NamedTuple):
+    """The nodes of a source in layer order, and a way to their bytes."""
+
+    root: str  # host path
+    nodes: list[Node]
+    settled: bool  # nothing in it is young enough to change unseen
+
+    def host_path(self, node: Node) -> bytes:
+        root = os.fsencode(self.root)
+        return os.path.join(root, node.path) if node.path else root
+
+    def fingerprint(self) -> str:
+        """Identity of what lstat saw. Equal fingerprints of settled trees: equal bytes."""
+        return hex_of(marshal.dumps([tuple(node) for node in self.nodes], 2))
+
+
+class Context:
+    """A context folder. `store` keeps what was hashed before; without it all is read again."""
+
+    def __init__(self, root: str, store: Store) -> None:
+        self.root = os.path.realpath(root)
+        self._store = store
+        self._ignore: tuple[str, ...] | None = None
+
+    # -- finding sources -----------------------------------------------------------------
+
+    def find(self, text: str) -> list[Source]:
+        """What `text` names, sorted. Raises BuilderError: missing, ignored, out of the context."""
+        parts = [part for part in text.split("/") if part not in ("", ".")]
+        if ".." in parts:
+            parts = self._without_dots(parts, text)
+        fixed = next((i for i, part in enumerate(parts) if _MAGIC.search(part)), None)
+        if fixed is None:
+            path = self._inside("/".join(parts), text)
+            is_dir = os.path.isdir(os.path.join(self.root, path))
+            if text.endswith("/") and not is_dir:
+                raise BuilderError(f"{text!r} is not a directory")
+            return [Source(path, parts[-1] if parts else "", is_dir, False)]
+        prefix = "/".join(parts[:fixed])
+        found = []
+        last = None
+        for path in sorted(set(self._expand(prefix, parts[fixed:])), key=lambda p: p.split("/")):
+            if last is not None and path.startswith(last + "/"):
+                continue  # its directory was matched already
+            below = path[len(prefix) + 1 if prefix else 0 :]
+            inside = self._inside(path, text)
+            is_dir = os.path.isdir(os.path.join(self.root, inside))
+            if not self._ignored(path, is_dir):
+                found.append(Source(inside, below, is_dir, True))
+                last = path if is_dir else None
+        if not found:
+            raise BuilderError(f"{text!r} matches nothing in the context")
+        return found
+
+    def _without_dots(self, parts: list[str], text: str) -> list[str]:
+        kept: list[str] = []
+        for part in parts:
+            if part != "..":
+                kept.append(part)
+            elif kept:
+                kept.pop()
+            else:
+                raise BuilderError(
+                    f"{text!r} leads out of the context",
+                    "copy what is needed into the context, or set --context",
+                )
+        return kept
+
+    def _inside(self, path: str, text: str) -> str:
+        """`path` with its symlinks followed, relative to the context and within it."""
+        whole = os.path.join(self.root, path)
+        real = os.path.realpath(whole)
+        if real != self.root and not real.startswith(self.root.rstrip("/") + "/"):
+            raise BuilderError(
+                f"{text!r} leads out of the context through a symlink",
+                "copy what is needed into the context, or set --context",
+            )
+        inside = os.path.relpath(real, self.root)
+        is_dir = os.path.isdir(real)
+        if not os.path.lexists(real):
+            near = self._near(path)
+            raise BuilderError(
+                f"{text!r} does not exist in the context",
+                f"did you mean {near!r}?" if near else None,
+            )
+        if not is_dir and self._ignored(path, is_dir):
+            raise BuilderError(f"{text!r} is excluded by .dockerignore")
+        return "" if inside == "." else inside
+
+    def _near(self, path: str) -> str | None:
+        import difflib
+
+        folder, name = os.path.split(path)
+        try:
+            names = os.listdir(os.path.join(self.root, folder))
+        except OSError:
+            return None
+        found = difflib.get_close_matches(name, names, 1)
+        return os.path.join(folder, found[0]) if found else None
+
+    def _expand(self, folder: str, parts: list[str]) -> Iterator[str]:
+        part, *rest = parts
+        here = os.path.join(self.root, folder)
+        try:
+            names = sorted(os.listdir(here))
+        except OSError:
+            return
+        joined = (lambda name: f"{folder}/{name}") if folder else (lambda name: name)
+        if part == "**":
+            if rest:
+                yield from self._expand(folder, rest)
+            for name in names:
+                path = os.path.join(here, name)
+                if os.path.isdir(path) and not os.path.islink(path):
+                    yield from self._expand(joined(name), parts)
+                if not rest:
+                    yield joined(name)
+            return
+        matches = _glob(part).fullmatch if _MAGIC.search(part) else part.__eq__
+        for name in names:
+            if matches(name):
+                if not rest:
+                    yield joined(name)
+                elif os.path.isdir(os.path.join(here, name)):
+                    yield from self._expand(joined(name), rest)
+
+    # -- reading trees -------------------------------------------------------------------
+
+    def tree(self, source: Source, exclude: tuple[str, ...] = (), *, full: bool = False) -> Tree:
+        """Everything below a source, ignored paths left out, in layer order. `full` looks at times
+        and owners of directories too (`preserve:`)."""
+        started = time.time_ns()
+        root = os.path.join(self.root, source.path) if source.path else self.root
+        nodes: list[Node] = []
+        rules = self._rules(source, exclude)
+        state = os.lstat(root)
+        if stat.S_ISDIR(state.st_mode):
+            nodes.append(_node(b"", state, full))
+            _walk(os.fsencode(root), b"", nodes, rules, full)
+        else:
+            nodes.append(_node(b"", state, full))
+        young = started - RACY
+        settled = all(node.ctime < young and node.mtime < young for node in nodes)
+        if rules:
+            rules.save()
+        return Tree(root, nodes, settled)
+
+    def digests(self, tree: Tree) -> dict[bytes, bytes]:
+        """Raw sha256 of every regular file of a tree, by path. What lstat shows unchanged since it
+        was hashed is not read again."""
+        name = hex_of(os.fsencode(tree.root))
+        saved = self._store.load("trees", name)
+        known: dict[tuple[object, ...], bytes] = _loads(saved) if saved else {}
+        found: dict[bytes, bytes] = {}
+        keep: dict[tuple[object, ...], bytes] = {}
+        young = time.time_ns() - RACY
+        new = False
+        for node in tree.nodes:
+            if not stat.S_ISREG(node.mode):
+                continue
+            # the path is not part of it: a renamed file keeps its digest
+            identity = node[1:7]
+            digest = known.get(identity)
+            if digest is None:
+                digest = _hash(tree.host_path(node), node)
+                new = True
+            found[node.path] = digest
+            if node.ctime < young and node.mtime < young:
+                keep[identity] = digest
+        if new or len(keep) != len(known):
+            self._store.save("trees", name, marshal.dumps(keep))
+        return found
+
+    # -- ignore rules --------------------------------------------------------------------
+
+    @property
+    def ignore_lines(self) -> tuple[str, ...]:
+        """The patterns of the context's .dockerignore."""
+        if self._ignore is None:
+            try:
+                with open(os.path.join(self.root, ".dockerignore"), encoding="utf-8-sig") as file:
+                    lines = (line.strip() for line in file.read().splitlines())
+                    self._ignore = tuple(line for line in lines if line and line[0] != "#")
+            except FileNotFoundError:
+                self._ignore = ()
+            except (OSError, UnicodeDecodeError) as error:
+                raise UsageError(f".dockerignore cannot be read: {error}") from error
+        return self._ignore
+
+    def _ignored(self, path: str, is_dir: bool) -> bool:
+        if not self.ignore_lines:
+            return False
+        rules = self._rules(Source(path, "", is_dir, False), ())
+        return rules is not None and rules.docker(path)
+
+    def _rules(self, source: Source, exclude: tuple[str, ...]) -> Rules | None:
+        if not self.ignore_lines and not exclude:
+            return None
+        return Rules(self._store, source.path, self.ignore_lines, exclude)
+
+
+class Rules:
+    """What is left out of a source: .dockerignore patterns on paths below the context, .gitignore
+    rules on paths below the source. A decision depends on nothing but the path, so decisions are
+    kept: loading the two matchers takes longer than a build in which nothing changed."""
+
+    def __init__(
+        self, store: Store, prefix: str, ignore: tuple[str, ...], exclude: tuple[str, ...]
+    ) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._ignore, self._exclude = ignore, exclude
+        self._name = hex_of(repr((prefix, ignore, exclude)).encode("utf-8", "surrogateescape"))
+        saved = store.load("trees", self._name)
+        self._known: dict[bytes, int] = _loads(saved) if saved else {}
+        self._count = len(self._known)
+        self._docker: Callable[[str], bool] | None = None
+        self._git: Callable[[str], bool] | None = None
+        self.prunes = not any(line.startswith("!") for line in ignore)
+
+    def __call__(self, path: bytes, is_dir: bool) -> int:
+        """0: kept; 1: left out, but something below may be kept; 2: left out with all below."""
+        key = path + b"/" if is_dir else path
+        verdict = self._known.get(key)
+        if verdict is None:
+            verdict = self._known[key] = self._decide(os.fsdecode(path), is_dir)
+        return verdict
+
+    def _decide(self, path: str, is_dir: bool) -> int:
+        if self._exclude and self._gitignored(path + "/" if is_dir else path):
+            return 2
+        if self._ignore and self.docker(f"{self._prefix}/{path}" if self._prefix else path):
+            return 2 if self.prunes else 1
+        return 0
+
+    def docker(self, path: str) -> bool:
+        if self._docker is None:
+            from docker.utils.build import PatternMatcher
+
+            matcher = PatternMatcher(list(self._ignore))
+            # the stubs want a PathLike, the matcher splits text
+            self._docker = lambda path: bool(matcher.matches(path))  # type: ignore[arg-type]
+        return self._docker(path)
+
+    def _gitignored(self, path: str) -> bool:
+        if self._git is None:
+            from pathspec import GitIgnoreSpec
+
+            self._git = GitIgnoreSpec.from_lines(self._exclude).match_file
+        return self._git(path)
+
+    def save(self) -> None:
+        if len(self._known) != self._count:
+            self._store.save("trees", self._name, marshal.dumps(self._known))
+
+
+def _walk(folder: bytes, prefix: bytes, nodes: list[Node], rules: Rules | None, full: bool) -> None:
+    """Append what is below `folder`, sorted. A directory that is left out comes along only when
+    something below it is kept."""
+    with os.scandir(folder) as entries:
+        listed = sorted(entries, key=_name)
+    for entry in listed:
+        path = prefix + entry.name
+        is_dir = entry.is_dir(follow_symlinks=False)
+        verdict = rules(path, is_dir) if rules else 0
+        if verdict == 2 or (verdict and not is_dir):
+            continue
+        state = entry.stat(follow_symlinks=False)
+        if not is_dir:
+            nodes.append(
+                Node(
+                    path,
+                    state.st_mode,
+                    state.st_size,
+                    state.st_ino,
+                    state.st_dev,
+                    state.st_mtime_ns,
+                    state.st_ctime_ns,
+                    state.st_uid,
+                    state.st_gid,
+                )
+            )
+            continue
+        at = len(nodes)
+        nodes.append(_node(path, state, full))
+        _walk(entry.path, path + b"/", nodes, rules, full)
+        if verdict and len(nodes) == at + 1:
+            nodes.pop()
+
+
+def _name(entry: os.DirEntry[bytes]) -> bytes:
+    return entry.name
+
+
+def _node(path: bytes, state: os.stat_result, full: bool) -> Node:
+    if stat.S_ISDIR(state.st_mode) and not full:
+        # what else lstat tells of a directory changes with its children, which are looked at anyway
+        return Node(path, state.st_mode, 0, 0, 0, 0, 0, 0, 0)
+    return Node(
+        path,
+        state.st_mode,
+        state.st_size,
+        state.st_ino,
+        state.st_dev,
+        state.st_mtime_ns,
+        state.st_ctime_ns,
+        state.st_uid,
+        state.st_gid,
+    )
+
+
+def _hash(path: bytes, node: Node) -> bytes:
+    """Raw sha256 of a file that must still be what lstat saw."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise BuilderError(f"{os.fsdecode(path)!r} cannot be read: {error.strerror}") from error
+    try:
+        if node.size < _CHUNK:
+            running = hasher(os.read(handle, _CHUNK))
+        else:
+            running = hasher()
+            while chunk := os.read(handle, _CHUNK):
+                running.update(chunk)
+        state = os.fstat(handle)
+    except OSError as error:
+        raise BuilderError(f"{os.fsdecode(path)!r} cannot be read: {error.strerror}") from error
+    finally:
+        os.close(handle)
+    if (state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns) != (
+        node.size,
+        node.inode,
+        node.mtime,
+        node.ctime,
+    ):
+        raise BuilderError(
+            f"{os.fsdecode(path)!r} changed while it was read", "build again when it is at rest"
+        )
+    return running.digest()
+
+
+def _loads(data: bytes) -> dict[Any, Any]:
+    """What marshal wrote; anything else is as if nothing had been kept."""
+    try:
+        loaded = marshal.loads(data)  # noqa: S302  # our own 0700 store, checksum verified
+    except (ValueError, EOFError, TypeError):
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    """One path component with `*`, `?`, `[a-z]`, `[^a]`, `[!a]` and backslash escapes."""
+    out = []
+    at = 0
+    while at < len(pattern):
+        char = pattern[at]
+        at += 1
+        if char == "*":
+            out.append("[^/]*")
+        elif char == "?":
+            out.append("[^/]")
+        elif char == "\\" and at < len(pattern):
+            out.append(re.escape(pattern[at]))
+            at += 1
+        elif char == "[" and (end := pattern.find("]", at + 1)) > 0:
+            inside = pattern[at:end]
+            negated = inside[0] in "^!"
+            inside = inside[negated:].replace("\\", "\\\\").replace("[", "\\[")
+            out.append(f"[{'^' if negated else ''}{inside}]")
+            at = end + 1
+        else:
+            out.append(re.escape(char))
+    try:
+        return re.compile("".join(out), re.DOTALL)
+    except re.error as error:
+        raise BuilderError(f"{pattern!r} is not a glob: {error}") from error
+
+
+def sources_of(context: Context, texts: Iterable[str]) -> list[Source]:
+    return [source for text in texts for source in context.find(text)]

@@ -1,0 +1,48 @@
+"""Steps in words: names for people, history entries for the image's config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from builder.spec.model import Copy, File, Remove, Run, Step, Unpack
+
+
+def step_name(step: Step) -> str:
+    """The step's name, or what it does in a few words."""
+    if step.name:
+        return step.name
+    if isinstance(step, Copy):
+        return f"copy {' '.join(step.sources)}"
+    if isinstance(step, Run):
+        text = step.command if isinstance(step.command, str) else " ".join(step.command)
+        line = text.strip().partition("\n")[0]
+        return "run " + (line if len(line) <= 50 else line[:49] + "…")
+    if isinstance(step, File):
+        return f"{'template' if step.template else 'file'} {step.dest}"
+    if isinstance(step, Remove):
+        return f"remove {' '.join(step.paths)}"
+    if isinstance(step, Unpack):
+        return f"unpack {step.source}"
+    return f"{type(step).__name__.lower()} {step.dest}"
+
+
+def history(step: Step, name: str, epoch: int) -> dict[str, Any]:
+    """A history entry (image-spec config.md). `created_by` is the step as one reads it."""
+    if isinstance(step, Run):
+        text = step.command if isinstance(step.command, str) else " ".join(step.command)
+        by = "RUN " + text.strip()
+    elif step.name:
+        by = step_name(step._replace(name=None))
+    else:
+        by = name
+    entry = {"created": timestamp(epoch), "created_by": by}
+    if step.name:
+        entry["comment"] = step.name
+    return entry
+
+
+def timestamp(seconds: int) -> str:
+    """RFC 3339 in UTC."""
+    import time
+
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

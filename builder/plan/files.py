@@ -1,0 +1,365 @@
+"""File steps: what each would put into its layer, told from spec, context and the view below.
+
+Nothing is written here. A `Changes` holds every entry with the digest of its bytes, so that the key
+of a step is the content of its layer; the bytes are read when the layer is made.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any, NamedTuple
+
+from builder.errors import BuilderError
+from builder.layer.entry import (
+    BLOCK,
+    CHAR,
+    DIRECTORY,
+    FIFO,
+    FILE,
+    HARDLINK,
+    SYMLINK,
+    WHITEOUT,
+    Change,
+    Content,
+    Entry,
+    HostFile,
+    whiteout,
+)
+from builder.layer.write import sort_key
+from builder.oci.digest import hasher
+from builder.plan.context import Context, Source, Tree
+from builder.plan.modes import apply_mode
+from builder.rootfs.accounts import resolve_owner
+from builder.rootfs.view import View
+from builder.spec.model import Copy, Directory, File, Remove, Symlink
+
+TYPES = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK, stat.S_IFIFO: FIFO}
+
+
+class Changes:
+    """The entries of one layer by path, while a step decides them.
+
+    Parents that do not exist below are added when the step is done: 0755 and the step's owner. A
+    parent that exists is left out, unless it is not plainly 0755 0:0: Docker's overlay2 makes a
+    parent that a layer does not name as 0755 0:0, over the one below.
+    """
+
+    def __init__(self, view: View, epoch: int, owner: tuple[int, int] | None) -> None:
+        self.view = view
+        self.epoch = epoch
+        self.owner = owner or (0, 0)
+        self.entries: dict[bytes, tuple[Entry, Content, bytes]] = {}  # with the digest of a FILE
+        self.notes: list[str] = []
+
+    def add(self, entry: Entry, content: Content = None, digest: bytes = b"") -> None:
+        name = entry.path.rpartition(b"/")[2]
+        if name.startswith(WHITEOUT):
+            raise BuilderError(
+                f"{os.fsdecode(entry.path)!r} cannot be in an image: '.wh.' means a removal",
+                "rename the file",
+            )
+        self.entries[entry.path] = (entry, content, digest)
+
+    def remove(self, path: bytes) -> None:
+        entry = whiteout(path, self.epoch)
+        self.entries[entry.path] = (entry, b"", hasher().digest())
+
+    def directory(self, path: bytes) -> bool:
+        """Whether `path` is a directory in the image or will be."""
+        if path in self.entries:
+            return self.entries[path][0].type == DIRECTORY
+        found = self.view.lookup(path)
+        return not path or (found is not None and found.entry.type == DIRECTORY)
+
+    def make_parents(self) -> None:
+        for path in list(self.entries):
+            parent = path.rpartition(b"/")[0]
+            while parent and parent not in self.entries:
+                found = self.view.lookup(parent)
+                if found is None:
+                    uid, gid = self.owner
+                    self.add(Entry(parent, DIRECTORY, 0o755, uid, gid, self.epoch))
+                elif found.entry.type != DIRECTORY:
+                    raise BuilderError(
+                        f"'/{os.fsdecode(parent)}' is not a directory in the image, so nothing can"
+                        " stand below it"
+                    )
+                elif not plain(found.entry):
+                    self.add(found.entry._replace(path=parent, mtime=self.epoch))
+                parent = parent.rpartition(b"/")[0]
+
+    def sorted(self) -> list[Change]:
+        return [self.entries[path][:2] for path in sorted(self.entries, key=sort_key)]
+
+    def document(self) -> dict[str, Any]:
+        """Canonical form of the layer's content, for the key and for `why`: path -> fields."""
+        return {os.fsdecode(path): describe(*item) for path, item in self.entries.items()}
+
+
+def plain(entry: Entry) -> bool:
+    return (entry.mode, entry.uid, entry.gid, entry.xattrs) == (0o755, 0, 0, ())
+
+
+def describe(entry: Entry, content: Content, digest: bytes) -> list[Any]:
+    """[type, mode, uid, gid, mtime, digest or link or device, xattrs...]."""
+    fields: list[Any] = [entry.type, f"{entry.mode:04o}", entry.uid, entry.gid, entry.mtime]
+    if entry.type == FILE:
+        fields.append(digest.hex())
+    elif entry.type in (SYMLINK, HARDLINK):
+        fields.append(os.fsdecode(entry.link))
+    elif entry.type in (CHAR, BLOCK):
+        fields.append(list(entry.device))
+    if entry.xattrs:
+        fields.append({os.fsdecode(name): value.hex() for name, value in entry.xattrs})
+    return fields
+
+
+class Target(NamedTuple):
+    """Where a step lands: the resolved path, and what is there now."""
+
+    path: bytes
+    entry: Entry | None
+    slash: bool  # written with a trailing slash: a directory
+
+
+def target(view: View, dest: str, *, follow_last: bool = True) -> Target:
+    path = view.resolve(os.fsencode(dest.strip("/")), follow_last=follow_last)
+    found = view.lookup(path)
+    entry = found.entry if found else None
+    if not path:
+        entry = Entry(b"", DIRECTORY, 0o755)
+    return Target(path, entry, dest.endswith("/"))
+
+
+Scanned = list[tuple[Source, Tree]]
+
+
+def scan(step: Copy, context: Context) -> Scanned:
+    """Look at a copy step's sources; nothing is read yet."""
+    found = [source for text in step.sources for source in context.find(text)]
+    full = bool(step.preserve)
+    return [(source, context.tree(source, step.exclude, full=full)) for source in found]
+
+
+def copy(step: Copy, context: Context, scanned: Scanned, view: View, epoch: int) -> Changes:
+    """Docker's COPY rules: see docs/spec.md, Where things land."""
+    owner = resolve_owner(step.owner, view) if step.owner else None
+    changes = Changes(view, epoch, owner)
+    to = target(view, step.dest)
+    is_dir = to.slash or (to.entry is not None and to.entry.type == DIRECTORY)
+    several = len(step.sources) > 1 or any(source.globbed for source, _ in scanned)
+    if several and not is_dir:
+        raise BuilderError(
+            f"several sources need a directory, but {step.dest!r} is not one",
+            f"write {step.dest + '/'!r}",
+        )
+    if to.entry is not None and to.entry.type != DIRECTORY and (to.slash or several):
+        raise BuilderError(f"{step.dest!r} is a file in the image, not a directory")
+    for source, tree in scanned:
+        if source.is_dir:
+            base = _join(to.path, os.fsencode(source.below)) if source.globbed else to.path
+        elif is_dir:
+            base = _join(to.path, os.fsencode(source.below))
+        else:
+            base = to.path
+        _place(step, context, tree, base, changes, owner)
+    changes.make_parents()
+    return changes
+
+
+def _place(
+    step: Copy,
+    context: Context,
+    tree: Tree,
+    base: bytes,
+    changes: Changes,
+    owner: tuple[int, int] | None,
+) -> None:
+    """Put a source's nodes at and below `base`."""
+    digests = context.digests(tree)
+    view, epoch = changes.view, changes.epoch
+    landed: dict[bytes, tuple[bytes, bool]] = {}  # source directory -> image path, exists below
+    keep_mtime, keep_xattrs = "mtime" in step.preserve, "xattrs" in step.preserve
+    modes: dict[tuple[int, bool], int] = {}
+    for node in tree.nodes:
+        parent, _, name = node.path.rpartition(b"/")
+        if node.path:
+            folder, exists = landed[parent]
+            path = _join(folder, name)
+        else:
+            path, exists = base, True
+        kind = TYPES.get(stat.S_IFMT(node.mode))
+        if kind is None:
+            changes.notes.append(
+                f"{os.fsdecode(tree.host_path(node))!r} is a socket or device and is left out"
+            )
+            continue
+        there: Entry | None = None
+        if exists:
+            if kind == DIRECTORY:
+                path = view.resolve(path, follow_last=True)
+            found = view.lookup(path)
+            there = found.entry if found else None
+            if not path:
+                there = Entry(b"", DIRECTORY, 0o755)
+            _check_replace(kind, there, path)
+        bits = (node.mode, kind == DIRECTORY)
+        mode = modes.get(bits)
+        if mode is None:
+            mode = modes[bits] = _mode(step, *bits)
+        uid, gid = owner or ((node.uid, node.gid) if "owner" in step.preserve else (0, 0))
+        mtime = node.mtime // 1_000_000_000 if keep_mtime else epoch
+        xattrs = _xattrs(tree.host_path(node)) if keep_xattrs else ()
+        if kind == DIRECTORY:
+            landed[node.path] = (path, there is not None)
+            if there is not None:
+                if node.path and path:
+                    _readdress(step, changes, there, path, mode, (uid, gid), owner is not None)
+                continue
+            changes.add(Entry(path, DIRECTORY, mode, uid, gid, mtime, xattrs=xattrs))
+        elif kind == FILE:
+            digest = digests[node.path]
+            changes.add(
+                Entry(path, FILE, mode, uid, gid, mtime, node.size, xattrs=xattrs),
+                HostFile(tree.host_path(node), digest),
+                digest,
+            )
+        elif kind == SYMLINK:
+            try:
+                link = os.readlink(tree.host_path(node))
+            except OSError as error:
+                raise BuilderError(
+                    f"{os.fsdecode(tree.host_path(node))!r} cannot be read: {error.strerror}"
+                ) from error
+            changes.add(Entry(path, SYMLINK, 0o777, uid, gid, mtime, link=link, xattrs=xattrs))
+        else:
+            changes.add(Entry(path, kind, mode, uid, gid, mtime, xattrs=xattrs))
+
+
+def _readdress(
+    step: Copy,
+    changes: Changes,
+    there: Entry,
+    path: bytes,
+    mode: int,
+    owner: tuple[int, int],
+    owned: bool,
+) -> None:
+    """A source directory that the image has already keeps what the step does not ask for."""
+    if not (step.mode or step.preserve or owned):
+        return
+    uid, gid = owner if owned or "owner" in step.preserve else (there.uid, there.gid)
+    if not (step.mode or "mode" in step.preserve):
+        mode = there.mode
+    if (mode, uid, gid) != (there.mode, there.uid, there.gid):
+        changes.add(there._replace(path=path, mode=mode, uid=uid, gid=gid, mtime=changes.epoch))
+
+
+def _check_replace(kind: str, there: Entry | None, path: bytes) -> None:
+    if there is None:
+        return
+    shown = f"'/{os.fsdecode(path)}'"
+    if kind == DIRECTORY and there.type != DIRECTORY:
+        raise BuilderError(f"{shown} is a file in the image; a directory cannot be copied over it")
+    if kind != DIRECTORY and there.type == DIRECTORY:
+        raise BuilderError(f"{shown} is a directory in the image; a file cannot be copied over it")
+
+
+def _mode(step: Copy, mode: int, directory: bool) -> int:
+    """Context files get 0644 or 0755, so that a umask never reaches a layer."""
+    if "mode" in step.preserve:
+        base = stat.S_IMODE(mode)
+    else:
+        base = 0o755 if directory or mode & 0o100 else 0o644
+    return apply_mode(step.mode, base, directory=directory) if step.mode else base
+
+
+def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """security.capability and user.* as they stand on the host, sorted."""
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+        return tuple(
+            (os.fsencode(name), os.getxattr(path, name, follow_symlinks=False))
+            for name in sorted(names)
+            if name == "security.capability"
+            or (name.startswith("user.") and not name.startswith("user.overlay."))
+        )
+    except OSError:
+        return ()  # a file system without xattrs has none
+
+
+def _join(folder: bytes, name: bytes) -> bytes:
+    return folder + b"/" + name if folder and name else folder or name
+
+
+def file(step: File, data: bytes, view: View, epoch: int) -> Changes:
+    owner = resolve_owner(step.owner, view) if step.owner else None
+    changes = Changes(view, epoch, owner)
+    to = target(view, step.dest)
+    if to.slash or (to.entry is not None and to.entry.type == DIRECTORY):
+        raise BuilderError(
+            f"{step.dest!r} is a directory in the image", "name the file that is to be written"
+        )
+    mode = apply_mode(step.mode, 0o644, directory=False) if step.mode else 0o644
+    uid, gid = changes.owner
+    changes.add(Entry(to.path, FILE, mode, uid, gid, epoch, len(data)), data, hasher(data).digest())
+    changes.make_parents()
+    return changes
+
+
+def directory(step: Directory, view: View, epoch: int) -> Changes:
+    owner = resolve_owner(step.owner, view) if step.owner else None
+    changes = Changes(view, epoch, owner)
+    to = target(view, step.dest)
+    there = to.entry
+    if there is not None and there.type != DIRECTORY:
+        raise BuilderError(f"{step.dest!r} is a file in the image, not a directory")
+    base = there.mode if there else 0o755
+    mode = apply_mode(step.mode, base, directory=True) if step.mode else base
+    uid, gid = owner or ((there.uid, there.gid) if there else (0, 0))
+    if not to.path:
+        if (mode, uid, gid) != (base, 0, 0):
+            raise BuilderError("a layer cannot carry the mode and owner of '/'")
+    elif there is None:
+        changes.add(Entry(to.path, DIRECTORY, mode, uid, gid, epoch))
+    elif (mode, uid, gid) != (there.mode, there.uid, there.gid):
+        changes.add(there._replace(path=to.path, mode=mode, uid=uid, gid=gid, mtime=epoch))
+    changes.make_parents()
+    return changes
+
+
+def symlink(step: Symlink, view: View, epoch: int) -> Changes:
+    owner = resolve_owner(step.owner, view) if step.owner else None
+    changes = Changes(view, epoch, owner)
+    to = target(view, step.dest, follow_last=False)
+    if to.slash or (to.entry is not None and to.entry.type == DIRECTORY):
+        raise BuilderError(
+            f"{step.dest!r} is a directory in the image, a symlink cannot take its place",
+            "remove it in a step before, or name the link within it",
+        )
+    uid, gid = changes.owner
+    link = os.fsencode(step.to)
+    changes.add(Entry(to.path, SYMLINK, 0o777, uid, gid, epoch, link=link))
+    changes.make_parents()
+    return changes
+
+
+def remove(step: Remove, view: View, epoch: int) -> Changes:
+    changes = Changes(view, epoch, None)
+    for text in step.paths:
+        to = target(view, text, follow_last=False)
+        if not to.path:
+            raise BuilderError("'/' cannot be removed")
+        if to.entry is None:
+            changes.notes.append(f"{text!r} is not in the image: there is nothing to remove")
+        else:
+            changes.remove(to.path)
+    removed = set(changes.entries)
+    for each in removed:  # below another removed path there is nothing left to remove
+        parts = each.split(b"/")
+        above = (b"/".join(parts[:end]) for end in range(1, len(parts)))
+        if any(whiteout(path, epoch).path in removed for path in above):
+            changes.entries.pop(each, None)
+    changes.make_parents()
+    return changes

@@ -1,0 +1,56 @@
+"""The last build of an image, kept so that a later plan can say what changed since."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from builder.oci.image import encode
+from builder.store.records import build_name
+from builder.store.store import Store
+
+
+class LastStep(NamedTuple):
+    name: str
+    verb: str
+    key: str
+    diff_id: str  # "" for an empty layer
+    why: str  # why it was built when it was last built
+    built: int  # when, seconds since 1970
+
+
+class LastBuild(NamedTuple):
+    base: str  # `from:` as written
+    base_chain: str
+    variables: Mapping[str, Any]
+    environment: Mapping[str, str | None]
+    steps: tuple[LastStep, ...]
+    manifest: str
+    created: int
+
+    def match(self, index: int, name: str, verb: str) -> LastStep | None:
+        """The step that this one was: the one of its name, else the one in its place."""
+        for step in self.steps:
+            if step.name == name:
+                return step
+        if index < len(self.steps) and self.steps[index].verb == verb:
+            return self.steps[index]
+        return None
+
+
+def load_last(store: Store, image: str) -> LastBuild | None:
+    data = store.load("builds", build_name(image))
+    if data is None:
+        return None
+    try:
+        document = json.loads(data)
+        steps = tuple(LastStep(**step) for step in document.pop("steps"))
+        return LastBuild(steps=steps, **document)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None  # of another version: as if never built
+
+
+def save_last(store: Store, image: str, last: LastBuild) -> None:
+    document = {**last._asdict(), "steps": [step._asdict() for step in last.steps]}
+    store.save("builds", build_name(image), encode(document))

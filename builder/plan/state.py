@@ -1,0 +1,126 @@
+"""State: what lies below a step, as far as it is known before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from builder.errors import CorruptBlob
+from builder.oci import media
+from builder.oci.digest import DiffID
+from builder.oci.image import Descriptor, Document, Image, Layer
+from builder.rootfs.table import PathTable, Table, make_table
+from builder.rootfs.view import View
+from builder.store.records import load_layer
+
+if TYPE_CHECKING:
+    from builder.store.store import Store
+
+ACCOUNTS = (b"etc/passwd", b"etc/group")
+ACCOUNT_SIZE = 1 << 20
+
+Fetch = Callable[[Layer], None] | None
+
+
+class State:
+    """A stack of layers.
+
+    `image` is None from the first layer on whose bytes are not known yet (a miss); `identities` and
+    the view stay known above a file step that will be built, since its content is known, and end
+    at a command that will run. `undecided` says in words what has to be built first.
+    """
+
+    def __init__(
+        self,
+        image: Image | None,
+        config: Document,
+        identities: tuple[str, ...] | None,
+        view: Callable[[], View],
+        undecided: str = "",
+    ) -> None:
+        self.image = image
+        self.config = config
+        self.identities = identities
+        self.undecided = undecided
+        self._make_view = view
+        self._view: View | None = None
+
+    @property
+    def view(self) -> View:
+        """Made when first asked for: a build in which nothing changed never asks."""
+        if self._view is None:
+            self._view = self._make_view()
+        return self._view
+
+    def with_layer(
+        self, layer: Layer | None, image: Image | None, table: Callable[[], Table]
+    ) -> State:
+        """One step further, its layer known (None: it was empty)."""
+        if layer is None or self.identities is None:
+            return State(image, self.config, self.identities, lambda: self.view, self.undecided)
+        below = self
+        return State(
+            image,
+            self.config,
+            (*self.identities, layer.diff_id),
+            lambda: below.view.push(table()),
+            self.undecided,
+        )
+
+    def with_files(self, key: str, table: Callable[[], Table], undecided: str) -> State:
+        """One file step further that will be built: its paths are known, its diff_id is not."""
+        below = self
+        assert self.identities is not None
+        return State(
+            None,
+            self.config,
+            (*self.identities, key),
+            lambda: below.view.push(table()),
+            self.undecided or undecided,
+        )
+
+    def unknown(self, undecided: str) -> State:
+        """One command step further that will run."""
+        return State(None, self.config, None, View, self.undecided or undecided)
+
+
+def open_table(store: Store, layer: Layer, fetch: Fetch) -> PathTable:
+    """A layer's path table, made from its blob when it is not there."""
+    try:
+        return PathTable.open(store.table_path(layer.diff_id))
+    except CorruptBlob:
+        blob = layer.blob
+        if not store.has(blob):
+            info = load_layer(store, layer.diff_id)
+            here = [each for each in info.blobs.values() if store.has(each)] if info else []
+            if here:
+                blob = here[0]
+            elif fetch:
+                fetch(layer)
+        return _table_of_blob(store, layer.diff_id, blob)
+
+
+def _table_of_blob(store: Store, diff_id: DiffID, blob: Descriptor) -> PathTable:
+    """Read a layer once more to list its paths."""
+    from builder.layer.decompress import open_layer
+    from builder.layer.entry import Entry
+    from builder.layer.read import read_layer
+
+    files: dict[bytes, bytes] = {}
+    with store.open(blob) as stream:
+
+        def entries() -> Iterator[Entry]:
+            for entry, content in read_layer(open_layer(stream, media.CODECS[blob.media_type])):
+                if entry.path in ACCOUNTS and entry.size <= ACCOUNT_SIZE:
+                    files[entry.path] = content.read(entry.size)
+                yield entry
+
+        return make_table(store, diff_id, entries(), files)
+
+
+def base_state(store: Store, image: Image, fetch: Fetch) -> State:
+    def view() -> View:
+        return View(tuple(open_table(store, layer, fetch) for layer in image.layers))
+
+    identities = tuple(str(layer.diff_id) for layer in image.layers)
+    return State(image, image.config, identities, view)

@@ -1,0 +1,145 @@
+"""Why a step is built: two key documents compared, down to the first leaf that differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from builder.oci.digest import CacheKey
+from builder.plan.last import LastBuild
+from builder.store.records import load_document
+from builder.store.store import Store
+
+_FIELDS = ("type", "mode", "owner", "group", "mtime", "content")
+_TYPES = {
+    "0": "file", "1": "hard link", "2": "symlink", "3": "device", "4": "device",
+    "5": "directory", "6": "FIFO",
+}  # fmt: skip
+
+
+def why_step(
+    store: Store,
+    last: LastBuild | None,
+    index: int,
+    name: str,
+    document: Mapping[str, Any],
+    key: CacheKey,
+) -> str:
+    """One line that says what makes this key another than the last build's."""
+    if last is None:
+        return "never built"
+    before = last.match(index, name, document["kind"])
+    if before is None:
+        return "new step"
+    if before.key == key:
+        return "its layer is no longer in the cache"
+    data = load_document(store, CacheKey(before.key))
+    if data is None:
+        return "changed; what it was is no longer in the cache"
+    old = json.loads(data.decode("utf-8", "surrogateescape"))
+    return first_difference(old, document, last)
+
+
+def first_difference(
+    old: Mapping[str, Any], new: Mapping[str, Any], last: LastBuild | None = None
+) -> str:
+    if old.get("version") != new["version"]:
+        return "made by another version of the builder"
+    if old["kind"] != new["kind"]:
+        return f"was a {old['kind']} step"
+    if old["platform"] != new["platform"]:
+        return f"platform: {old['platform']} -> {new['platform']}"
+    if new["kind"] == "files":
+        return _files(old["entries"], new["entries"])
+    for field in ("command", "env", "user", "working_dir", "network", "parent"):
+        if old[field] != new[field]:
+            return _field(field, old[field], new[field])
+    return "changed"
+
+
+def why_base(last: LastBuild, base: str, chain: str) -> str:
+    if last.base != base:
+        return f"from: {last.base} -> {base}"
+    return f"base changed: {_short(last.base_chain)} -> {_short(chain)}"
+
+
+def why_variables(last: LastBuild | None, variables: Mapping[str, Any]) -> str:
+    """The first variable that differs from the last build's, or ""."""
+    if last is None:
+        return ""
+    for name in sorted({*last.variables, *variables}):
+        old, new = last.variables.get(name), variables.get(name)
+        if old != new:
+            return f"{name}: {old!r} -> {new!r}"
+    return ""
+
+
+def _field(field: str, old: Any, new: Any) -> str:
+    if field == "parent":
+        return "what it stands on changed"
+    if field == "env":
+        for name in sorted({*old, *new}):
+            if old.get(name) != new.get(name):
+                return f"env {name}: {_value(old.get(name))} -> {_value(new.get(name))}"
+    if field == "command":
+        for before, after in zip(old, new, strict=False):
+            if before != after:
+                return f"command: {_differing(before, after)} -> {_differing(after, before)}"
+    if field == "user":
+        old, new = (":".join(map(str, each[:2])) for each in (old, new))
+    return f"{field}: {_value(old)} -> {_value(new)}"
+
+
+def _differing(text: str, other: str) -> str:
+    """The first line that differs from `other`'s."""
+    lines, others = text.splitlines(), other.splitlines()
+    for at, line in enumerate(lines):
+        if at >= len(others) or others[at] != line:
+            return _value(line.strip())
+    return _value(lines[-1].strip() if lines else "")
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "unset"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "...'"
+
+
+def _files(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    changed = sorted(path for path in {*old, *new} if old.get(path) != new.get(path))
+    if not changed:
+        return "changed"
+    # a directory that came along says less than the file in it
+    path = next((p for p in changed if (new.get(p) or old[p])[0] != "5"), changed[0])
+    more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+    shown = _printable(path)
+    if path not in old:
+        return f"/{shown}: new{more}"
+    if path not in new:
+        return f"/{shown}: gone{more}"
+    return f"/{shown}: {_entry(old[path], new[path])}{more}"
+
+
+def _entry(old: list[Any], new: list[Any]) -> str:
+    for at, field in enumerate(_FIELDS):
+        before, after = (each[at] if at < len(each) else None for each in (old, new))
+        if before == after:
+            continue
+        if field == "type":
+            return f"{_TYPES[old[0]]} -> {_TYPES[new[0]]}"
+        if field == "content" and new[0] == "0":
+            return f"content {str(before)[:12]} -> {str(after)[:12]}"
+        if field == "content":
+            field = "target" if new[0] in "12" else field
+        return f"{field} {before} -> {after}"
+    return "extended attributes"
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12] or "empty"
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)
