@@ -54,7 +54,7 @@ for name, after in second.items():
         if new["step"] is not None and old.get("diff_id") != new.get("diff_id"):
             changed += 1
             print(f"{name}: {new['name']}  {old['diff_id'][:19]} -> {new['diff_id'][:19]}")
-count = sum("diff_id" in layer for layer in second["site"]["layers"])
+count = sum(bool(layer.get("diff_id")) for layer in second["site"]["layers"])
 print(f"{changed} of {count} layers of site changed; all others are the same bytes as before.")
 if changed != 1:
     sys.exit("error: exactly one layer should have changed")

@@ -67,8 +67,10 @@ class Live:
         *,
         color: bool = True,
         size: Callable[[], tuple[int, int]] | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         """`size` gives columns and lines; by default the terminal that `stream` is."""
+        self._clock = clock
         self._stream: TextIO | None = stream
         self._color = color
         self._size = size or _size_of(stream)
@@ -121,7 +123,7 @@ class Live:
                 if running := self._running.get((image, step)):
                     running.done, running.total = done, total
             case StepStarted(image, step):
-                self._running[image, step] = Running(event, monotonic())
+                self._running[image, step] = Running(event, self._clock())
             case StepDone(image, step):
                 self._running.pop((image, step), None)
                 if event.status not in ("hit", "base"):  # counted in the image's line
@@ -149,7 +151,7 @@ class Live:
         if running is None:
             self._ended.append(line)
             return
-        self._ended.append(f"{line}  {human.seconds(monotonic() - running.since)}")
+        self._ended.append(f"{line}  {human.seconds(self._clock() - running.since)}")
         bar = paint("| ", DIM, self._color)
         if running.dropped:
             self._ended.append(f"{bar}({running.dropped} earlier lines not kept)")
@@ -206,7 +208,7 @@ class Live:
     def _head(self, running: Running, columns: int) -> tuple[str, int]:
         image, step, name, why = running.event
         label = step_label(image, step, self._steps.get(image), name, color=False)
-        time = int(monotonic() - running.since)
+        time = int(self._clock() - running.since)
         parts = [label, f"{time} s" if time < 60 else human.seconds(time)]
         if running.done:
             parts.append(amount(running.done, running.total))

@@ -87,7 +87,7 @@ class Screen(io.StringIO):
 
 def play(screen: Screen, *events: Event, color: bool = False) -> Live:
     """A live view that has drawn the state after `events`."""
-    live = Live(screen, color=color, size=screen.size)
+    live = Live(screen, color=color, size=screen.size, clock=lambda: 0.0)
     for event in events:
         live(event)
     draw(live)
