@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import io
 import os
 import random
 import socket
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -75,7 +79,7 @@ def start_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
         config = folder / "config.yml"
         config.write_text(
             f"version: 0.1\nlog: {{level: warn, accesslog: {{disabled: true}}}}\n"
-            f"storage:\n  filesystem: {{rootdirectory: {folder}/data}}\n  delete: {{enabled: true}}\n"
+            f"storage:\n  filesystem: {{rootdirectory: {folder}/data}}\n"
             f"http:\n  addr: 127.0.0.1:{port}{secure}\n{auth}"
         )
         servers.append(
@@ -134,3 +138,37 @@ def make_image() -> MakeImage:
         return image
 
     return make
+
+
+def _load(name: str) -> ModuleType:
+    """A module of this folder; tests are no package."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"registry_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+proxy = _load("proxy")
+
+
+@pytest.fixture
+def fault() -> type[Any]:
+    """proxy.Fault"""
+    return proxy.Fault
+
+
+@pytest.fixture
+def before(registry: str) -> Iterator[Callable[..., Any]]:
+    """before(*faults, upstream=registry): a proxy.Proxy before a registry."""
+    running: list[Any] = []
+
+    def start(*faults: Any, upstream: str = registry) -> Any:
+        running.append(proxy.Proxy(upstream, list(faults)))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.close()

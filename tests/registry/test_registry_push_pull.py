@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +11,6 @@ from builder.oci.digest import digest_of
 from builder.oci.image import Image, Platform
 from builder.oci.reference import parse_reference
 from builder.store.store import Store
-from builder.transport.registry.push import Push
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import Settings
 

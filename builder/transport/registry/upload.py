@@ -101,7 +101,8 @@ class _Upload:
                 continue
             if self.client.has_blob(self.blob, self.client.push_scope):
                 return Uploaded(False, self.sent)  # only the answer was lost
-            restarts += 1
+            if not alive or restarts > _RESTARTS:
+                restarts += 1
             if restarts > _RESTARTS:
                 raise self._refusal(response) if response is not None else lost or Lost(self._what)
             self._begin(None)
