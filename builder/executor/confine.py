@@ -1,0 +1,85 @@
+"""One command over an overlay, in namespaces: what bubblewrap and runc have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from builder.executor.base import Command, Parent
+from builder.executor.changes import Tree, changeset
+from builder.executor.overlay import Overlay, host_files, remove_tree
+from builder.executor.process import Confined, Pipes, check, follow
+from builder.layer.entry import Change
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+MASKED = (
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
+    "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
+    "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+)  # fmt: skip
+"""What Docker hides of the host's kernel."""
+
+READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+HOSTNAME = "localhost"  # every hosts file resolves it, and it is the same everywhere
+
+Start = Callable[[bytes, Pipes], "Popen[bytes]"]
+"""Given the mounted root and the pipes: start the sandbox, in the thread that has the mounts."""
+
+
+@contextlib.contextmanager
+def changed(
+    name: str,
+    command: Command,
+    parent: Parent,
+    output: Callable[[bytes], None],
+    epoch: int,
+    *,
+    temporary: Callable[[], str],
+    start: Start,
+    warn: Callable[[str], None],
+) -> Iterator[Iterable[Change]]:
+    """Run `command` to its end; yields the changeset. See executor.base.Executor.run."""
+    lowers = parent.lowers()
+    with contextlib.ExitStack() as stack:
+        folder = temporary()
+        stack.callback(remove_tree, folder)
+        place = Overlay(folder, lowers)
+        pipes = Pipes()
+        stack.callback(pipes.close)
+        trees: list[Tree] = []
+
+        def prepare() -> Popen[bytes]:
+            trees.append(place.mount(command.network))
+            return start(place.root, pipes)
+
+        sandbox = Confined(prepare)
+        stack.callback(lambda: [tree.close() for tree in trees])
+        stack.callback(sandbox.kill)
+        sandbox.start()
+        sandbox.wait_started()
+        pipes.close_ends()
+        records, tail = follow(pipes, output)
+        check(command, sandbox.status(), records, tail, name)
+        upper = Tree(place.folder + b"/upper")
+        stack.callback(upper.close)
+        warn_of_lost(upper, command.network, warn)
+        yield changeset(upper, trees[0], epoch, note=warn)
+
+
+def warn_of_lost(tree: Tree, network: str, warn: Callable[[str], None]) -> None:
+    """Say it when the command wrote the files that are the sandbox's."""
+    for name, content in host_files(network).items():
+        path = b"etc/" + name
+        parent = tree.lstat(b"etc")
+        status = tree.lstat(path) if parent is not None else None
+        if status is None:
+            continue
+        with contextlib.suppress(OSError), tree.open(path) as file:
+            if file.read(len(content) + 1) == content:
+                continue
+        warn(f"/{os.fsdecode(path)} belongs to the sandbox: what the step wrote to it is lost")

@@ -1,0 +1,156 @@
+"""The overlay a command writes to: layers below, a sheet of the sandbox's own files over them, an upper
+directory above.
+
+The sheet is a lower layer of its own, so that nothing is mounted over files of the image and no mount
+point is left in the upper directory: it holds proc, sys, dev, etc/resolv.conf and etc/hosts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Sequence
+
+from builder.errors import ExecutorError
+from builder.executor import syscalls
+from builder.executor.changes import Tree
+
+# A rename of a lower directory then fails with EXDEV, as on Docker: a redirect is nothing a tar can
+# say. `volatile`: no syncing of a tree that is read once and thrown away.
+_OPTIONS = b"redirect_dir=off,metacopy=off,index=off,xino=off"
+HOSTS_ALONE = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
+
+class Overlay:
+    """Directories for one command below `folder`, which is on a file system that overlayfs can write to."""
+
+    def __init__(self, folder: str, lowers: Sequence[str]) -> None:
+        self.folder = os.fsencode(folder)
+        self._lowers = [os.fsencode(lower) for lower in lowers]
+        for name in (b"upper", b"work", b"root", b"below", b"sheet", b"empty", b"nothing"):
+            os.mkdir(self.folder + b"/" + name, 0o755)
+        os.chmod(self.folder + b"/upper", 0o755)
+        # mount(2) takes 4096 bytes of options: short names, relative to the thread's own directory.
+        for index, lower in enumerate(self._lowers):
+            os.symlink(lower, self.folder + b"/%d" % index)
+
+    @property
+    def root(self) -> bytes:
+        """Where the command's tree is mounted."""
+        return self.folder + b"/root"
+
+    def mount(self, network: str) -> Tree:
+        """In a thread with mounts of its own: mount the command's tree; the tree below it, to compare with."""
+        os.chdir(self.folder)
+        names = [b"%d" % index for index in reversed(range(len(self._lowers)))]
+        # overlayfs wants two lower layers where there is no upper one.
+        self._overlay(b"below", b"lowerdir=" + b":".join([*names, b"empty", b"nothing"]))
+        below = Tree(self.folder + b"/below")
+        try:
+            copy_modes(below, b"", self.folder + b"/upper")
+            make_sheet(below, self.folder + b"/sheet", network)
+            lower = b"lowerdir=" + b":".join([b"sheet", *names])
+            self._overlay(b"root", lower + b",upperdir=upper,workdir=work")
+        except BaseException:
+            below.close()
+            raise
+        return below
+
+    def _overlay(self, target: bytes, layers: bytes) -> None:
+        options = b",".join((_OPTIONS, layers))
+        if not syscalls.initial_user_namespace():
+            options += b",userxattr"
+        attempts = [options + b",volatile", options] if b"upperdir" in layers else [options]
+        for attempt in attempts:
+            try:
+                syscalls.mount(b"overlay", target, b"overlay", 0, attempt)
+                return
+            except OSError as error:
+                if error.errno != errno.EINVAL or attempt is attempts[-1]:
+                    raise ExecutorError(
+                        f"cannot mount an overlay in {os.fsdecode(self.folder)}: {error.strerror}",
+                        "the cache folder must lie on ext4, xfs, btrfs or tmpfs, not on another overlay",
+                    ) from error
+
+
+def make_sheet(below: Tree, sheet: bytes, network: str) -> None:
+    """Fill `sheet` with what the sandbox puts over the image. Its directories look as those below."""
+    for name in (b"proc", b"sys", b"dev"):
+        os.mkdir(sheet + b"/" + name, 0o755)
+    etc = resolve_directory(below, b"etc")
+    made = b""
+    for part in etc.split(b"/"):
+        made = made + b"/" + part if made else part
+        os.mkdir(sheet + b"/" + made, 0o755)
+    for name, content in host_files(network).items():
+        path = sheet + b"/" + etc + b"/" + name
+        with open(path, "wb") as file:
+            file.write(content)
+        os.chmod(path, 0o644)
+    while made:
+        copy_modes(below, made, sheet + b"/" + made)
+        made = made.rpartition(b"/")[0]
+    copy_modes(below, b"", sheet)
+
+
+def host_files(network: str) -> dict[bytes, bytes]:
+    """resolv.conf and hosts as the command sees them."""
+    files = {b"resolv.conf": b"", b"hosts": HOSTS_ALONE}
+    if network == "host":
+        for name in files:
+            with contextlib.suppress(OSError), open(b"/etc/" + name, "rb") as file:
+                files[name] = file.read()
+    return files
+
+
+def copy_modes(below: Tree, path: bytes, target: bytes) -> None:
+    """Let the directory `target` look like `path` below: owner, mode, kept xattrs, mtime. Where there
+    is none, 0755 of root."""
+    status = below.lstat(path or b".")
+    if status is None or not stat.S_ISDIR(status.st_mode):
+        os.chmod(target, 0o755)
+        return
+    os.chown(target, status.st_uid, status.st_gid)
+    os.chmod(target, stat.S_IMODE(status.st_mode))
+    for name, value in below.xattrs(path or b"."):
+        os.setxattr(target, name, value)
+    os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
+def resolve_directory(tree: Tree, path: bytes, hops: int = 40) -> bytes:
+    """`path` with every symlink followed within `tree`; parts that do not exist stay as they are."""
+    done: list[bytes] = []
+    waiting = path.split(b"/")[::-1]
+    while waiting:
+        part = waiting.pop()
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            done = done[:-1]
+            continue
+        status = tree.lstat(b"/".join([*done, part]))
+        if status is None or not stat.S_ISLNK(status.st_mode):
+            done.append(part)
+            continue
+        hops -= 1
+        if hops < 0:
+            raise ExecutorError(f"/{os.fsdecode(path)} in the image is a loop of symlinks")
+        target = tree.readlink(b"/".join([*done, part]))
+        if target.startswith(b"/"):
+            done = []
+        waiting += target.split(b"/")[::-1]
+    return b"/".join(done)
+
+
+def remove_tree(folder: str) -> None:
+    """Remove what a command left, however deep."""
+    import shutil
+
+    try:
+        shutil.rmtree(folder)
+    except (OSError, RecursionError):
+        import subprocess
+
+        subprocess.run(["rm", "-rf", "--", folder], check=False, stderr=subprocess.DEVNULL)
