@@ -71,7 +71,6 @@ class Renderer:
         """`text` with its tags replaced. Raises TemplateFault."""
         from builder.spec import meter, sandbox
 
-        template: Any = None
         try:
             if self._environment is None:
                 own = meter.Meter(self._fuel, SECONDS)
@@ -89,7 +88,7 @@ class Renderer:
                 parts.append(part)
             return "".join(parts)
         except Exception as error:
-            raise self._fault(error, template) from None
+            raise self._fault(error) from None
 
     def _env(self, name: str, *default: Any) -> Any:
         """`env('NAME')`, `env('NAME', 'default')`."""
@@ -104,17 +103,18 @@ class Renderer:
             return default[0]
         raise UndefinedError(f"environment variable {name!r} is not set")
 
-    def _fault(self, error: Exception, template: Any) -> TemplateFault:
+    def _fault(self, error: Exception) -> TemplateFault:
         from jinja2 import TemplateSyntaxError, UndefinedError
 
         line = 1
         if isinstance(error, TemplateSyntaxError):
             line = error.lineno
-        elif template is not None:
+        else:
             walk = error.__traceback__
             while walk is not None:
-                if walk.tb_frame.f_globals.get("__jinja_template__") is template:
-                    line = template.get_corresponding_lineno(walk.tb_lineno)
+                ran = walk.tb_frame.f_globals.get("__jinja_template__")
+                if ran is not None:
+                    line = ran.get_corresponding_lineno(walk.tb_lineno)
                 walk = walk.tb_next
         text = str(error.message if isinstance(error, TemplateSyntaxError) else error)
         text = " ".join(text.split())[:300]
@@ -190,9 +190,10 @@ def render_template(
         raise SpecError(f"{name}: the rendered text is not valid Unicode") from None
 
 
-def column_of(line: str, word: str) -> int:
-    """The column, from 1, at which `word` stands in a tag of `line`, or its first tag."""
-    tag = line.find("{")
-    if word and (found := re.compile(rf"(?<!\w){re.escape(word)}(?!\w)").search(line, max(tag, 0))):
+def column_of(line: str, word: str, start: int = 0) -> int:
+    """The column, from 1, at which `word` stands in a tag of `line`, or its first tag; looked for
+    from the index `start` on."""
+    tag = max(line.find("{", start), start)
+    if word and (found := re.compile(rf"(?<!\w){re.escape(word)}(?!\w)").search(line, tag)):
         return found.start() + 1
-    return max(tag, 0) + 1
+    return tag + 1

@@ -1,0 +1,102 @@
+"""The base: `from:` as text, or as a mapping for debootstrap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from builder.spec import syntax
+from builder.spec.fields import (
+    BAD,
+    Field,
+    Kind,
+    Reader,
+    Table,
+    choice,
+    list_of,
+    read_table,
+    table_schema,
+    text,
+)
+from builder.spec.kinds import (
+    matching,
+    place,
+    reference,
+)
+from builder.spec.model import (
+    BaseRef,
+    Place,
+)
+from builder.spec.node import MAPPING, Node
+from builder.spec.source import quote
+from builder.spec.syntax import Malformed
+
+_KINDS = ("image", "oci", "docker-archive", "rootfs", "debootstrap", "docker-daemon")
+
+_DEBOOTSTRAP: Table = {
+    "debootstrap": Field(
+        text(matching(syntax.SUITE, "a suite, expected a name such as 'bookworm'")),
+        "The suite, such as bookworm.",
+        required=True,
+    ),
+    "variant": Field(choice(*syntax.VARIANTS), "mmdebstrap's variant, minbase by default."),
+    "include": Field(
+        list_of(text(matching(syntax.PACKAGE, "a package name")), one=True),
+        "Packages to install as well.",
+    ),
+    "mirror": Field(
+        text(matching(syntax.MIRROR, "a mirror, expected a URL or a 'deb ...' line")),
+        "Where packages come from, else the system's apt sources.",
+    ),
+}
+
+
+def _read_base(reader: Reader, node: Node) -> Any:
+    at = place(reader, node)
+    if node.kind == MAPPING:
+        if node.get("debootstrap") is None:
+            kind = next((key.text for key, _ in node.pairs if key.text in _KINDS), None)
+            hint = f"write from: {kind}:..." if kind else "as a mapping only debootstrap is known"
+            raise node.fault("a base without 'debootstrap', expected text", hint)
+        given = read_table(reader, node, _DEBOOTSTRAP, "a debootstrap base")
+        if given is None:
+            return BAD
+        suite = given.pop("debootstrap")
+        return BaseRef("debootstrap", suite, at, given)
+    value = reader.text(node, "a base")
+    try:
+        return _parse_base(value, at)
+    except Malformed as error:
+        raise node.fault(f"{quote(value)} {error.what}", error.hint) from None
+
+
+def _parse_base(value: str, at: Place) -> BaseRef:
+    if value == "scratch":
+        return BaseRef("scratch", "", at)
+    kind, colon, rest = value.partition(":")
+    if not colon or kind not in _KINDS:
+        return BaseRef("registry", reference(value), at)
+    if not rest.strip() or any(ord(char) < 32 for char in rest):
+        raise Malformed(f"names no base, expected {kind}:{_EXAMPLES[kind]}")
+    if kind == "image":
+        try:
+            syntax.parse_name(rest)
+        except Malformed:
+            raise Malformed(
+                "does not name a spec of this project", "write the spec's file name without .yaml"
+            ) from None
+    elif kind == "docker-daemon":
+        reference(rest)
+    elif kind == "debootstrap":
+        matching(syntax.SUITE, "a suite, expected one such as 'debootstrap:bookworm'")(rest)
+    return BaseRef(kind, rest, at)
+
+
+_EXAMPLES = {
+    "image": "NAME",
+    "oci": "DIR[:TAG]",
+    "docker-archive": "FILE",
+    "rootfs": "FILE.tar[.gz|.xz|.zst]",
+    "debootstrap": "SUITE",
+    "docker-daemon": "REFERENCE",
+}
+BASE = Kind(_read_base, {"anyOf": [{"type": "string", "minLength": 1}, table_schema(_DEBOOTSTRAP)]})

@@ -1,0 +1,95 @@
+"""Compiled specs: what reading a spec gave, kept by the content of all that went into it.
+
+A speed-up that may be deleted. The name of an entry is made of the spec's bytes and name, the
+variables, the bytes of vars files and the version of the language; the entry lists what env() was
+asked for, and counts only while the answers are the same. Whatever else is found is a miss.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from builder import __version__
+from builder.oci.digest import hex_of
+from builder.oci.image import Platform, encode
+from builder.spec import model
+
+SPEC_VERSION = 1
+"""Raised when the same text would be read into another ImageSpec."""
+
+_TYPES: dict[str, Any] = {
+    each.__name__: each
+    for each in (
+        *(model.BaseRef, model.Copy, model.File, model.Directory, model.Symlink, model.Remove),
+        *(model.Unpack, model.Run, model.Healthcheck, model.ConfigChange, model.ImageSpec),
+        *(model.Place, Platform),
+    )
+}
+_HEX = 64
+
+
+class Cache(Protocol):
+    """Where compiled specs are kept; names are 64 hex digits."""
+
+    def load(self, name: str) -> bytes | None: ...
+
+    def save(self, name: str, data: bytes) -> None: ...
+
+
+def entry_name(
+    file: str, text: bytes, sets: Mapping[str, str], vars_files: Sequence[tuple[str, bytes]]
+) -> str:
+    """What the compiled form of a spec is kept under."""
+    parts = [
+        *(SPEC_VERSION, __version__, file, hex_of(text), dict(sets)),
+        [(name, hex_of(data)) for name, data in vars_files],
+    ]
+    return hex_of(encode(parts))
+
+
+def encode_spec(spec: model.ImageSpec) -> bytes:
+    """The spec as JSON behind the digest of it."""
+    document = json.dumps(_pack(spec), separators=(",", ":")).encode()
+    return hex_of(document).encode() + document
+
+
+def decode_spec(data: bytes | None, environ: Mapping[str, str]) -> model.ImageSpec | None:
+    """The spec, or None for what is not one or was made with other answers of env()."""
+    if data is None or hex_of(data[_HEX:]).encode() != data[:_HEX]:
+        return None
+    try:
+        spec = _unpack(json.loads(data[_HEX:]))
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        return None
+    if not isinstance(spec, model.ImageSpec):
+        return None
+    if any(environ.get(name) != value for name, value in spec.environment.items()):
+        return None
+    return spec
+
+
+def _pack(value: Any) -> Any:
+    """Tuples become {"t": [...]}, our own types {"Name": [...]}, mappings {"m": {...}}."""
+    if isinstance(value, tuple):
+        kind = type(value).__name__
+        return {kind if kind in _TYPES else "t": [_pack(each) for each in value]}
+    if isinstance(value, list):
+        return [_pack(each) for each in value]
+    if isinstance(value, Mapping):
+        return {"m": {key: _pack(each) for key, each in value.items()}}
+    return value
+
+
+def _unpack(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unpack(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, inner),) = value.items()
+    if kind == "t":
+        return tuple(map(_unpack, inner))
+    if kind == "m":
+        return {key: _unpack(each) for key, each in inner.items()}
+    return _TYPES[kind](*map(_unpack, inner))

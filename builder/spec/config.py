@@ -1,0 +1,111 @@
+"""`config:`, what the image's config document says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from builder.spec import syntax
+from builder.spec.fields import (
+    BAD,
+    Field,
+    Kind,
+    Reader,
+    Table,
+    list_of,
+    mapping_of,
+    number,
+    read_table,
+    table_schema,
+    text,
+)
+from builder.spec.kinds import (
+    ARGV,
+    DURATION,
+    ENV,
+    OWNER,
+    SCRIPT,
+    SHELL,
+    TEXT,
+    absolute,
+    check_label,
+)
+from builder.spec.model import (
+    ConfigChange,
+    Healthcheck,
+)
+from builder.spec.node import Node
+from builder.spec.source import quote
+
+
+def _read_test(reader: Reader, node: Node) -> Any:
+    if node.kind != "list":
+        return ("CMD-SHELL", SCRIPT.read(reader, node))
+    words = ARGV.read(reader, node)
+    if words is BAD:
+        return BAD
+    first = node.items[0]
+    if words[0] not in ("CMD", "CMD-SHELL", "NONE"):
+        raise first.fault(
+            f"{quote(words[0])} does not say how to run the test, expected CMD, CMD-SHELL or NONE",
+            f"write [CMD, {words[0][:40]}, ...]",
+        )
+    wanted = {"NONE": 1, "CMD-SHELL": 2}.get(words[0])
+    if (wanted and len(words) != wanted) or (not wanted and len(words) < 2):
+        raise first.fault(f"{words[0]} with {len(words) - 1} words, expected a whole test")
+    return words
+
+
+_HEALTHCHECK: Table = {
+    "test": Field(
+        Kind(_read_test, {"anyOf": [SCRIPT.schema, ARGV.schema]}),
+        "[CMD, word, ...], [CMD-SHELL, text], [NONE], or text for the shell.",
+        required=True,
+    ),
+    "interval": Field(DURATION, "Time between two checks, such as 30s."),
+    "timeout": Field(DURATION, "How long a check may take."),
+    "start_period": Field(DURATION, "How long failures do not count after the start."),
+    "retries": Field(number(0, 1000), "How many failures in a row make it unhealthy."),
+}
+
+
+def _read_healthcheck(reader: Reader, node: Node) -> Any:
+    given = read_table(reader, node, _HEALTHCHECK, "a healthcheck")
+    return BAD if given is None else Healthcheck(**given)
+
+
+CONFIG: Table = {
+    "env": Field(ENV, "Environment, added to the base's; also for the steps."),
+    "user": Field(OWNER, "Who runs the image's and the steps' commands."),
+    "working_dir": Field(
+        text(absolute, pattern="^/"), "Where commands run, and what relative targets start from."
+    ),
+    "entrypoint": Field(
+        list_of(TEXT, expected="a list of words such as [nginx, -g]"),
+        "The command's first words; setting it clears an inherited cmd.",
+    ),
+    "cmd": Field(
+        list_of(TEXT, expected="a list of words such as [nginx, -g]"),
+        "The command, or the entrypoint's arguments.",
+    ),
+    "shell": Field(SHELL, "The shell for commands given as text."),
+    "exposed_ports": Field(
+        list_of(text(syntax.parse_port, expected="a port such as 80/tcp", pattern=syntax.PORT)),
+        "Ports that the image serves, such as 80/tcp.",
+    ),
+    "volumes": Field(list_of(text(absolute, pattern="^/")), "Paths that hold data."),
+    "labels": Field(
+        mapping_of(TEXT, check_label, "a mapping of labels to text"), "Labels of the image."
+    ),
+    "stop_signal": Field(
+        text(syntax.parse_signal, expected="a signal such as SIGTERM", pattern=syntax.SIGNAL),
+        "What stops a container of the image.",
+    ),
+    "healthcheck": Field(
+        Kind(_read_healthcheck, table_schema(_HEALTHCHECK)), "How to see whether it is well."
+    ),
+}
+
+
+def read_config(reader: Reader, node: Node) -> Any:
+    given = read_table(reader, node, CONFIG, "'config'")
+    return BAD if given is None else ConfigChange(**given)

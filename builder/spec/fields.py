@@ -1,0 +1,275 @@
+"""Kinds and field tables: how a Node becomes a value, and the JSON Schema of what is accepted.
+
+A kind reads one node. It raises Fault, or notes several faults and returns BAD; nothing is made
+from BAD values. The same kinds give the schema, so that an editor and `lint` agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from builder.spec.node import BOOL, FLOAT, INT, LIST, MAPPING, NAMES, NULL, TEXT, Node, data_of
+from builder.spec.render import Renderer, TemplateFault, column_of, is_template
+from builder.spec.source import Fault, Problems, did_you_mean, quote
+from builder.spec.syntax import Malformed
+
+BAD: Any = object()
+"""In place of a value whose faults were noted."""
+
+_TEMPLATE_SCHEMA = {"type": "string", "pattern": "\\{[{%#]"}
+
+
+class Reader:
+    """What reading needs: where faults go, and how texts are rendered."""
+
+    def __init__(self, problems: Problems, renderer: Renderer) -> None:
+        self.problems = problems
+        self.renderer = renderer
+        self.working_dir = "/"  # what relative targets are taken from
+
+    def take(self, kind: Kind, node: Node) -> Any:
+        try:
+            return kind.read(self, node)
+        except Fault as fault:
+            self.problems.add(fault)
+            return BAD
+
+    def text(self, node: Node, expected: str = "text") -> str:
+        """A scalar's text, rendered. Whole numbers count as text, as they keep their digits."""
+        if node.kind in (FLOAT, BOOL):
+            what = NAMES[node.kind]
+            raise node.fault(
+                f"{node.show()} is {what}, expected {expected}", f"quote it: '{node.text[:60]}'"
+            )
+        if node.kind == NULL:
+            raise node.fault(f"nothing is given, expected {expected}", 'empty text is ""')
+        if node.kind not in (TEXT, INT):
+            raise node.fault(f"found {node.show()}, expected {expected}")
+        if not is_template(node.text):
+            return node.text
+        try:
+            return self.renderer.render(node.text)
+        except TemplateFault as fault:
+            line, column = self._place_in(node, fault)
+            raise Fault(line, column, fault.message, fault.hint) from None
+
+    def _place_in(self, node: Node, fault: TemplateFault) -> tuple[int, int]:
+        """Where in the file a template's fault is. In a literal block lines map one to one; other
+        scalars are folded, there the name that the message is about is looked for."""
+        lines = self.problems.source.lines
+        if node.style == "|":
+            line = min(node.line + fault.line, len(lines))
+            return line, column_of(lines[line - 1], fault.word)
+        for word in (fault.word, ""):
+            for line in range(node.line, min(node.end_line, len(lines)) + 1):
+                start = node.column - 1 if line == node.line else 0
+                if (word or "{") in lines[line - 1][start:]:
+                    return line, column_of(lines[line - 1], word, start)
+        return node.line, node.column
+
+
+class Kind(NamedTuple):
+    read: Callable[[Reader, Node], Any]
+    schema: Mapping[str, Any]
+
+
+class Field(NamedTuple):
+    kind: Kind
+    doc: str
+    required: bool = False
+
+
+Table = Mapping[str, Field]
+
+
+def text(
+    parse: Callable[[str], Any] | None = None,
+    *,
+    expected: str = "text",
+    pattern: str | None = None,
+    numbers: bool = True,
+    nul: bool = False,
+) -> Kind:
+    """A scalar as text. `parse` makes the value of it; `pattern` is for the schema alone. Without
+    `numbers` it has to be quoted if it looks like one. With `nul` it may hold NUL characters."""
+
+    def read(reader: Reader, node: Node) -> Any:
+        if node.kind == INT and not numbers:
+            raise node.fault(
+                f"{node.show()} is a number, expected {expected}", f"quote it: '{node.text[:60]}'"
+            )
+        value = reader.text(node, expected)
+        if "\0" in value and not nul:
+            raise node.fault(f"{quote(value)} holds a NUL character")
+        if parse is None:
+            return value
+        try:
+            return parse(value)
+        except Malformed as error:
+            raise node.fault(f"{quote(value)} {error.what}", error.hint) from None
+
+    plain: dict[str, Any] = {"type": ["string", "integer"] if numbers else "string"}
+    if pattern is None:
+        return Kind(read, plain)
+    if numbers:
+        whole = {"type": "integer", "minimum": 0}
+        return Kind(
+            read, {"anyOf": [{"type": "string", "pattern": pattern}, whole, _TEMPLATE_SCHEMA]}
+        )
+    return Kind(read, {"anyOf": [{"type": "string", "pattern": pattern}, _TEMPLATE_SCHEMA]})
+
+
+def choice(*values: str) -> Kind:
+    """One of the given words."""
+
+    def parse(value: str) -> str:
+        if value in values:
+            return value
+        near = did_you_mean(value, values)
+        raise Malformed(f"is not known here, expected one of {', '.join(values)}{near}")
+
+    schema = {"anyOf": [{"enum": list(values)}, _TEMPLATE_SCHEMA]}
+    return Kind(text(parse, expected=f"one of {', '.join(values)}").read, schema)
+
+
+def number(least: int, most: int) -> Kind:
+    """A whole number, also as text (a rendered scalar is text)."""
+
+    def parse(value: str) -> int:
+        if value.isascii() and value.isdigit() and len(value) < 20 and least <= int(value) <= most:
+            return int(value)
+        raise Malformed(f"is not expected here, expected a whole number from {least} to {most}")
+
+    schema = {
+        "anyOf": [{"type": "integer", "minimum": least, "maximum": most}, _TEMPLATE_SCHEMA],
+    }
+    return Kind(text(parse, expected="a whole number").read, schema)
+
+
+def list_of(item: Kind, *, one: bool = False, least: int = 0, expected: str = "a list") -> Kind:
+    """A list, to a tuple. With `one` a single item may stand without the list."""
+
+    def read(reader: Reader, node: Node) -> Any:
+        if node.kind == LIST:
+            if len(node.items) < least:
+                raise node.fault(f"the list is empty, expected {expected}")
+            values = tuple(reader.take(item, each) for each in node.items)
+            return BAD if any(value is BAD for value in values) else values
+        if one and node.kind != MAPPING:
+            value = reader.take(item, node)
+            return BAD if value is BAD else (value,)
+        hint = None
+        if node.kind not in (MAPPING, NULL):
+            hint = f"write [{node.text[:60]}]"
+        raise node.fault(f"found {node.show()}, expected {expected}", hint)
+
+    listed: dict[str, Any] = {"type": "array", "items": item.schema}
+    if least:
+        listed["minItems"] = least
+    return Kind(read, {"anyOf": [item.schema, listed]} if one else listed)
+
+
+def mapping_of(
+    item: Kind, check: Callable[[str], None] | None = None, expected: str = "a mapping"
+) -> Kind:
+    """A mapping of free keys, to a dict. `check` raises Malformed for a bad key."""
+
+    def read(reader: Reader, node: Node) -> Any:
+        if node.kind != MAPPING:
+            raise node.fault(f"found {node.show()}, expected {expected}")
+        values: dict[str, Any] = {}
+        for key, value in node.pairs:
+            try:
+                if check is not None:
+                    check(key.text)
+            except Malformed as error:
+                reader.problems.add(key.fault(f"{quote(key.text)} {error.what}", error.hint))
+                values[key.text] = BAD
+            else:
+                values[key.text] = reader.take(item, value)
+        return BAD if any(value is BAD for value in values.values()) else values
+
+    return Kind(read, {"type": "object", "additionalProperties": item.schema})
+
+
+def data(check: Callable[[str], None]) -> Kind:
+    """Variables: names to plain data that is never rendered."""
+
+    def read(reader: Reader, node: Node) -> Any:
+        return read_data(reader.problems, node, check)[0]
+
+    return Kind(read, {"type": "object", "additionalProperties": True})
+
+
+def read_data(
+    problems: Problems, node: Node, check: Callable[[str], None]
+) -> tuple[dict[str, Any], bool]:
+    """The mapping, and whether all of it was right. A faulty value is kept as its text: the name
+    is known, so that its uses are not errors as well."""
+    if node.kind != MAPPING:
+        problems.add(node.fault(f"found {node.show()}, expected a mapping of names to values"))
+        return {}, False
+    values: dict[str, Any] = {}
+    right = True
+    for key, value in node.pairs:
+        try:
+            check(key.text)
+            values[key.text] = data_of(value)
+        except (Malformed, Fault) as error:
+            values[key.text] = value.text
+            right = False
+            if isinstance(error, Malformed):
+                error_at = key.fault(f"{quote(key.text)} {error.what}", error.hint)
+                problems.add(error_at)
+            else:
+                problems.add(error)
+    return values, right
+
+
+def read_table(
+    reader: Reader, node: Node, table: Table, what: str, foreign: Mapping[str, str] | None = None
+) -> dict[str, Any] | None:
+    """The fields that are given, by name; None after faults were noted. `what` names the mapping
+    in messages. `foreign` says to whom keys belong that are not in this table."""
+    if node.kind != MAPPING:
+        raise node.fault(f"found {node.show()}, expected {what}")
+    values: dict[str, Any] = {}
+    right = True
+    for key, value in node.pairs:
+        field = table.get(key.text)
+        if field is None:
+            reader.problems.add(_unknown(key, table, what, foreign or {}))
+            right = False
+            continue
+        got = values[key.text] = reader.take(field.kind, value)
+        right = right and got is not BAD
+    given = {key.text for key, _ in node.pairs}
+    for name, field in table.items():
+        if field.required and name not in given:
+            reader.problems.add(node.fault(f"missing key {name!r} in {what}", field.doc))
+            right = False
+    return values if right else None
+
+
+def _unknown(key: Node, table: Table, what: str, foreign: Mapping[str, str]) -> Fault:
+    if key.text in foreign:
+        return key.fault(f"key {key.text!r} belongs to {foreign[key.text]}, not to {what}")
+    near = did_you_mean(key.text, list(table))
+    hint = None if near else f"known here: {', '.join(table)}"
+    return key.fault(f"unknown key {quote(key.text)} in {what}{near}", hint)
+
+
+def table_schema(table: Table, required: Sequence[str] = ()) -> dict[str, Any]:
+    """The object schema of a table."""
+    needed = [name for name, field in table.items() if field.required or name in required]
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {
+            name: {"description": field.doc, **field.kind.schema} for name, field in table.items()
+        },
+        "additionalProperties": False,
+    }
+    if needed:
+        schema["required"] = needed
+    return schema

@@ -1,0 +1,213 @@
+"""Load specs: from a path or a name to ImageSpecs, bases first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from builder.errors import SpecError, SpecErrors, UsageError
+from builder.spec.compiled import Cache, decode_spec, encode_spec, entry_name
+from builder.spec.model import ImageSpec, Place
+
+SUFFIXES = (".yaml", ".yml")
+MAX_BYTES = 1 << 20  # of a spec or a vars file; source.decode names it in its error
+
+
+class Project(NamedTuple):
+    """Specs that were asked for and the specs they stand on."""
+
+    specs: Mapping[str, ImageSpec]
+    """By the file's stem, which is what `image:NAME` names; a base stands before what uses it."""
+    asked: tuple[str, ...]
+    """The stems of those that were asked for, in that order."""
+
+
+def load_spec(
+    path: str,
+    *,
+    environ: Mapping[str, str],
+    sets: Mapping[str, str] | None = None,
+    vars_files: Sequence[str] = (),
+    cache: Cache | None = None,
+) -> ImageSpec:
+    """Read one spec. `sets` are texts for variables that the spec or a vars file declares; they
+    win over `vars_files`, later ones of these over earlier ones, all over the spec's own `vars`.
+    Raises SpecErrors with everything wrong in the file, UsageError for what cannot be read."""
+    sets = sets or {}
+    spec = _load(path, environ, sets, _read_all(vars_files), cache)
+    _check_sets(sets, spec.variables)
+    return spec
+
+
+def load_project(
+    images: Sequence[str],
+    folder: str,
+    *,
+    environ: Mapping[str, str],
+    sets: Mapping[str, str] | None = None,
+    vars_files: Sequence[str] = (),
+    cache: Cache | None = None,
+) -> Project:
+    """Read the named specs (all of `folder` if none is named) and those that they stand on.
+    Each of `sets` has to name a variable of at least one of them. Raises as load_spec does, and
+    SpecErrors for `image:` bases that do not exist or that lead back to themselves."""
+    sets = sets or {}
+    texts = _read_all(vars_files)
+    paths = spec_files(folder) if not images else [find_spec(each, folder) for each in images]
+    if not paths:
+        raise UsageError(f"no spec in {folder!r}", "write one as NAME.yaml, or name the folder")
+    specs: dict[str, ImageSpec] = {}
+    errors: list[SpecError] = []
+    done: set[str] = set()
+
+    def visit(path: str, above: tuple[str, ...]) -> None:
+        stem = stem_of(path)
+        if stem in done:
+            return
+        try:
+            spec = _load(path, environ, sets, texts, cache)
+        except SpecErrors as error:
+            done.add(stem)
+            errors.extend(error.errors)
+            return
+        if spec.base.kind == "image":
+            below = spec.base.value
+            if below in (*above, stem):
+                round_ = " -> ".join([*(*above, stem)[(*above, stem).index(below) :], below])
+                errors.append(error_at(spec.base.place, f"bases in a circle: {round_}"))
+            elif found := _at(folder, below):
+                visit(found, (*above, stem))
+            else:
+                errors.append(missing_base(spec, folder))
+        done.add(stem)
+        specs[stem] = spec
+
+    for path in paths:
+        visit(path, ())
+    errors += same_names(specs.values())
+    if errors:
+        raise SpecErrors(tuple(errors))
+    declared = {name: None for spec in specs.values() for name in spec.variables}
+    _check_sets(sets, declared)
+    return Project(specs, tuple(dict.fromkeys(map(stem_of, paths))))
+
+
+def find_spec(image: str, folder: str) -> str:
+    """The path of IMAGE on a command line: a path to a file, or a name in `folder`."""
+    if "/" in image or image.endswith(SUFFIXES):
+        if os.path.isfile(image):
+            return image
+        raise UsageError(f"no spec file {image!r}")
+    if found := _at(folder, image):
+        return found
+    from builder.spec.source import did_you_mean
+
+    names = [stem_of(path) for path in spec_files(folder)]
+    hint = f"there are: {', '.join(names[:20])}" if names else f"{folder!r} holds no spec"
+    raise UsageError(f"no spec {image!r} in {folder!r}{did_you_mean(image, names)}", hint)
+
+
+def spec_files(folder: str) -> list[str]:
+    """All specs of a folder, by name."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise UsageError(f"cannot read the folder {folder!r}: {error.strerror}") from None
+    return [os.path.join(folder, name) for name in names if name.endswith(SUFFIXES)]
+
+
+def stem_of(path: str) -> str:
+    return os.path.basename(path).rpartition(".")[0]
+
+
+def missing_base(spec: ImageSpec, folder: str) -> SpecError:
+    from builder.spec.source import did_you_mean
+
+    names = [stem_of(path) for path in spec_files(folder)]
+    near = did_you_mean(spec.base.value, names)
+    return error_at(
+        spec.base.place,
+        f"base {str(spec.base)!r} is not there, expected a spec of {folder!r}{near}",
+        f"write {os.path.join(folder, spec.base.value + '.yaml')}",
+    )
+
+
+def same_names(specs: Iterable[ImageSpec]) -> list[SpecError]:
+    """Errors for images that would take each other's name."""
+    first: dict[str, ImageSpec] = {}
+    errors = []
+    for spec in specs:
+        other = first.setdefault(spec.name, spec)
+        if other is not spec:
+            place = Place(spec.file, 1, 1)
+            errors.append(error_at(place, f"the name {spec.name!r} is {other.file}'s already"))
+    return errors
+
+
+def error_at(place: Place, message: str, hint: str | None = None) -> SpecError:
+    """An error in a spec that was loaded, perhaps from the cache: its line is read again."""
+    from builder.spec.source import Fault, Source
+
+    text = ""
+    try:
+        with open(place.file, encoding="utf-8", errors="replace", newline="") as file:
+            text = file.read(MAX_BYTES).removeprefix("\ufeff")
+    except OSError:
+        pass  # the message stands without the line
+    return Source(place.file, text).error(Fault(place.line, place.column, message, hint))
+
+
+def _at(folder: str, name: str) -> str | None:
+    found = [path for suffix in SUFFIXES if os.path.isfile(path := f"{folder}/{name}{suffix}")]
+    if len(found) > 1:
+        raise UsageError(f"two specs for {name!r}: {' and '.join(found)}", "rename one of them")
+    return os.path.normpath(found[0]) if found else None
+
+
+def _load(
+    path: str,
+    environ: Mapping[str, str],
+    sets: Mapping[str, str],
+    vars_files: Sequence[tuple[str, bytes]],
+    cache: Cache | None,
+) -> ImageSpec:
+    data = read_bytes(path, "spec")
+    name = entry_name(path, data, sets, vars_files) if cache else ""
+    if cache and (known := decode_spec(cache.load(name), environ)) is not None:
+        return known
+    from builder.spec.language import read_spec, read_variables
+    from builder.spec.source import decode
+
+    shared = {}
+    for file, text in vars_files:
+        shared.update(read_variables(decode(file, text)))
+    spec = read_spec(decode(path, data), environ, shared, sets)
+    if cache:
+        cache.save(name, encode_spec(spec))
+    return spec
+
+
+def read_bytes(path: str, what: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read the {what} {path!r}: {error.strerror}") from None
+
+
+def _read_all(vars_files: Sequence[str]) -> list[tuple[str, bytes]]:
+    return [(path, read_bytes(path, "vars file")) for path in vars_files]
+
+
+def _check_sets(sets: Mapping[str, str], declared: Mapping[str, object]) -> None:
+    """A misspelt --set would silently build something else."""
+    for name in sets:
+        if name not in declared:
+            from builder.spec.source import did_you_mean
+
+            known = f"declared are: {', '.join(sorted(declared))}" if declared else None
+            near = did_you_mean(name, list(declared))
+            raise UsageError(
+                f"--set {name!r}: no such variable{near}", known or "declare it under 'vars'"
+            )
