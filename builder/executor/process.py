@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from builder.errors import CommandFailed, ExecutorError
@@ -99,43 +100,50 @@ class Confined(threading.Thread):
         self.join()
 
 
-def follow(pipes: Pipes, output: Callable[[bytes], None]) -> tuple[dict[int, int], list[str]]:
-    """Hand on output until it ends: the first program's records (stage: errno, the first that tells
-    most of each) and the last lines of output. Output before the program was ready is the sandbox's
-    own, and only in the lines."""
-    records = read_records(pipes.report)
-    tail: deque[bytes] = deque(maxlen=_TAIL)
-    rest = b""
-    while chunk := os.read(pipes.output, _CHUNK):
-        if program.READY in records:
-            output(chunk)
-        lines = (rest + chunk).split(b"\n")
-        rest = lines.pop()[-_LINE:]
-        tail.extend(line[-_LINE:] for line in lines[-_TAIL:])
-    if rest:
-        tail.append(rest)
-    return records, [line.decode("utf-8", "replace").rstrip("\r") for line in tail]
+class Running:
+    """What is known of a command while and after it ran."""
+
+    def __init__(self, pipes: Pipes, output: Callable[[bytes], None]) -> None:
+        self._pipes, self._output = pipes, output
+        self._told = b""
+        self._tail: deque[bytes] = deque(maxlen=_TAIL)
+        self._rest = b""
+        os.set_blocking(pipes.report, False)
+
+    def follow(self) -> None:
+        """Hand on output until it ends. What comes before the first program was ready is the
+        sandbox's own and stays in the tail."""
+        ready = False
+        while chunk := os.read(self._pipes.output, _CHUNK):
+            ready = ready or program.READY in self.records()
+            if ready:
+                self._output(chunk)
+            lines = (self._rest + chunk).split(b"\n")
+            self._rest = lines.pop()[-_LINE:]
+            self._tail.extend(line[-_LINE:] for line in lines[-_TAIL:])
+
+    def records(self) -> dict[int, int]:
+        """Stages told so far, each with its errno: of several places on PATH, that of one where
+        there is a file."""
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self._pipes.report, _CHUNK):
+                self._told += chunk
+        whole = len(self._told) - len(self._told) % program.RECORD.size
+        found: dict[int, int] = {}
+        for result, stage in program.RECORD.iter_unpack(self._told[:whole]):
+            if found.get(stage, 0) in (0, errno.ENOENT, errno.ENOTDIR):
+                found[stage] = -result if result < 0 else 0
+        return found
+
+    def tail(self) -> tuple[str, ...]:
+        lines = [*self._tail, self._rest] if self._rest else list(self._tail)
+        return tuple(line.decode("utf-8", "replace").rstrip("\r") for line in lines[-_TAIL:])
 
 
-def read_records(handle: int) -> dict[int, int]:
-    """Until the command starts or nothing can tell any more."""
-    data = b""
-    while chunk := os.read(handle, 4096):
-        data += chunk
-    records: dict[int, int] = {}
-    whole = len(data) - len(data) % program.RECORD.size
-    for result, stage in program.RECORD.iter_unpack(data[:whole]):
-        # Of several places on PATH, one that exists says more than one that does not.
-        if records.get(stage, 0) in (0, errno.ENOENT, errno.ENOTDIR):
-            records[stage] = min(-result, 4095) if result < 0 else 0
-    return records
-
-
-def check(
-    command: Command, status: int, records: dict[int, int], tail: Sequence[str], name: str
-) -> None:
+def check(command: Command, status: int, running: Running, name: str) -> None:
     """Return if the command ended with status 0. Raises CommandFailed, or ExecutorError when the
     sandbox could not be made."""
+    records, tail = running.records(), running.tail()
     for stage, what in ((program.ENTER, "working_dir"), (program.USER, "user or groups")):
         if stage in records:
             shown = f"{what} {command.working_dir!r}" if stage == program.ENTER else what
@@ -165,4 +173,4 @@ def check(
     elif status > 128 and status - 128 in {each.value for each in signal.Signals}:
         message = f"killed by signal {status - 128} ({signal.Signals(status - 128).name})"
         hint = "often: out of memory" if status == 128 + signal.SIGKILL else None
-    raise CommandFailed(message, hint, exit_status=status, tail=tuple(tail))
+    raise CommandFailed(message, hint, exit_status=status, tail=tail)

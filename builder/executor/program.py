@@ -8,7 +8,7 @@ sandbox, where the kernel itself keeps every path inside. Environment and argume
 no process list shows them.
 
 It tells how far it came in records of 16 bytes on a pipe: result (negative errno), stage; little-endian
-int64 each. The pipe closes when the command starts, and no descriptor above 2 reaches the command.
+int64 each. No descriptor above 2 reaches the command.
 """
 
 from __future__ import annotations
@@ -26,9 +26,14 @@ one execve; none worked."""
 
 RECORD = struct.Struct("<qq")
 
-DOCKER_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31)
-"""CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT MKNOD
-AUDIT_WRITE SETFCAP: what Docker gives a container."""
+CAPABILITY_NAMES = {
+    "CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "FSETID": 4, "KILL": 5, "SETGID": 6, "SETUID": 7,
+    "SETPCAP": 8, "NET_BIND_SERVICE": 10, "NET_RAW": 13, "SYS_CHROOT": 18, "MKNOD": 27,
+    "AUDIT_WRITE": 29, "SETFCAP": 31,
+}  # fmt: skip
+"""What Docker gives a container, with the kernel's numbers."""
+
+DOCKER_CAPABILITIES = frozenset(CAPABILITY_NAMES.values())
 
 LAST_CAPABILITY = 40  # CAP_CHECKPOINT_RESTORE; dropping one the kernel lacks fails harmlessly
 
@@ -207,15 +212,11 @@ def command_program(
 
 
 def launcher_program(
-    argv: Sequence[str],
-    *,
-    report: int,
-    descriptor: int,
-    moved: Sequence[tuple[int, int]],
-    machine: str,
+    argv: Sequence[str], *, report: int, moved: Sequence[tuple[int, int]], machine: str
 ) -> bytes:
-    """The program that runs an outside sandbox tool as init of a fresh pid namespace: it dies with the
-    thread that started it, sees its own /proc, and has each descriptor of `moved` (from, to) in place."""
+    """The program that runs an outside sandbox tool as init of a fresh pid namespace: it dies with
+    the thread that started it, sees its own /proc, and has each descriptor of `moved` (from, to)
+    in place. `argv[0]` is a path."""
     program = Assembler(machine, report)
     call = program.call
     call("prctl", _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
@@ -223,7 +224,6 @@ def launcher_program(
     call("mount", proc, program.text(b"/proc"), proc, 0, 0, stage=SETUP)
     for source, target in moved:
         call("dup3", source, target, 0, stage=SETUP)
-    call("fcntl", descriptor, _F_SETFD, _FD_CLOEXEC, stage=SETUP)
     environment = program.pointers([b"PATH=/usr/sbin:/usr/bin:/sbin:/bin"])
     arguments = program.pointers([os.fsencode(each) for each in argv])
     call("execve", program.text(os.fsencode(argv[0])), arguments, environment, stage=SETUP)

@@ -1,0 +1,162 @@
+"""Command steps in runc: a bundle of our own over the same overlay, for hosts without bubblewrap."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from builder.executor import process, program, seccomp, syscalls
+from builder.executor.base import Command, Parent
+from builder.executor.confine import HOSTNAME, MASKED, READ_ONLY, changed
+from builder.layer.entry import Change
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+_FIRST, _REPORT = 3, 4  # descriptors within the container
+
+
+class Runc:
+    """`binary` is runc; `temporary` makes an empty folder for a step, which the step removes."""
+
+    name = "runc"
+
+    def __init__(
+        self, binary: str, temporary: Callable[[], str], warn: Callable[[str], None]
+    ) -> None:
+        self._binary, self._temporary, self._warn = binary, temporary, warn
+
+    def run(
+        self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
+    ) -> contextlib.AbstractContextManager[Iterable[Change]]:
+        return changed(
+            self.name,
+            command,
+            parent,
+            output,
+            epoch,
+            temporary=self._temporary,
+            start=lambda root, pipes: self._start(command, root, pipes),
+            warn=self._warn,
+        )
+
+    def _start(self, command: Command, root: bytes, pipes: process.Pipes) -> Popen[bytes]:
+        import subprocess
+
+        machine = os.uname().machine
+        bundle = os.path.dirname(os.fsdecode(root))
+        with open(os.path.join(bundle, "config.json"), "w", encoding="utf-8") as file:
+            json.dump(configuration(command, os.fsdecode(root), machine), file)
+        name = "builder-" + os.path.basename(bundle)
+        argv = [
+            self._binary,
+            *("--root", os.path.join(bundle, "runc")),
+            *("run", "--preserve-fds", "2", "--bundle", bundle, name),
+        ]
+        with contextlib.ExitStack() as stack:
+            inner = program.sealed(
+                lambda number: program.command_program(
+                    command, report=_REPORT, descriptor=_FIRST, machine=machine
+                )
+            )
+            stack.callback(os.close, inner)
+            # Above the two numbers they go to, so that moving one does not close the other.
+            high = fcntl.fcntl(inner, fcntl.F_DUPFD_CLOEXEC, 16)
+            stack.callback(os.close, high)
+            report = fcntl.fcntl(pipes.report_end, fcntl.F_DUPFD_CLOEXEC, 16)
+            stack.callback(os.close, report)
+            outer = program.sealed(
+                lambda number: program.launcher_program(
+                    argv,
+                    report=report,
+                    moved=((high, _FIRST), (report, _REPORT)),
+                    machine=machine,
+                )
+            )
+            stack.callback(os.close, outer)
+            return subprocess.Popen(
+                [f"/proc/self/fd/{outer}"],
+                stdin=subprocess.DEVNULL,
+                stdout=pipes.output_end,
+                stderr=pipes.output_end,
+                pass_fds=(high, report, outer),
+                env={},
+                cwd="/",
+                start_new_session=True,
+            )
+
+
+def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
+    """The runtime-spec's config.json. User, PATH and working_dir are the first program's business."""
+    capabilities = ["CAP_" + name for name in program.CAPABILITY_NAMES]
+    namespaces = ["pid", "ipc", "uts", "mount"]
+    if command.network == "none":
+        namespaces.append("network")
+    quiet = ["nosuid", "noexec", "nodev"]
+    document: dict[str, Any] = {
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": False,
+            "user": {"uid": 0, "gid": 0},
+            "args": [f"/proc/self/fd/{_FIRST}"],
+            "env": [],
+            "cwd": "/",
+            "capabilities": {kind: capabilities for kind in ("bounding", "effective", "permitted")},
+            "noNewPrivileges": False,
+        },
+        "root": {"path": root, "readonly": False},
+        "hostname": HOSTNAME,
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": quiet},
+            {
+                "destination": "/dev",
+                "type": "tmpfs",
+                "source": "tmpfs",
+                "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
+            },
+            {
+                "destination": "/dev/pts",
+                "type": "devpts",
+                "source": "devpts",
+                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
+            },
+            {
+                "destination": "/dev/shm",
+                "type": "tmpfs",
+                "source": "shm",
+                "options": [*quiet, "mode=1777"],
+            },
+            {
+                "destination": "/sys",
+                "type": "none",
+                "source": "/sys",
+                "options": ["rbind", *quiet, "ro"],
+            },
+        ],
+        "linux": {
+            "namespaces": [{"type": each} for each in namespaces],
+            "maskedPaths": list(MASKED),
+            "readonlyPaths": list(READ_ONLY),
+            "seccomp": seccomp.runc_profile(machine),
+        },
+    }
+    if syscalls.initial_user_namespace():
+        document["linux"]["resources"] = {"devices": _DEVICES}
+    return document
+
+
+_DEVICES: list[dict[str, Any]] = [
+    {"allow": False, "access": "rwm"},
+    {"allow": True, "type": "c", "access": "m"},
+    {"allow": True, "type": "b", "access": "m"},
+    *(
+        {"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"}
+        for major, minor in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2))
+    ),
+    {"allow": True, "type": "c", "major": 136, "access": "rwm"},
+]
+"""Make any device node, use only those that every container has."""
