@@ -104,10 +104,23 @@ def registry(start_registry: Start) -> str:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(str(tmp_path / "store"))
-    yield store
-    store.close()
+def new_store(tmp_path: Path) -> Iterator[Callable[[], Store]]:
+    """A further empty store at each call."""
+    stores: list[Store] = []
+
+    def make() -> Store:
+        stores.append(Store(str(tmp_path / f"store{len(stores)}")))
+        (tmp_path / f"store{len(stores) - 1}" / "tables").mkdir(exist_ok=True)
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(new_store: Callable[[], Store]) -> Store:
+    return new_store()
 
 
 def layer_bytes(seed: int, size: int) -> tuple[bytes, bytes]:

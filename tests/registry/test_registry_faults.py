@@ -24,6 +24,7 @@ pytestmark = pytest.mark.needs("docker-registry")
 AMD64 = Platform("linux", "amd64")
 QUICK = Settings(backoff=0.05, idle_timeout=2.0, commit_timeout=3.0, jobs=2)
 MakeImage = Callable[..., Image]
+NewStore = Callable[[], Store]
 SIZE = 4_000_000
 DOC = Path(__file__).parents[2] / "docs" / "registry-faults.md"
 LIE = "sha256:" + "0" * 64
@@ -230,14 +231,14 @@ def test_pull(
     registry: str,
     store: Store,
     make_image: MakeImage,
-    tmp_path: Path,
+    new_store: NewStore,
 ) -> None:
     image = make_image(store, (2000, SIZE))
     direct = parse_reference(f"{registry}/faults/pull:1")
     proxy = before(fault(**fields))
     with Registry(QUICK) as session:
         session.push(image, store, [direct])
-    other = Store(str(tmp_path / "other"))
+    other = new_store()
     with Registry(QUICK) as session:
         reference = direct._replace(registry=proxy.name)
         if outcome == "ok":
@@ -253,7 +254,6 @@ def test_pull(
             assert outcome in caught.value.message
             assert "\n" not in caught.value.message
             assert not any(other.has(layer.blob) for layer in image.layers)
-    other.close()
 
 
 def test_a_resumed_push_sends_the_rest_only(
@@ -276,16 +276,15 @@ def test_a_resumed_pull_asks_for_the_rest_only(
     registry: str,
     store: Store,
     make_image: MakeImage,
-    tmp_path: Path,
+    new_store: NewStore,
 ) -> None:
     image = make_image(store, (3001, SIZE))
     direct = parse_reference(f"{registry}/faults/resumed-pull:1")
     proxy = before(fault("GET", BLOB, cut_answer=SIZE // 2, after=1))
-    other = Store(str(tmp_path / "other"))
+    other = new_store()
     with Registry(QUICK) as session:
         session.push(image, store, [direct])
         session.pull(direct._replace(registry=proxy.name), AMD64, other)
-    other.close()
     assert proxy.count("GET", BLOB) == 3  # config, half a layer, the rest of it
 
 
@@ -312,18 +311,17 @@ def test_a_body_below_the_least_rate_is_given_up(
     registry: str,
     store: Store,
     make_image: MakeImage,
-    tmp_path: Path,
+    new_store: NewStore,
 ) -> None:
     image = make_image(store, (3003, 100_000))
     direct = parse_reference(f"{registry}/faults/drip:1")
     proxy = before(fault("GET", BLOB, pause=0.1, block=10, after=1, times=99))
-    other = Store(str(tmp_path / "other"))
+    other = new_store()
     with Registry(QUICK) as session:
         session.push(image, store, [direct])
     impatient = QUICK._replace(rate_window=0.5, rate_bytes=10_000, tries=2)
     with Registry(impatient) as session, pytest.raises(TransportError, match="bytes in 1 s"):
         session.pull(direct._replace(registry=proxy.name), AMD64, other)
-    other.close()
 
 
 def test_the_table_in_the_documentation_is_this_one() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -16,12 +15,13 @@ from builder.transport.registry.settings import Settings
 
 AMD64 = Platform("linux", "amd64")
 MakeImage = Callable[..., Image]
+NewStore = Callable[[], Store]
 
 pytestmark = pytest.mark.needs("docker-registry")
 
 
 def test_what_was_pushed_is_pulled(
-    registry: str, store: Store, make_image: MakeImage, tmp_path: Path
+    registry: str, store: Store, make_image: MakeImage, new_store: NewStore
 ) -> None:
     image = make_image(store, (1, 3_000_000), (2, 10_000))
     reference = parse_reference(f"{registry}/a/b:c")
@@ -33,14 +33,13 @@ def test_what_was_pushed_is_pulled(
         image.config_bytes()
     )
 
-    other = Store(str(tmp_path / "other"))
+    other = new_store()
     with Registry(Settings()) as session:
         pulled = session.pull(reference, AMD64, other)
         assert session.digest(reference) == result.digest
     assert pulled.image.layers == image.layers
     assert other.read(pulled.manifest) == image.manifest_bytes()
     assert all(other.has(layer.blob) for layer in image.layers)
-    other.close()
 
 
 def test_an_unchanged_push_sends_no_byte_in_one_request(

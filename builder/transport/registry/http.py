@@ -78,8 +78,6 @@ class Response:
             raise Lost(f"{shown(self.url)}: stopped")
         try:
             data = self._raw.read1(size) or b""
-        except exceptions.IncompleteRead as error:
-            raise Lost(f"{shown(self.url)}: it ended {error.expected} bytes early") from error
         except exceptions.TimeoutError as error:
             idle = self._network.settings.idle_timeout
             raise Lost(f"{shown(self.url)}: nothing came for {idle:g} s") from error

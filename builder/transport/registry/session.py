@@ -26,6 +26,7 @@ from builder.transport.registry.auth import Authorizer
 from builder.transport.registry.client import Client, Served
 from builder.transport.registry.credentials import find_credentials
 from builder.transport.registry.download import Download, read_blob
+from builder.transport.registry.faults import RegistryError
 from builder.transport.registry.http import Http, Response
 from builder.transport.registry.network import Lost, Network, Stopped, parse_origin
 from builder.transport.registry.parallel import run_all
@@ -156,8 +157,8 @@ class Registry:
             try:
                 import_layer(store, layer, download, where)  # type: ignore[arg-type]  # only read()
                 break
-            except (Lost, Stopped):
-                raise
+            except (Lost, Stopped, RegistryError):
+                raise  # that was no matter of bytes
             except TransportError:
                 if last:
                     raise
