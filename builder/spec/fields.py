@@ -92,12 +92,13 @@ def text(
     nul: bool = False,
 ) -> Kind:
     """A scalar as text. `parse` makes the value of it; `pattern` is for the schema alone. Without
-    `numbers` it has to be quoted if it looks like one. With `nul` it may hold NUL characters."""
+    `numbers` (modes) it has to be quoted if it looks like one. With `nul` it may hold NUL characters."""
 
     def read(reader: Reader, node: Node) -> Any:
         if node.kind == INT and not numbers:
             raise node.fault(
-                f"{node.show()} is a number, expected {expected}", f"quote it: '{node.text[:60]}'"
+                f"{node.show()} is a number, expected {expected}",
+                f"quote it: '{node.text[:60].removeprefix('0o').zfill(4)}'",
             )
         value = reader.text(node, expected)
         if "\0" in value and not nul:

@@ -31,7 +31,7 @@ from builder.spec.kinds import (
 from builder.spec.model import ConfigChange, ImageSpec
 from builder.spec.node import INT, LIST, MAPPING, Node, data_of, parse_yaml
 from builder.spec.render import Renderer
-from builder.spec.source import Fault, Problems, Source, TooManyErrors, quote
+from builder.spec.source import Fault, Problems, Source, quote
 from builder.spec.steps import VERBS, read_step
 from builder.spec.syntax import Malformed
 
@@ -106,11 +106,9 @@ def read_spec(
 def read_variables(source: Source) -> dict[str, Any]:
     """A vars file: a mapping of names to data. Raises SpecErrors."""
     problems = Problems(source)
-    try:
-        values, _ = read_data(problems, parse_yaml(source), check_variable)
-    except TooManyErrors:
-        values = {}
-    problems.check()
+    values: dict[str, Any] = {}
+    with problems.collected():
+        values, _ = read_data(problems, parse_yaml(source, problems), check_variable)
     return values
 
 
@@ -137,21 +135,17 @@ class _Reading:
         sets: Mapping[str, str],
     ) -> None:
         self.problems = Problems(source)
-        self.node = parse_yaml(source)
+        self.node = Node(MAPPING, 1, 1)
         self.renderer = Renderer({}, environ)
         self.reader = Reader(self.problems, self.renderer)
         self.shared = shared
         self.sets = sets
 
     def spec(self) -> ImageSpec:
-        try:
+        made = None
+        with self.problems.collected():
+            self.node = parse_yaml(self.problems.source, self.problems)
             made = self._spec()
-        except Fault as fault:
-            self.problems.note(fault)
-            made = None
-        except TooManyErrors:
-            made = None
-        self.problems.check()
         assert made is not None, "a spec is made, or there are problems"
         return made
 

@@ -12,6 +12,7 @@ from builder.spec.model import ImageSpec, Place
 
 SUFFIXES = (".yaml", ".yml")
 MAX_BYTES = 1 << 20  # of a spec or a vars file; source.decode names it in its error
+MAX_BASES = 100  # an image has at most 127 layers
 
 
 class Project(NamedTuple):
@@ -35,7 +36,7 @@ def load_spec(
     win over `vars_files`, later ones of these over earlier ones, all over the spec's own `vars`.
     Raises SpecErrors with everything wrong in the file, UsageError for what cannot be read."""
     sets = sets or {}
-    spec = _load(path, environ, sets, _read_all(vars_files), cache)
+    spec = _load(path, environ, sets, read_vars_files(vars_files), cache)
     _check_sets(sets, spec.variables)
     return spec
 
@@ -53,44 +54,72 @@ def load_project(
     Each of `sets` has to name a variable of at least one of them. Raises as load_spec does, and
     SpecErrors for `image:` bases that do not exist or that lead back to themselves."""
     sets = sets or {}
-    texts = _read_all(vars_files)
-    paths = spec_files(folder) if not images else [find_spec(each, folder) for each in images]
-    if not paths:
-        raise UsageError(f"no spec in {folder!r}", "write one as NAME.yaml, or name the folder")
+    paths = asked_specs(images, folder)
+    texts = read_vars_files(vars_files)
+    specs, errors = gather(paths, folder, environ, sets, texts, cache)
+    if errors:
+        raise SpecErrors(tuple(errors))
+    _check_sets(sets, {name: None for spec in specs.values() for name in spec.variables})
+    return Project(specs, tuple(dict.fromkeys(map(stem_of, paths))))
+
+
+def gather(
+    paths: Sequence[str],
+    folder: str,
+    environ: Mapping[str, str],
+    sets: Mapping[str, str],
+    vars_files: Sequence[tuple[str, bytes]],
+    cache: Cache | None = None,
+) -> tuple[dict[str, ImageSpec], list[SpecError]]:
+    """The specs at `paths` and those below them by stem, bases first; and what is wrong in them.
+    A spec that cannot be read as one is among the errors only."""
     specs: dict[str, ImageSpec] = {}
-    errors: list[SpecError] = []
-    done: set[str] = set()
+    errors: dict[str, SpecError] = {}  # by message: a vars file's are met once for each spec
+    done: dict[str, str] = {}  # stem to path
+
+    def wrong(place: Place, message: str) -> None:
+        error = error_at(place, message)
+        errors[error.message] = error
 
     def visit(path: str, above: tuple[str, ...]) -> None:
         stem = stem_of(path)
         if stem in done:
+            if not os.path.samefile(done[stem], path):
+                raise UsageError(f"two specs for {stem!r}: {done[stem]} and {path}")
             return
+        done[stem] = path
         try:
-            spec = _load(path, environ, sets, texts, cache)
-        except SpecErrors as error:
-            done.add(stem)
-            errors.extend(error.errors)
+            spec = _load(path, environ, sets, vars_files, cache)
+        except SpecErrors as found:
+            errors.update({error.message: error for error in found.errors})
             return
         if spec.base.kind == "image":
-            below = spec.base.value
-            if below in (*above, stem):
-                round_ = " -> ".join([*(*above, stem)[(*above, stem).index(below) :], below])
-                errors.append(error_at(spec.base.place, f"bases in a circle: {round_}"))
-            elif found := _at(folder, below):
-                visit(found, (*above, stem))
+            line = (*above, stem)
+            if spec.base.value in line:
+                circle = " -> ".join([*line[line.index(spec.base.value) :], spec.base.value])
+                wrong(spec.base.place, f"bases in a circle: {circle}")
+            elif len(line) > MAX_BASES:
+                wrong(spec.base.place, f"more than {MAX_BASES} bases below each other")
+            elif below := _at(folder, spec.base.value):
+                visit(below, line)
             else:
-                errors.append(missing_base(spec, folder))
-        done.add(stem)
+                error = missing_base(spec, folder)
+                errors[error.message] = error
         specs[stem] = spec
 
     for path in paths:
         visit(path, ())
-    errors += same_names(specs.values())
-    if errors:
-        raise SpecErrors(tuple(errors))
-    declared = {name: None for spec in specs.values() for name in spec.variables}
-    _check_sets(sets, declared)
-    return Project(specs, tuple(dict.fromkeys(map(stem_of, paths))))
+    for error in same_names(specs.values()):
+        errors[error.message] = error
+    return specs, list(errors.values())
+
+
+def asked_specs(images: Sequence[str], folder: str) -> list[str]:
+    """The paths of the IMAGEs of a command line; of all specs in `folder` when there are none."""
+    paths = [find_spec(each, folder) for each in images] if images else spec_files(folder)
+    if not paths:
+        raise UsageError(f"no spec in {folder!r}", "write one as NAME.yaml, or name the folder")
+    return paths
 
 
 def find_spec(image: str, folder: str) -> str:
@@ -196,7 +225,7 @@ def read_bytes(path: str, what: str) -> bytes:
         raise UsageError(f"cannot read the {what} {path!r}: {error.strerror}") from None
 
 
-def _read_all(vars_files: Sequence[str]) -> list[tuple[str, bytes]]:
+def read_vars_files(vars_files: Sequence[str]) -> list[tuple[str, bytes]]:
     return [(path, read_bytes(path, "vars file")) for path in vars_files]
 
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from builder.errors import SpecErrors
-from builder.spec.source import Fault, Problems, Source, TooManyErrors, did_you_mean, quote
+from builder.spec.source import Fault, Problems, Source, did_you_mean, quote
 
 MAX_NODES = 100_000  # counted with every alias expanded
 MAX_DEPTH = 40
@@ -73,18 +72,10 @@ class Node:
         return next((value for name, value in self.pairs if name.text == key), None)
 
 
-def parse_yaml(source: Source) -> Node:
-    """The one document of `source`. Raises SpecErrors with everything that is wrong as YAML."""
-    problems = Problems(source)
-    try:
-        node = _Parser(source, problems).document()
-        problems.check()
-        return node
-    except Fault as fault:
-        problems.note(fault)
-    except TooManyErrors:
-        pass
-    raise SpecErrors(problems.errors())
+def parse_yaml(source: Source, problems: Problems) -> Node:
+    """The one document of `source`. Tags, duplicate keys and the like are noted in `problems` and
+    left out of the tree; what makes the rest unreadable is raised as Fault."""
+    return _Parser(source, problems).document()
 
 
 def scalar_kind(text: str) -> str:
@@ -183,9 +174,9 @@ class _Parser:
             )
             self._problems.add(fault)
         if kind is yaml.ScalarEvent:
-            plain = event.style is None and event.tag is None
+            plain = not event.style and event.tag is None
             node = Node(scalar_kind(event.value) if plain else TEXT, line, column, event.value)
-            node.style = event.style
+            node.style = event.style or None
             node.end_line = event.end_mark.line + 1
             if event.anchor:
                 self._anchors[event.anchor] = node
@@ -193,8 +184,9 @@ class _Parser:
         if depth >= MAX_DEPTH:
             raise Fault(line, column, f"nested deeper than {MAX_DEPTH} levels")
         node = Node(LIST if kind is yaml.SequenceStartEvent else MAPPING, line, column)
-        if event.anchor:
-            self._anchors[event.anchor] = None
+        anchor = event.anchor
+        if anchor:
+            self._anchors[anchor] = None
         if node.kind == LIST:
             while type(event := self._next()) is not yaml.SequenceEndEvent:
                 item = self._node(event, depth + 1)
@@ -202,8 +194,8 @@ class _Parser:
                 node.size += item.size
         else:
             self._pairs(node, depth)
-        if event.anchor:
-            self._anchors[event.anchor] = node
+        if anchor:
+            self._anchors[anchor] = node
         return node
 
     def _pairs(self, node: Node, depth: int) -> None:

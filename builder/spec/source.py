@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from builder.errors import SpecError, SpecErrors
 
@@ -75,9 +76,6 @@ class Problems:
         self.source = source
         self._faults: dict[tuple[int, int, str], Fault] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._faults)
-
     def note(self, fault: Fault) -> None:
         self._faults.setdefault((fault.line, fault.column, fault.message), fault)
 
@@ -97,8 +95,15 @@ class Problems:
             )
         return tuple(found)
 
-    def check(self) -> None:
-        """Raise SpecErrors if there are any."""
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Read within; at the end SpecErrors is raised if anything was found."""
+        try:
+            yield
+        except Fault as fault:
+            self.note(fault)
+        except TooManyErrors:
+            pass
         if self._faults:
             raise SpecErrors(self.errors())
 

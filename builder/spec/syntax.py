@@ -80,7 +80,10 @@ def parse_duration(text: str) -> int:
     """Go's syntax (`1m30s`, `500ms`) to nanoseconds, at least a millisecond or 0, as the engines
     take it."""
     if len(text) > 60 or not re.fullmatch(DURATION, text):
-        raise Malformed("is not a duration, expected one such as '30s', '1m30s' or '500ms'")
+        raise Malformed(
+            "is not a duration, expected one such as '30s', '1m30s' or '500ms'",
+            f"write {text}s" if text.isdigit() else None,
+        )
     total = 0
     for number, unit in re.findall(r"([0-9.]+)(ms|us|µs|ns|h|m|s)", text):
         whole, _, part = number.partition(".")
