@@ -1,7 +1,57 @@
-"""The command line: wires the rooms together, prints, and decides exit codes."""
+"""The command line: the only room that reads argv and the environment, prints, and exits."""
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+from typing import NoReturn
+
 
 def main() -> int:
-    return 0
+    """Run one command; the exit status is 0, 1 (build), 2 (spec, usage), 3 (`plan --exit-code`),
+    130 (interrupted) or 143 (terminated)."""
+    from builder.errors import BuilderError
+
+    stopped = _Stopped()
+    signal.signal(signal.SIGTERM, stopped.stop)
+    try:
+        from builder.cli.arguments import parse
+
+        arguments = parse(sys.argv[1:])
+        status = arguments.run(arguments)
+        sys.stdout.flush()
+        return int(status or 0)
+    except BuilderError as error:
+        from builder.cli.screen import show_error
+
+        show_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("terminated\n" if stopped.terminated else "interrupted\n")
+        return 143 if stopped.terminated else 130
+    except BrokenPipeError:
+        # whoever read our output has gone: nothing left to say, and nowhere to say it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except RecursionError:
+        sys.stderr.write("error: nested too deeply\n")
+        return 1
+    except OSError as error:
+        where = f" {os.fsdecode(error.filename)!r}" if error.filename else ""
+        sys.stderr.write(f"error:{where} {error.strerror or error}\n")
+        return 1
+    except MemoryError:
+        sys.stderr.write("error: out of memory\n")
+        return 1
+
+
+class _Stopped:
+    """SIGTERM ends a build as Ctrl-C does: steps end, nothing half-written remains."""
+
+    def __init__(self) -> None:
+        self.terminated = False
+
+    def stop(self, number: int, frame: object) -> NoReturn:
+        self.terminated = True
+        raise KeyboardInterrupt

@@ -32,7 +32,7 @@ from builder.plan.context import Context, Source, Tree
 from builder.plan.modes import apply_mode
 from builder.rootfs.accounts import resolve_owner
 from builder.rootfs.view import View
-from builder.spec.model import Copy, Directory, File, Remove, Symlink
+from builder.spec.model import Copy, Directory, File, Remove, Symlink, Unpack
 
 TYPES = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK, stat.S_IFIFO: FIFO}
 
@@ -135,8 +135,13 @@ def target(view: View, dest: str, *, follow_last: bool = True) -> Target:
 Scanned = list[tuple[Source, Tree]]
 
 
-def scan(step: Copy, context: Context) -> Scanned:
-    """Look at a copy step's sources; nothing is read yet."""
+def scan(step: Copy | Unpack, context: Context) -> Scanned:
+    """Look at a step's sources; nothing is read yet."""
+    if isinstance(step, Unpack):
+        found = context.find(step.source)
+        if len(found) != 1 or found[0].is_dir:
+            raise BuilderError(f"{step.source!r} is not one archive")
+        return [(found[0], context.tree(found[0]))]
     found = [source for text in step.sources for source in context.find(text)]
     full = bool(step.preserve)
     return [(source, context.tree(source, step.exclude, full=full)) for source in found]

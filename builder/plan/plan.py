@@ -96,7 +96,7 @@ class Planner:
         context: Context,
         sources: Mapping[str, BaseSource],
         settings: Settings,
-        render: Callable[[File], bytes],
+        render: Callable[[File, ImageSpec], bytes],
     ) -> None:
         self.store = store
         self.context = context
@@ -174,7 +174,7 @@ class Planner:
                 return planned, self._above(state, planned)
             return planned._replace(make=command), state.unknown(label)
 
-        scanned = files.scan(step, self.context) if isinstance(step, Copy) else []
+        scanned = files.scan(step, self.context) if isinstance(step, Copy | Unpack) else []
         sources = tuple(
             os.fsdecode(tree.host_path(node)) for _, tree in scanned for node in tree.nodes
         )
@@ -188,7 +188,7 @@ class Planner:
                     index, name, step, "hit", "unchanged", key, hit.layer, sources=sources
                 )
                 return planned, self._above(state, planned)
-        changes, sources = self._changes(step, scanned, state, sources)
+        changes, sources = self._changes(spec, step, scanned, state, sources)
         document = keys.files_document(changes.document(), platform)
         planned = self._decide(index, name, step, document, last, platform)._replace(
             sources=sources, notes=tuple(changes.notes)
@@ -206,13 +206,18 @@ class Planner:
         return planned, state.with_files(planned.key, table, label)
 
     def _changes(
-        self, step: Step, scanned: files.Scanned, state: State, sources: tuple[str, ...]
+        self,
+        spec: ImageSpec,
+        step: Step,
+        scanned: files.Scanned,
+        state: State,
+        sources: tuple[str, ...],
     ) -> tuple[Changes, tuple[str, ...]]:
         epoch, view = self.settings.epoch, state.view
         if isinstance(step, Copy):
             return files.copy(step, self.context, scanned, view, epoch), sources
         if isinstance(step, File):
-            data = self._render(step)
+            data = self._render(step, spec)
             named = (self._host(step.template),) if step.template else ()
             return files.file(step, data, view, epoch), named
         if isinstance(step, Directory):
@@ -224,29 +229,29 @@ class Planner:
         assert isinstance(step, Unpack)
         from builder.plan.unpack import unpack
 
-        return unpack(step, self.context, view, epoch), (self._host(step.source),)
+        return unpack(step, scanned[0][1], view, epoch), sources
 
     def _host(self, path: str) -> str:
         return os.path.join(self.context.root, path)
 
     def _looked_at(self, step: Step) -> tuple[str, ...]:
         """Host paths of a step that cannot be decided yet, for the depfile."""
-        if isinstance(step, Copy):
+        if isinstance(step, Copy | Unpack):
             return tuple(
                 os.fsdecode(tree.host_path(node))
                 for _, tree in files.scan(step, self.context)
                 for node in tree.nodes
             )
-        if isinstance(step, File):
-            return (self._host(step.template),) if step.template else ()
-        return (self._host(step.source),) if isinstance(step, Unpack) else ()
+        if isinstance(step, File) and step.template:
+            return (self._host(step.template),)
+        return ()
 
     def _memo(
         self, step: Step, scanned: files.Scanned, state: State, platform: Platform
     ) -> str | None:
-        """A name for everything that decides a copy's key, from lstat alone: a speed-up. None where
-        something is too young to be told by its times."""
-        if not isinstance(step, Copy) or not all(tree.settled for _, tree in scanned):
+        """A name for everything that decides a step's key, from lstat alone: a speed-up. None for
+        steps without sources, and where one is too young to be told by its times."""
+        if not scanned or not all(tree.settled for _, tree in scanned):
             return None
         inputs = [
             keys.KEY_VERSION,
@@ -361,38 +366,6 @@ def plan_image(planner: Planner, spec: ImageSpec, below: State | None) -> tuple[
 
 def _never() -> Any:
     raise AssertionError("a view of layers that are not known")
-
-
-def in_order(specs: Mapping[str, ImageSpec], names: tuple[str, ...]) -> list[ImageSpec]:
-    """The named images and what they stand on, bases first. Raises SpecError: unknown, a circle."""
-    ordered: dict[str, ImageSpec] = {}
-
-    def visit(name: str, path: tuple[str, ...], place: Place | None) -> None:
-        if name in ordered:
-            return
-        spec = specs.get(name)
-        if spec is None:
-            raise _unknown(name, tuple(specs), place)
-        if name in path:
-            circle = " -> ".join((*path[path.index(name) :], name))
-            raise SpecError(f"{spec.base.place}: images stand on each other in a circle: {circle}")
-        if spec.base.kind == "image":
-            visit(spec.base.value, (*path, name), spec.base.place)
-        ordered[name] = spec
-
-    for name in names:
-        visit(name, (), None)
-    return list(ordered.values())
-
-
-def _unknown(name: str, names: tuple[str, ...], place: Place | None) -> BuilderError:
-    import difflib
-
-    near = difflib.get_close_matches(name, names, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(names))}"
-    if place is None:
-        return UsageError(f"there is no image {name!r}", hint)
-    return SpecError(f"{place}: there is no image {name!r}", hint)
 
 
 def accounts(changes: Changes) -> dict[bytes, bytes]:

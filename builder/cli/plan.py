@@ -1,0 +1,152 @@
+"""`builder plan` and `builder why`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from builder.cli import screen, wiring
+from builder.errors import UsageError
+from builder.plan.last import load_last
+from builder.plan.plan import ImagePlan, Planned, plan_image
+from builder.plan.state import State
+from builder.plan.why import why_variables
+from builder.spec.model import ImageSpec
+from builder.store.store import Store
+
+
+def _plans(
+    arguments: argparse.Namespace, images: list[str]
+) -> tuple[dict[str, ImagePlan], tuple[str, ...], Store]:
+    with screen.renderer(arguments.progress) as emit:
+        store = wiring.open_store(arguments, emit)
+        project = wiring.Project(arguments, store)
+        specs, names = project.load(images)
+        planner = wiring.planner(arguments, store, project, emit)
+        states: dict[str, State] = {}
+        plans: dict[str, ImagePlan] = {}
+        for name, spec in specs.items():
+            below = states[spec.base.value] if spec.base.kind == "image" else None
+            plans[name], states[name] = plan_image(planner, spec, below)
+        return plans, names, store
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    found, _, store = _plans(arguments, arguments.images)
+    plans = list(found.values())
+    if arguments.json:
+        document = {"images": [_document(each) for each in plans]}
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        _show(plans, store)
+    changed = any(each.changes for each in plans)
+    return 3 if changed and arguments.exit_code else 0
+
+
+def _show(plans: list[ImagePlan], store: Store) -> None:
+    from builder.ui.text import BOLD, CYAN, DIM, GREEN, YELLOW, cut, harmless, paint
+
+    color, width = screen.color(sys.stdout), screen.width()
+    codes = {"hit": GREEN, "build": YELLOW, "unknown": CYAN}
+    out = []
+    for each in plans:
+        head = f"{each.spec.name}  from {each.spec.base}"
+        variables = _variables(store, each.spec) if each.changes else ""
+        if variables:
+            head += f"  (variable {variables})"
+        out.append(paint(harmless(head), BOLD, color))
+        names = [step.name for step in each.steps]
+        column = min(max((len(name) for name in names), default=4), 40)
+        lines = [("", "base", each.base_status, _base_text(each))]
+        lines += [(str(step.number + 1), step.name, step.status, step.why) for step in each.steps]
+        for number, name, status, why in lines:
+            state = paint(f"{status:<7}", codes[status], color)
+            text = f"{number:>4}  {cut(harmless(name), column):<{column}}  "
+            reason = "" if (status, why) == ("hit", "unchanged") else harmless(why)
+            if width:
+                reason = cut(reason, max(10, width - len(text) - 9))
+            out.append(f"{text}{state}  {paint(reason, DIM, color and status == 'hit')}".rstrip())
+    total = sum(len(each.steps) for each in plans)
+    builds = sum(step.status == "build" for each in plans for step in each.steps)
+    unknown = sum(step.status == "unknown" for each in plans for step in each.steps)
+    bases = sum(each.base_status == "build" for each in plans)
+    parts = [f"{total - builds - unknown} hit", f"{builds} to build"]
+    if unknown:
+        parts.append(f"{unknown} decided on the way")
+    if bases:
+        parts.append(f"{bases} base{'s' if bases > 1 else ''} to make")
+    out.append(f"{total} steps: {', '.join(parts)}")
+    sys.stdout.write("\n".join(out) + "\n")
+
+
+def _base_text(plan: ImagePlan) -> str:
+    if plan.base_status == "hit" and plan.base_why == "unchanged":
+        return plan.base
+    return f"{plan.base}: {plan.base_why}"
+
+
+def _variables(store: Store, spec: ImageSpec) -> str:
+    return why_variables(load_last(store, spec.name), spec.variables)
+
+
+def _document(plan: ImagePlan) -> dict[str, Any]:
+    return {
+        "name": plan.spec.name,
+        "base": {"from": str(plan.spec.base), "status": plan.base_status, "why": plan.base_why},
+        "steps": [
+            {
+                "step": step.number,
+                "name": step.name,
+                "status": step.status,
+                "why": step.why,
+                "key": step.key,
+                "diff_id": step.layer.diff_id if step.layer else None,
+            }
+            for step in plan.steps
+        ],
+    }
+
+
+def why(arguments: argparse.Namespace) -> int:
+    """For each step: why it would be built; for a hit, why it was built when it last was."""
+    plans, names, store = _plans(arguments, [arguments.image])
+    each = plans[names[0]]
+    steps = list(each.steps)
+    if arguments.step is not None:
+        steps = [_find(each, arguments.step)]
+    last = load_last(store, each.spec.name)
+    lines = []
+    if arguments.step is None:
+        lines.append(f"base: {each.base_status}: {_base_text(each)}")
+    for step in steps:
+        before = last.match(step.number, step.name, "") if last else None
+        if step.status != "hit":
+            text = f"{step.status}: {step.why}"
+        elif before and before.key == step.key:
+            from builder.plan.describe import timestamp
+
+            text = f"hit: unchanged since {timestamp(before.built)}, then built: {before.why}"
+        else:
+            text = "hit: the same was built before"
+        lines.append(f"{step.number + 1} {step.name}: {text}")
+    variables = _variables(store, each.spec) if each.changes else ""
+    if variables:
+        lines.append(f"variable {variables}")
+    from builder.ui.text import harmless
+
+    sys.stdout.write("".join(harmless(line) + "\n" for line in lines))
+    return 0
+
+
+def _find(plan: ImagePlan, wanted: str) -> Planned:
+    for step in plan.steps:
+        if wanted in (step.name, str(step.number + 1)):
+            return step
+    import difflib
+
+    names = [step.name for step in plan.steps]
+    near = difflib.get_close_matches(wanted, names, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"its steps: {', '.join(names)}"
+    raise UsageError(f"{plan.spec.name!r} has no step {wanted!r}", hint)

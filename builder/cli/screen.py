@@ -1,0 +1,51 @@
+"""What the terminal is, and errors on it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from builder.errors import BuilderError
+
+if TYPE_CHECKING:
+    from builder.ui import Renderer
+
+
+def renderer(mode: str) -> Renderer:
+    from builder.ui import choose_renderer
+
+    environ = os.environ
+    return choose_renderer(
+        mode,
+        sys.stderr,
+        is_tty=sys.stderr.isatty(),
+        term=environ.get("TERM", ""),
+        ci=bool(environ.get("CI")),
+        no_color=bool(environ.get("NO_COLOR")),
+        force_color=bool(environ.get("FORCE_COLOR") or environ.get("CLICOLOR_FORCE")),
+    )
+
+
+def color(stream: object) -> bool:
+    from builder.ui import use_color
+
+    environ = os.environ
+    return use_color(
+        is_tty=bool(getattr(stream, "isatty", lambda: False)()),
+        term=environ.get("TERM", ""),
+        no_color=bool(environ.get("NO_COLOR")),
+        force_color=bool(environ.get("FORCE_COLOR") or environ.get("CLICOLOR_FORCE")),
+    )
+
+
+def width() -> int | None:
+    """Columns of the terminal on stdout; None: not a terminal, nothing is cut."""
+    return os.get_terminal_size(1).columns if sys.stdout.isatty() else None
+
+
+def show_error(error: BuilderError) -> None:
+    from builder.ui.errors import render_error
+
+    shown = getattr(error, "output_shown", False)
+    sys.stderr.write(render_error(error, color=color(sys.stderr), tail=not shown))
