@@ -471,7 +471,7 @@ def make_table(
     try:
         path = os.path.join(folder, "table")
         write_table(path, entries, files)
-        os.rename(path, store.table_path(diff_id))
+        store.folder.place(path, store.table_path(diff_id))
     finally:
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(folder, "table"))
