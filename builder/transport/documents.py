@@ -323,10 +323,19 @@ def _check_runtime(fields: dict[str, Any], where: str) -> None:
 
 def load_object(data: bytes, where: str, limit: int, what: str) -> dict[str, Any]:
     """A JSON object that can be written again as it was read; `what` names it in errors."""
+    return _object(_load(data, where, limit, what), where)
+
+
+def load_list(data: bytes, where: str, limit: int, what: str) -> list[Any]:
+    """As load_object, for documents that are lists."""
+    return _list(_load(data, where, limit, what), where)
+
+
+def _load(data: bytes, where: str, limit: int, what: str) -> object:
     if len(data) > limit:
         raise TransportError(f"{where}: a {what} of {len(data)} bytes, at most {limit}")
     try:
-        document = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
+        document: object = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
         # lone surrogates, NaN and Infinity can be read but not be written again
         json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except RecursionError as error:
@@ -334,7 +343,7 @@ def load_object(data: bytes, where: str, limit: int, what: str) -> dict[str, Any
     except ValueError as error:  # syntax, encoding, endless numbers, duplicates
         reason = str(error).splitlines()[0][:200]
         raise TransportError(f"{where}: the {what} is not valid JSON: {reason}") from error
-    return _object(document, where)
+    return document
 
 
 def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

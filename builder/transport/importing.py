@@ -1,27 +1,41 @@
-"""Importing: a layer's blob from outside into the store, with its digest, size and diff_id checked.
+"""Importing: a layer's bytes from outside into the store, with digest, size and diff_id checked.
 
-The blob is copied (never linked: its owner may write to it later) and kept as it is. In the same
+A blob is copied (never linked: its owner may write to it later) and kept as it is. In the same
 pass it is decompressed, hashed and listed in its path table. What was checked once is remembered by
-a memo that pairs the blob's digest with the diff_id; both are in it, so that a config which claims
-another layer's diff_id for a blob is not believed.
+a memo that pairs the blob's digest with the diff_id, so that a config which claims another layer's
+diff_id for a blob is not believed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from builder.errors import LayerError, TransportError
+from builder.layer.compress import compressor
+from builder.layer.decompress import open_layer
+from builder.layer.entry import FILE, Entry
+from builder.layer.read import read_layer
 from builder.oci import media
 from builder.oci.digest import DiffID, hasher
 from builder.oci.image import Layer
+from builder.rootfs.table import write_table
+from builder.store.records import LayerInfo, load_layer, save_layer
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-    from builder.store.store import Incoming, Store
+    from builder.store.store import Store
 
 CHUNK = 1 << 20
+_ACCOUNTS = (b"passwd", b"group")
+_ACCOUNT_FILE = 1 << 20  # bytes of an account file that a table keeps
+_ACCOUNT_FILES = 64
 
 
 class Readable(Protocol):
@@ -29,8 +43,8 @@ class Readable(Protocol):
 
 
 def is_imported(store: Store, layer: Layer) -> bool:
-    """The blob and its path table are in the store, and were checked against this diff_id."""
-    return store.has(layer.blob) and store.load("memos", _memo(layer)) == layer.diff_id.encode()
+    """The blob is in the store and was checked against this diff_id; gc leaves it from now on."""
+    return store.load("memos", _memo(layer)) == layer.diff_id.encode() and store.claim(layer.blob)
 
 
 def import_layer(store: Store, layer: Layer, source: Readable, where: str) -> None:
@@ -39,77 +53,126 @@ def import_layer(store: Store, layer: Layer, source: Readable, where: str) -> No
     Raises TransportError beginning with `where` when the bytes are not what `layer` says or are no
     layer; then nothing was published.
     """
-    codec = media.CODECS[layer.blob.media_type]
-    with store.incoming() as incoming:
-        tee = _Tee(source, incoming, layer.blob.size, where)
+    blob, codec = layer.blob, media.CODECS[layer.blob.media_type]
+    with store.incoming() as incoming, _table_being_made(store) as table:
+
+        def take(data: bytes) -> None:
+            if incoming.size + len(data) > blob.size:
+                raise TransportError(f"{where}: more than the {blob.size} bytes it should have")
+            incoming.write(data)
+
+        tee = _Tee(source, take)
+        fault: LayerError | None = None
         try:
-            diff_id = _scan(tee, codec)
-        except LayerError as error:
-            tee.drain()
-            _check_blob(incoming, layer, where)  # torn or swapped bytes: say that first
-            raise TransportError(f"{where}: {error.message}", error.hint) from error
+            diff_id, size = _scan(open_layer(cast(BinaryIO, tee), codec), table)
+        except LayerError as error:  # said only if the bytes are those that were promised
+            fault = error
         tee.drain()
-        _check_blob(incoming, layer, where)
+        if incoming.size != blob.size:
+            raise TransportError(f"{where}: {incoming.size} bytes, expected {blob.size}")
+        if incoming.digest != blob.digest:
+            raise TransportError(f"{where}: the bytes have {incoming.digest}, not this digest")
+        if fault:
+            raise TransportError(f"{where}: {fault.message}", fault.hint) from fault
         if diff_id != layer.diff_id:
             raise TransportError(
-                f"{where}: unpacked it has the diff_id {diff_id}, its config says {layer.diff_id}"
+                f"{where}: unpacked it is {diff_id}, its config says {layer.diff_id}"
             )
-        incoming.publish(layer.blob.media_type)
+        incoming.publish(blob.media_type)
+        place_table(store, table, diff_id)
+    remember(store, layer, size)
+
+
+def import_tar(store: Store, source: Readable, where: str, codec: str = "none") -> Layer:
+    """Bring a layer that no descriptor describes (an archive's) into the store. What comes without
+    compression is compressed; what comes compressed is kept as it is."""
+    squeeze = compressor("gzip") if codec == "none" else bytes
+    try:
+        with store.incoming() as incoming, _table_being_made(store) as table:
+            tee = _Tee(source, lambda data: incoming.write(squeeze(data)))
+            plain = io.BufferedReader(tee, CHUNK)  # a gzip member for a megabyte
+            diff_id, size = _scan(open_layer(cast(BinaryIO, plain), codec), table)
+            tee.drain()
+            kind = media.LAYER_OF_CODEC["gzip" if codec == "none" else codec]
+            layer = Layer(diff_id, incoming.publish(kind))
+            place_table(store, table, diff_id)
+    except LayerError as error:
+        raise TransportError(f"{where}: {error.message}", error.hint) from error
+    remember(store, layer, size)
+    return layer
+
+
+def _scan(plain: BinaryIO, table: str) -> tuple[DiffID, int]:
+    """Read a layer's tar to its end and write its path table; its diff_id and size."""
+    running = hasher()
+    size = 0
+    files: dict[bytes, bytes] = {}
+
+    def take(data: bytes) -> None:
+        nonlocal size
+        running.update(data)
+        size += len(data)
+
+    def entries() -> Iterator[Entry]:
+        hashing = cast(BinaryIO, _Tee(plain, take))
+        for entry, content in read_layer(hashing):
+            if _is_account_file(entry) and len(files) < _ACCOUNT_FILES:
+                files[entry.path] = b"".join(iter(partial(content.read, CHUNK), b""))
+            yield entry
+
+    write_table(table, entries(), files)
+    return DiffID("sha256:" + running.hexdigest()), size
+
+
+def _is_account_file(entry: Entry) -> bool:
+    """By name, wherever it is: the one in etc/ may be a symlink."""
+    name = entry.path.rpartition(b"/")[2]
+    return name in _ACCOUNTS and entry.type == FILE and entry.size <= _ACCOUNT_FILE
+
+
+def remember(store: Store, layer: Layer, size: int) -> None:
+    """Record that this blob is this layer, of `size` bytes uncompressed."""
+    codec = media.CODECS[layer.blob.media_type]
+    known = load_layer(store, layer.diff_id)
+    blobs = dict(known.blobs) if known else {}
+    if codec not in blobs or not store.has(blobs[codec]):
+        save_layer(store, LayerInfo(layer.diff_id, size, {**blobs, codec: layer.blob}))
     store.save("memos", _memo(layer), layer.diff_id.encode())
 
 
-def _check_blob(incoming: Incoming, layer: Layer, where: str) -> None:
-    if incoming.size != layer.blob.size:
-        raise TransportError(
-            f"{where}: {incoming.size} bytes, its descriptor says {layer.blob.size}"
-        )
-    if incoming.digest != layer.blob.digest:
-        raise TransportError(
-            f"{where}: its bytes have {incoming.digest}, expected {layer.blob.digest}"
-        )
+def place_table(store: Store, table: str, diff_id: DiffID) -> None:
+    """Publish a table written in the store's tmp/."""
+    path = store.table_path(diff_id)
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    os.rename(table, path)
 
 
-def _scan(source: Readable, codec: str) -> DiffID:
-    """Decompress to the end; the diff_id of what came."""
-    running = hasher()
+@contextlib.contextmanager
+def _table_being_made(store: Store) -> Iterator[str]:
+    folder = store.temporary()
     try:
-        plain = _decompressed(source, codec)
-        while chunk := plain.read(CHUNK):
-            running.update(chunk)
-    except (EOFError, OSError) as error:
-        raise LayerError(f"it is not valid {codec}: {error}") from error
-    return DiffID("sha256:" + running.hexdigest())
-
-
-def _decompressed(source: Readable, codec: str) -> Readable:
-    if codec == "gzip":
-        from isal import igzip
-
-        return cast(Readable, igzip.IGzipFile(fileobj=source, mode="rb"))  # type: ignore[no-untyped-call]
-    if codec == "zstd":
-        from backports import zstd
-
-        return cast(Readable, zstd.ZstdFile(cast(BinaryIO, source)))
-    return source
+        yield os.path.join(folder, "table")
+    finally:
+        shutil.rmtree(folder)
 
 
 class _Tee(io.RawIOBase):
-    """A stream that writes what is read from it into the store, never more than `limit` bytes."""
+    """A stream that hands on what is read from it."""
 
-    def __init__(self, source: Readable, incoming: Incoming, limit: int, where: str) -> None:
-        self._source, self._incoming, self._limit, self._where = source, incoming, limit, where
+    def __init__(self, source: Readable, take: Callable[[bytes], object]) -> None:
+        self._source, self._take = source, take
 
     def readable(self) -> bool:
         return True
 
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._source.read(size if 0 <= size < CHUNK else CHUNK)
+        self._take(data)
+        return data
+
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer).cast("B")
-        data = self._source.read(len(view))
-        if self._incoming.size + len(data) > self._limit:
-            raise TransportError(
-                f"{self._where}: more than the {self._limit} bytes its descriptor says"
-            )
-        self._incoming.write(data)
+        data = self.read(len(view))
         view[: len(data)] = data
         return len(data)
 

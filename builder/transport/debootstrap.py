@@ -1,0 +1,294 @@
+"""A Debian or Ubuntu base made by mmdebstrap: `debootstrap:SUITE` with variant, include, mirror.
+
+Without `mirror`, the system's apt sources for the suite are used, and mmdebstrap's own default for
+suites that the system does not follow. apt's keyrings, proxies and credentials of the system count.
+What differs between machines or runs (logs, apt's lists, resolv.conf, hostname, device nodes) is
+left out, so the same packages from the same mirror give the same layer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from threading import Thread
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
+
+from builder.errors import LayerError, TransportError
+from builder.oci.digest import hex_of
+from builder.oci.image import Platform, empty_image, encode
+from builder.spec.model import BaseRef
+from builder.transport.apt import Apt
+from builder.transport.base import Base
+from builder.transport.importing import CHUNK
+from builder.transport.kept import CREATED, Kept, load_base, save_base
+from builder.transport.rootfs_tar import canonical_layer
+
+if TYPE_CHECKING:
+    from builder.store.store import Store
+
+KEY_VERSION = 1
+"""Raised when the same options would give another layer."""
+EPOCH = 315532800  # 1980-01-01, as file steps write it
+DEFAULT_VARIANT = "minbase"
+VARIANTS = (
+    *("extract", "custom", "essential", "apt", "required", "minbase"),
+    *("buildd", "important", "debootstrap", "standard"),
+)
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_SUITE = re.compile(r"[a-z0-9][a-z0-9._/-]{0,63}")
+_MIRROR = re.compile(r"(deb (\[[^\]\n]*\] )?)?[a-z+]+:[!-~]+( [!-~]+)*")
+_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.:=~/_-]{0,127}")
+_ARCHITECTURES = {
+    "386": "i386", "amd64": "amd64", "arm64": "arm64", "arm/v6": "armel", "arm": "armhf",
+    "mips64le": "mips64el", "ppc64le": "ppc64el", "riscv64": "riscv64", "s390x": "s390x",
+}  # fmt: skip
+_HOST_FILES = (b"etc/hostname", b"etc/resolv.conf")
+_GRACE = 10  # seconds mmdebstrap has to clean up
+
+
+class DebootstrapSource:
+    """`environment` is handed to mmdebstrap (proxies); `output` gets what it prints, in pieces."""
+
+    def __init__(
+        self,
+        store: Store,
+        output: Callable[[bytes], object] = lambda data: None,
+        environment: Mapping[str, str] = {},  # read only
+        *,
+        apt: Apt = Apt(),  # noqa: B008  # a value
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._output, self._environment = store, output, environment
+        self._apt, self._clock = apt, clock
+
+    def resolve(self, ref: BaseRef, platform: Platform, *, make: bool, pull: str) -> Base | None:
+        where = f"{ref.place}: {ref}"
+        wanted = _check(ref, platform, where)
+        name = "debootstrap-" + hex_of(encode(wanted))
+        kept = load_base(self._store, name)
+        if pull == "never" and kept is None:
+            raise TransportError(f"{where}: it was not made yet", "build without --pull never")
+        if kept is None or pull == "always":
+            if not make:
+                return None
+            started = self._clock()
+            with self._store.lock(name):
+                kept = load_base(self._store, name)
+                if kept is None or (pull == "always" and kept.made < started):
+                    kept = self._make(wanted, platform, where)
+                    save_base(self._store, name, kept)
+        return Base(kept.image, f"{ref}, made {_ago(self._clock() - kept.made)}")
+
+    def _make(self, wanted: Mapping[str, Any], platform: Platform, where: str) -> Kept:
+        made = self._clock()
+        with _temporary(self._store) as folder:
+            environment = {
+                "LANG": "C.UTF-8",
+                "PATH": PATH,
+                "SOURCE_DATE_EPOCH": str(EPOCH),
+                "TMPDIR": folder,
+                **self._environment,
+            }
+            environment["BUILDER_APT"] = self._apt.settings(_apt_config(environment))
+            with _running(self._arguments(wanted), environment, where) as process:
+                assert process.stdout and process.stderr  # they are pipes
+                tar = cast(BinaryIO, process.stdout)
+                reader = _Printed(process.stderr, self._output)
+                fault: LayerError | None = None
+                try:
+                    layer = canonical_layer(self._store, tar, _keep)
+                except LayerError as error:  # most likely it ended early: its own words say why
+                    fault = error
+                    while tar.read(CHUNK):
+                        pass
+                status = process.wait()
+                lines = reader.last_lines()
+        if status:
+            raise _failure(where, status, lines)
+        if fault:
+            raise TransportError(f"{where}: {fault.message}", fault.hint) from fault
+        config = {"Cmd": ["bash"], "Env": [f"PATH={PATH}"]}
+        by = f"mmdebstrap --variant={wanted['variant']} {wanted['suite']}"
+        image = empty_image(platform)
+        image = image._replace(config={**image.config, "config": config, "created": CREATED})
+        return Kept(image.append(layer, {"created": CREATED, "created_by": by}), made)
+
+    def _arguments(self, wanted: Mapping[str, Any]) -> list[str]:
+        temporary = '"$1"/etc/apt/apt.conf.d/00builder'
+        argv = [
+            "mmdebstrap",
+            f"--variant={wanted['variant']}",
+            f"--architectures={wanted['architecture']}",
+            "--format=tar",
+            *(f"--include={package}" for package in wanted["include"]),
+        ]
+        # For this run only: they are the host's settings, not the image's. By the environment,
+        # since others can read an argv and a proxy's address may hold a password.
+        argv.append(f'--setup-hook=printf %s "$BUILDER_APT" > {temporary}')
+        argv.append(f"--customize-hook=rm {temporary}")
+        mirrors = wanted["mirror"] or self._apt.sources(wanted["suite"])
+        return [*argv, "--", wanted["suite"], "-", *mirrors]
+
+
+def _apt_config(environment: Mapping[str, str]) -> str:
+    """What apt on this system is set to; "" where there is no apt (mmdebstrap will say so)."""
+    try:
+        found = subprocess.run(
+            ["apt-config", "dump", "--no-empty"], env=environment, capture_output=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return found.stdout.decode("utf-8", "replace")
+
+
+def _check(ref: BaseRef, platform: Platform, where: str) -> dict[str, Any]:
+    """The options, checked: what the base's key is made of."""
+    options = ref.options
+    include, mirror = options.get("include", ()), options.get("mirror", ())
+    variant = options.get("variant", DEFAULT_VARIANT)
+    mirrors = [mirror] if isinstance(mirror, str) else list(mirror or ())
+    if not _SUITE.fullmatch(ref.value):
+        raise TransportError(f"{where}: {ref.value!r} is not a suite, such as bookworm or noble")
+    if variant not in VARIANTS:
+        raise TransportError(
+            f"{where}: variant {variant!r} is not one of mmdebstrap's: {', '.join(VARIANTS)}"
+        )
+    for package in include:
+        if not isinstance(package, str) or not _PACKAGE.fullmatch(package):
+            raise TransportError(f"{where}: include: {package!r} is not a package's name")
+    for each in mirrors:
+        if not isinstance(each, str) or not _MIRROR.fullmatch(each):
+            raise TransportError(
+                f"{where}: mirror {each!r} is not a URL or a `deb URL SUITE COMPONENT...` line"
+            )
+    name = f"{platform.architecture}/{platform.variant}".rstrip("/")
+    architecture = _ARCHITECTURES.get(name) or _ARCHITECTURES.get(platform.architecture)
+    if platform.os != "linux" or not architecture:
+        raise TransportError(f"{where}: Debian has no architecture for {platform}")
+    return {
+        "KEY_VERSION": KEY_VERSION,
+        "architecture": architecture,
+        "include": sorted(set(include)),
+        "mirror": mirrors,
+        "suite": ref.value,
+        "variant": variant,
+    }
+
+
+def _keep(path: bytes) -> bool:
+    return path not in _HOST_FILES and not path.startswith(b"dev/")
+
+
+@contextlib.contextmanager
+def _temporary(store: Store) -> Iterator[str]:
+    """Where the tree is put together. An ordinary user's mmdebstrap works as other users that may
+    not enter the store: theirs is the system's place for temporary files."""
+    root = os.geteuid() == 0
+    folder = store.temporary() if root else tempfile.mkdtemp(prefix="builder-")
+    try:
+        if root:
+            os.chmod(folder, 0o711)
+        else:
+            os.chmod(folder, 0o1777)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _running(
+    argv: list[str], environment: Mapping[str, str], where: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """mmdebstrap in a process group of its own, which has ended when this ends."""
+    try:
+        process = subprocess.Popen(
+            argv,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C comes through us: once, and in order
+        )
+    except FileNotFoundError as error:
+        raise TransportError(
+            f"{where}: mmdebstrap is not installed", "apt-get install mmdebstrap"
+        ) from error
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            _end(process)
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask it to clean up, then end what is left of its group."""
+    process.terminate()
+    try:
+        process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+class _Printed:
+    """Hands on what a stream says, from a thread, and keeps its last lines."""
+
+    def __init__(self, stream: IO[bytes], output: Callable[[bytes], object]) -> None:
+        self._stream, self._output = stream, output
+        self._lines: deque[str] = deque(maxlen=8)
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(ValueError, OSError):  # closed on the way out
+            while line := self._stream.readline(8192):
+                self._output(line)
+                text = line.decode("utf-8", "replace").rstrip()
+                if text and text.isprintable():
+                    self._lines.append(text)
+
+    def last_lines(self) -> tuple[str, ...]:
+        self._thread.join(_GRACE)
+        return tuple(self._lines)
+
+
+def _failure(where: str, status: int, lines: tuple[str, ...]) -> TransportError:
+    text = "\n".join(lines)
+    if re.search(
+        "Temporary failure resolving|Could not resolve|Could not connect|Unable to connect", text
+    ):
+        hint = "the mirror cannot be reached: is there a network, a proxy in apt's settings?"
+    elif re.search("does not have a Release file|404", text):
+        hint = "the mirror has no such suite"
+    elif "Unable to locate package" in text:
+        hint = "the suite has no such package"
+    else:
+        hint = "its last lines:"
+    said = next((line for line in lines if line.startswith("E: ")), lines[-1] if lines else "")
+    hint += "".join(f"\n  {line}" for line in lines)
+    return TransportError(
+        f"{where}: mmdebstrap failed ({status}): {said.removeprefix('E: ')}", hint
+    )
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        count = int(seconds // size)
+        if count > 0:
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
