@@ -74,6 +74,7 @@ _TYPES = {
 }
 _XATTR = b"SCHILY.xattr."
 _AUFS = WHITEOUT * 2
+_NAMELESS = (WHITEOUT, WHITEOUT + b".", WHITEOUT + b"..")
 _MTIMES = range(-(2**63), 2**63)
 
 
@@ -92,7 +93,7 @@ def read_layer(stream: BinaryIO, limits: Limits = DEFAULT) -> Iterator[tuple[Ent
                 continue
             if WHITEOUT in folder and any(each.startswith(WHITEOUT) for each in folder.split(b"/")):
                 raise LayerError(f"entry {show(entry.path)} lies below a whiteout")
-            if name == WHITEOUT:
+            if name in _NAMELESS:
                 raise LayerError(f"whiteout {show(entry.path)} names nothing")
             if name.startswith(WHITEOUT):
                 entry = Entry(entry.path, FILE, entry.mode, mtime=entry.mtime)

@@ -31,6 +31,7 @@ from builder.layer.entry import (
 from builder.layer.read import DEFAULT, Limits, read_layer, show
 from builder.oci import media
 from builder.oci.digest import digest_of
+from builder.rootfs.table import ancestors
 from builder.rootfs.view import View
 from builder.store import unpacked
 
@@ -55,14 +56,17 @@ def unpack_layer(
     *,
     privileged: bool,
     below: Callable[[bytes], Entry | None] = lambda path: None,
+    hides: Callable[[bytes], bool] = lambda path: True,
     limits: Limits = DEFAULT,
 ) -> list[str]:
     """Unpack an uncompressed layer tar into the empty folder `target`; gives notes, a line each.
 
     `privileged`: real root; else root of a user namespace, which makes no devices (they are left
-    out with a note) and marks opaque folders with `user.` instead of `trusted.`. `below` gives the
-    folders of the layers below: folders that the layer only implies get their metadata, or
-    0755 0:0. Of several entries with one path the last counts. Raises LayerError.
+    out with a note) and marks opaque folders with `user.` instead of `trusted.`.
+    `below` gives the folders of the layers below: folders that the layer only implies get their
+    metadata, or 0755 0:0. `hides` tells whether a whiteout finds something to hide; if not it is
+    left out: overlayfs would list its name in a folder that only this layer has.
+    Of several entries with one path the last counts. Raises LayerError and StoreError.
     """
     jail = _Jail(target, privileged)
     try:
@@ -71,7 +75,7 @@ def unpack_layer(
                 jail.add(entry, content)
             except OSError as error:
                 raise _failure(entry, error) from error
-        jail.finish(below)
+        jail.finish(below, hides)
     finally:
         jail.close()
     return jail.notes
@@ -184,13 +188,14 @@ class _Jail:
 
     def _link(self, entry: Entry, name: bytes, folder: int) -> None:
         parent, _, source = entry.link.rpartition(b"/")
-        if entry.link in self._folders or parent not in self._folders:
-            raise LayerError(
-                f"hard link {show(entry.path)} points at {show(entry.link)}, "
-                "which is no file before it in the same layer"
-            )
         if entry.link == entry.path:
             return
+        missing = LayerError(
+            f"hard link {show(entry.path)} points at {show(entry.link)}, "
+            "which is no file before it in the same layer"
+        )
+        if entry.link in self._folders or parent not in self._folders:
+            raise missing
         folder = os.dup(folder)  # the way to the other folder may close it
         try:
             handle = self._folder(parent)
@@ -199,6 +204,8 @@ class _Jail:
                 os.link(source, name, src_dir_fd=handle, dst_dir_fd=folder, follow_symlinks=False)
 
             self._make(entry, name, make, folder)
+        except FileNotFoundError as error:
+            raise missing from error
         finally:
             os.close(folder)
 
@@ -267,13 +274,18 @@ class _Jail:
 
     # -- the end ----------------------------------------------------------------------------------
 
-    def finish(self, below: Callable[[bytes], Entry | None]) -> None:
+    def finish(
+        self, below: Callable[[bytes], Entry | None], hides: Callable[[bytes], bool]
+    ) -> None:
         """Whiteouts, then the folders' metadata, deepest first: mtimes are right at the end, and a
         folder that we may not enter is entered no more."""
+        anew = [path for path in self._whiteouts if path in self._folders]
+        self._opaque.update(anew)  # removed below and made anew here
         for path in self._whiteouts:
             parent, _, name = path.rpartition(b"/")
-            if path in self._folders:
-                self._opaque.add(path)  # removed below and made anew here
+            if path in self._folders or not hides(path):
+                continue
+            if not self._opaque.isdisjoint(ancestors(path)):
                 continue
             with contextlib.suppress(FileExistsError):  # replaced here
                 os.mknod(name, stat.S_IFCHR | 0o000, 0, dir_fd=self._folder(parent))
@@ -319,10 +331,13 @@ def lower_dirs(
 def ensure_unpacked(store: Store, layer: Layer, view: View, *, privileged: bool) -> str:
     """The folder in the store that holds the unpacked layer; `view` ends with its table.
 
-    A layer whose implied folders get their metadata from below is unpacked once for each such
-    metadata. Raises CorruptBlob, LayerError and StoreError; nothing half unpacked is ever visible.
+    A layer whose implied folders get their metadata from below, or whose whiteouts do not all find
+    something to hide there, is unpacked once for each such case.
+    Raises CorruptBlob, LayerError and StoreError; nothing half unpacked is ever visible.
     """
-    name = _tree_name(layer, view)
+    lower = View(view.tables[:-1])
+    idle = {path for path in view.tables[-1].whiteouts if lower.lookup(path) is None}
+    name = _tree_name(layer, view, idle)
     if unpacked.claim(store, name):
         return store.unpacked_path(name)
     with store.lock(f"unpack-{name[-64:]}"):
@@ -336,6 +351,7 @@ def ensure_unpacked(store: Store, layer: Layer, view: View, *, privileged: bool)
                     temporary,
                     privileged=privileged,
                     below=lambda path: found.entry if (found := view.lookup(path)) else None,
+                    hides=lambda path: path not in idle,
                 )
             path = unpacked.publish(store, temporary, name)
         finally:
@@ -346,8 +362,8 @@ def ensure_unpacked(store: Store, layer: Layer, view: View, *, privileged: bool)
     return path
 
 
-def _tree_name(layer: Layer, view: View) -> str:
-    """The diff_id, or a digest of it with the metadata that comes from below."""
+def _tree_name(layer: Layer, view: View, idle: set[bytes]) -> str:
+    """The diff_id, or a digest of it with what depends on the layers below."""
     borrowed = []
     for path in sorted(view.tables[-1].implied):
         found = view.lookup(path)
@@ -355,4 +371,6 @@ def _tree_name(layer: Layer, view: View) -> str:
             entry = found.entry if path else found.entry._replace(mtime=0)
             if entry != Entry(b"", DIRECTORY, 0o755):
                 borrowed.append(entry)
-    return digest_of(repr((layer.diff_id, borrowed)).encode()) if borrowed else layer.diff_id
+    if not borrowed and not idle:
+        return layer.diff_id
+    return digest_of(repr((layer.diff_id, borrowed, sorted(idle))).encode())
