@@ -33,6 +33,7 @@ class Folder:
 
     def __init__(self, root: str, emit: Emit, files: Files) -> None:
         self.root, self.emit, self.files = root, emit, files
+        self.marks = True  # False: what is looked at does not count as used
         self._told: set[str] = set()
         self._session: Session | None = None
         self._guard = threading.Lock()
@@ -115,9 +116,20 @@ class Folder:
             raise failure(error, "read", path, self.root) from error
         self.warn(f"{label} cannot be read ({error.strerror}); it is made again")
 
+    @contextlib.contextmanager
+    def unmarked(self) -> Iterator[None]:
+        """Look around without using anything: for gc, usage and check."""
+        before, self.marks = self.marks, False
+        try:
+            yield
+        finally:
+            self.marks = before
+
     def touch(self, target: int | str, mtime: float) -> None:
         """Mark as used, at most once an hour. Also brings a time from the future back to now; after
         the clock went back, our own start stands for now, so that gc sees it as used since then."""
+        if not self.marks:
+            return
         now = time.time()
         if self._session:
             now = max(now, self._session.start)

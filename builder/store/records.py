@@ -36,7 +36,7 @@ class LayerInfo(NamedTuple):
 
     diff_id: DiffID
     size: int  # bytes of the uncompressed tar
-    blobs: Mapping[str, Descriptor]  # codec ("none", "gzip", "zstd") and level, as the writer names it
+    blobs: Mapping[str, Descriptor]  # by codec, as the writer names it: "gzip"
     members: str | None = None  # what the writer keeps to make the next version of it faster
 
 
@@ -125,7 +125,7 @@ def _load(store: Store, kind: str, name: str, decode: Callable[[Any], _T | None]
 
 def _record(document: dict[str, Any]) -> Record | None:
     seconds, created = document.get("seconds"), document.get("created")
-    if type(seconds) not in (int, float) or type(created) is not int:
+    if not isinstance(seconds, int | float) or type(created) is not int:
         return None
     if document.get("diff_id") is None:
         return Record(None, float(seconds), created) if "diff_id" in document else None

@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 from builder.errors import CorruptBlob, StoreError
 from builder.events import Emit, Noted, ignore
-from builder.oci.digest import Digest, digest_of, hasher, hex_of
+from builder.oci.digest import Digest, Hasher, digest_of, hasher, hex_of
 from builder.oci.image import Descriptor, encode
 from builder.store import layout, locks
 from builder.store.blobs import Checked, corrupt_blob
@@ -137,7 +137,7 @@ class Store:
         data = self.folder.read(self._entry_path(kind, name), f"{kind}/{name}", MAX_ENTRY)
         if data is None:
             return None
-        if data[:64] != _checksum(kind, name, memoryview(data)[65:]):
+        if data[:65] != _checksum_of(kind, name, memoryview(data)[65:]) + b"\n":
             self.folder.warn(f"{kind}/{name} is corrupt; it is made again")
             return None
         return data[65:]
@@ -147,7 +147,7 @@ class Store:
         path = self._entry_path(kind, name)
         if len(data) > MAX_ENTRY:
             raise StoreError(f"{path}: an entry of {len(data)} bytes, at most {MAX_ENTRY} are kept")
-        self.folder.write(path, _checksum(kind, name, data) + b"\n", data)
+        self.folder.write(path, _checksum_of(kind, name, data) + b"\n", data)
 
     def entries(self, kind: str) -> list[str]:
         """The names under a kind, sorted."""
@@ -319,8 +319,12 @@ def _damaged(blob: Descriptor, status: os.stat_result) -> str:
     return f"blob {blob.digest} has {status.st_size} bytes, not {blob.size}; it is made again"
 
 
-def _checksum(kind: str, name: str, data: bytes | memoryview) -> bytes:
-    """Covers the place too: an entry under another's name is corrupt."""
-    state = hasher(f"{kind}/{name}\n".encode())
+def checksum(kind: str, name: str) -> Hasher:
+    """Begin an entry's checksum. It covers the place too: under another's name it is corrupt."""
+    return hasher(f"{kind}/{name}\n".encode())
+
+
+def _checksum_of(kind: str, name: str, data: bytes | memoryview) -> bytes:
+    state = checksum(kind, name)
     state.update(data)
     return state.hexdigest().encode()

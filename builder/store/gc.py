@@ -1,0 +1,193 @@
+"""gc: remove what was not used for long, least recently used first.
+
+Kept always: what a name holds on to (`untag` lets go), and what was used since an hour before the
+oldest living builder began. Decisions are made on what is seen beforehand; each removal looks again
+while builders' claims wait, for an instant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from builder.store import locks
+from builder.store.files import failure
+from builder.store.folder import HOUR
+from builder.store.reach import reach
+from builder.store.session import Session
+from builder.store.store import KINDS, Store
+from builder.store.trees import tree_size
+
+_TOGETHER = 64  # removals while claims wait
+_ALWAYS = {"names"}
+
+
+class Item(NamedTuple):
+    """One thing that gc may remove."""
+
+    kind: str  # "blobs", "tables", "unpacked" or a kind of entry
+    name: str
+    path: str
+    size: int  # bytes on disk
+    used: float  # wall clock, seconds
+
+
+class Report(NamedTuple):
+    removed: int  # things
+    freed: int  # bytes on disk
+    kept: int  # bytes on disk that remain
+
+
+def gc(
+    store: Store,
+    *,
+    max_size: int | None = None,
+    max_age: float | None = None,
+    dry_run: bool = False,
+) -> Report:
+    """Remove what is older than `max_age` seconds, then the least recently used until the store has
+    at most `max_size` bytes. Leftovers of dead builders go in any case, unless `dry_run`."""
+    try:
+        session = store.folder.session()
+        if not dry_run:
+            _clean(store)
+    except OSError as error:
+        raise failure(error, "collect in", store.root, store.root) from error
+    with store.folder.unmarked():
+        return _collect(store, session, max_size, max_age, dry_run)
+
+
+def _collect(
+    store: Store, session: Session, max_size: int | None, max_age: float | None, dry_run: bool
+) -> Report:
+    found = sorted(items(store), key=lambda item: (item.used, item.path))
+    seen, held = _index_stamp(store), _held(store)
+    now = time.time()
+    since = session.oldest_other()
+    total = sum(item.size for item in found)
+    chosen: list[Item] = []
+    left = total
+    for item in found:
+        if item.kind in _ALWAYS or (item.kind == "blobs" and item.name in held):
+            continue
+        if item.used > now + HOUR:  # its age counts from now on: the clock was ahead
+            if not dry_run and (since is None or item.used > since + HOUR):
+                with contextlib.suppress(OSError):
+                    store.files.utime(_mark(store, item), now)
+            continue
+        old = max_age is not None and now - item.used >= max_age
+        if (old or (max_size is not None and left > max_size)) and not _recent(item.used, since):
+            chosen.append(item)
+            left -= item.size
+    removed = chosen if dry_run else list(_remove(store, chosen, seen))
+    freed = sum(item.size for item in removed)
+    return Report(len(removed), freed, total - freed)
+
+
+def items(store: Store) -> Iterator[Item]:
+    """All that the store holds, but for its own few files. Sizes of unpacked layers take a walk."""
+    blobs = os.path.join("blobs", "sha256")
+    for kind, folder in (("blobs", blobs), ("tables", "tables"), *((each, each) for each in KINDS)):
+        for path, name, status in _in(store, folder):
+            yield Item(kind, name, path, status.st_blocks * 512, status.st_mtime)
+    marks = {name: status.st_mtime for _, name, status in _in(store, "uses")}
+    for path, name, status in _in(store, "unpacked"):
+        used = marks.get(name, status.st_ctime)  # the tree's own mtime belongs to the image
+        yield Item("unpacked", name, path, tree_size(store.files, path), used)
+
+
+def _in(store: Store, folder: str) -> Iterator[tuple[str, str, os.stat_result]]:
+    path = os.path.join(store.root, folder)
+    try:
+        names = store.files.listdir(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise failure(error, "read", path, store.root) from error
+    for name in names:
+        inner = os.path.join(path, name)
+        with contextlib.suppress(OSError):
+            yield inner, name, store.files.lstat(inner)
+
+
+def _held(store: Store) -> set[str]:
+    held: set[str] = set()
+    for manifest in store.names().values():
+        held.update(blob.digest[7:] for blob in reach(store, manifest).blobs)
+    return held
+
+
+def _recent(used: float, since: float | None) -> bool:
+    return since is not None and used >= since - HOUR
+
+
+def _index_stamp(store: Store) -> tuple[int, int] | None:
+    """Another one: names have changed."""
+    try:
+        status = store.files.lstat(os.path.join(store.root, "index.json"))
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _remove(store: Store, chosen: list[Item], seen: tuple[int, int] | None) -> Iterator[Item]:
+    """Renamed away while claims wait, removed afterwards: a large tree takes long."""
+    session = store.folder.session()
+    held: set[str] = set()
+    for start in range(0, len(chosen), _TOGETHER):
+        moved: list[tuple[Item, str]] = []
+        handle = None
+        try:
+            handle = locks.hold_collector(store.files, store.root, exclusive=True)
+            since = session.oldest_other()
+            stamp = _index_stamp(store)
+            if stamp != seen:
+                seen, held = stamp, _held(store)
+            for item in chosen[start : start + _TOGETHER]:
+                if item.kind == "blobs" and item.name in held:
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    if _recent(_last_use(store, item), since):
+                        continue
+                    target = session.name()
+                    store.files.rename(item.path, target)
+                    moved.append((item, target))
+        except OSError as error:
+            raise failure(error, "collect in", store.root, store.root) from error
+        finally:
+            if handle is not None:
+                store.folder.close_quietly(handle)
+            stuck = [item for item, target in moved if not session.discard(target)]
+        for item, _ in moved:
+            if item.kind == "unpacked":
+                with contextlib.suppress(OSError):
+                    store.files.unlink(os.path.join(store.root, "uses", item.name))
+            if item in stuck:
+                store.folder.warn(f"cannot remove all of {item.kind}/{item.name}; it is in tmp/")
+            else:
+                yield item
+
+
+def _mark(store: Store, item: Item) -> str:
+    """Whose mtime says when it was last used."""
+    return os.path.join(store.root, "uses", item.name) if item.kind == "unpacked" else item.path
+
+
+def _last_use(store: Store, item: Item) -> float:
+    try:
+        return store.files.lstat(_mark(store, item)).st_mtime
+    except FileNotFoundError:
+        return store.files.lstat(item.path).st_ctime
+
+
+def _clean(store: Store) -> None:
+    """What the dead left: temporary files, marks and locks."""
+    for path in store.folder.session().sweep()[:1]:
+        store.folder.warn(f"cannot remove {path}, left by an earlier build")
+    folder = os.path.join(store.root, "locks")
+    for name in store.files.listdir(folder):
+        if name != locks.COLLECTOR:
+            locks.remove_dead(store.files, os.path.join(folder, name))
