@@ -85,7 +85,7 @@ class Project:
             images,
             self.folder,
             environ=os.environ,
-            sets=_pairs(self._arguments.sets),
+            sets=pairs(self._arguments.sets),
             vars_files=self._arguments.vars_file,
             cache=_SpecCache(self._store),
         )
@@ -105,7 +105,7 @@ class _SpecCache:
         self._store.save("specs", name, data)
 
 
-def _pairs(sets: list[str]) -> dict[str, str]:
+def pairs(sets: list[str]) -> dict[str, str]:
     found = {}
     for text in sets:
         name, equals, value = text.partition("=")
@@ -171,9 +171,9 @@ def bases(
         return LayoutSource(store, context)
 
     def archive() -> BaseSource:
-        from builder.transport.archive import DockerArchiveSource
+        from builder.transport.archive import ArchiveSource
 
-        return DockerArchiveSource(store, context)
+        return ArchiveSource(store, context)
 
     def rootfs() -> BaseSource:
         from builder.transport.rootfs_tar import RootfsSource

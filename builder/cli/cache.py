@@ -1,0 +1,100 @@
+"""`builder cache ls`, `check`, `gc`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+
+from builder.cli import screen, wiring
+from builder.errors import UsageError
+from builder.store.store import Store
+from builder.ui import human
+from builder.ui.tables import table
+
+_SIZES = {"": 1, "B": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
+_AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def _store(arguments: argparse.Namespace) -> Store:
+    return wiring.open_store(arguments, screen.renderer("plain"))
+
+
+def ls(arguments: argparse.Namespace) -> int:
+    from builder.store.usage import usage
+
+    store = _store(arguments)
+    found = usage(store)
+    width, now = screen.width(), time.time()
+    parts = [
+        f"{store.root}: {human.size(found.total)}\n",
+        table(
+            ("KIND", "NUMBER", "SIZE"),
+            [(each.kind, str(each.number), human.size(each.size)) for each in found.kinds],
+            right=("NUMBER", "SIZE"),
+            width=width,
+        ),
+    ]
+    if found.images:
+        rows = [
+            (each.name, human.size(each.size), human.size(each.shared), human.ago(now - each.used))
+            for each in found.images
+        ]
+        header = ("IMAGE", "SIZE", "SHARED", "LAST USED")
+        parts.append(table(header, rows, right=("SIZE", "SHARED"), width=width))
+    if found.layers:
+        layers = [
+            (each.digest[7:19], human.size(each.size), " ".join(each.images) or "-")
+            for each in found.layers
+        ]
+        parts.append(table(("BLOB", "SIZE", "IMAGES"), layers, right=("SIZE",), width=width))
+    sys.stdout.write("\n".join(parts))
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """1 when something is wrong and was not repaired."""
+    from builder.store.check import check as check_store
+
+    problems = check_store(_store(arguments), repair=arguments.repair)
+    for problem in problems:
+        sys.stdout.write(f"{problem.text}{' (repaired)' if problem.repaired else ''}\n")
+    left = sum(not problem.repaired for problem in problems)
+    sys.stdout.write(f"{len(problems)} problems, {left} left\n" if problems else "all is well\n")
+    if left and not arguments.repair:
+        sys.stdout.write("`builder cache check --repair` takes them out; builds make them again\n")
+    return 1 if left else 0
+
+
+def gc(arguments: argparse.Namespace) -> int:
+    from builder.store.gc import gc as collect
+
+    report = collect(
+        _store(arguments),
+        max_size=parse_size(arguments.max_size) if arguments.max_size else None,
+        max_age=parse_age(arguments.max_age) if arguments.max_age else None,
+        dry_run=arguments.dry_run,
+    )
+    verb = "would free" if arguments.dry_run else "freed"
+    sys.stdout.write(
+        f"{verb} {human.size(report.freed)} ({report.removed} things);"
+        f" {human.size(report.kept)} stay\n"
+    )
+    return 0
+
+
+def parse_size(text: str) -> int:
+    """`20GB`, `500M`, `1.5T`: bytes, in powers of 1000."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?)B?", text.upper())
+    if not match:
+        raise UsageError(f"{text!r} is not a size, expected something like 20GB")
+    return int(float(match[1]) * _SIZES[match[2]])
+
+
+def parse_age(text: str) -> float:
+    """`12h`, `30d`: seconds."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhdw])", text.lower())
+    if not match:
+        raise UsageError(f"{text!r} is not an age, expected something like 12h or 30d")
+    return float(match[1]) * _AGES[match[2]]

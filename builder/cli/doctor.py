@@ -1,0 +1,34 @@
+"""`builder doctor`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from builder.cli import screen, wiring
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """1 when no executor works."""
+    from builder.executor.choose import doctor as examine
+
+    emit = screen.renderer("plain")
+    store = wiring.open_store(arguments, emit)
+    found = examine(store, emit)
+    chosen = next((name for name, works, _ in found if works), None)
+    if arguments.json:
+        executors = [{"name": name, "works": works, "why": why} for name, works, why in found]
+        document = {"executors": executors, "auto": chosen, "store": store.root}
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        return 0 if chosen else 1
+    for name, works, why in found:
+        mark = "works" if works else "does not work"
+        sys.stdout.write(f"{name:<8} {mark}: {why}\n" if why else f"{name:<8} {mark}\n")
+    sys.stdout.write(
+        f"`--executor auto` takes {chosen}\n"
+        if chosen
+        else "no executor works here: file steps can be built, command steps cannot\n"
+    )
+    sys.stdout.write(f"store: {store.root}\n")
+    return 0 if chosen else 1
