@@ -64,23 +64,24 @@ def wait_for(port: int, server: Process, scheme: str = "http") -> None:
 
 
 Start = Callable[..., str]
-"""start(auth="", tls=None) -> "127.0.0.1:PORT" of a fresh docker-registry; `auth` is YAML for its
-config, `tls` a (certificate, key) pair."""
+"""start(auth="", tls=None, data=None) -> "127.0.0.1:PORT" of a fresh docker-registry; `auth` is
+YAML for its config, `tls` a (certificate, key) pair, `data` a folder shared with another one."""
 
 
 @pytest.fixture(scope="session")
 def start_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     servers: list[Process] = []
 
-    def start(auth: str = "", tls: tuple[str, str] | None = None) -> str:
+    def start(auth: str = "", tls: tuple[str, str] | None = None, data: Path | None = None) -> str:
         folder = tmp_path_factory.mktemp("registry")
+        data = data or folder / "data"
         port = free_port()
         secure = f"\n  tls: {{certificate: {tls[0]}, key: {tls[1]}}}" if tls else ""
         config = folder / "config.yml"
         config.write_text(
             f"version: 0.1\nlog: {{level: warn, accesslog: {{disabled: true}}}}\n"
-            f"storage:\n  filesystem: {{rootdirectory: {folder}/data}}\n"
-            f"http:\n  addr: 127.0.0.1:{port}{secure}\n{auth}"
+            f"storage:\n  filesystem: {{rootdirectory: {data}}}\n"
+            f"http:\n  addr: 127.0.0.1:{port}\n  secret: shared{secure}\n{auth}"
         )
         servers.append(
             Process(
@@ -165,6 +166,24 @@ def _load(name: str) -> ModuleType:
 
 
 proxy = _load("proxy")
+
+
+tokens = _load("tokens")
+
+
+@pytest.fixture(scope="session")
+def htpasswd(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The auth part of a registry's config: user `ann`, password `s3cret-pw`."""
+    path = tmp_path_factory.mktemp("auth") / "htpasswd"
+    path.write_text("ann:$2b$04$eYRnVAT7b5NWXNik97pXWuTCOGbU5JuHBY84aIhsxoJ5flWALsXg.\n")
+    return f"auth: {{htpasswd: {{realm: 'here, and there', path: {path}}}}}\n"
+
+
+@pytest.fixture
+def token_server(tmp_path: Path) -> Iterator[Any]:
+    server = tokens.TokenServer(tmp_path)
+    yield server
+    server.close()
 
 
 @pytest.fixture

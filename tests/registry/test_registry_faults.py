@@ -129,7 +129,7 @@ PULL = [
     (
         "blob truncated at once, always",
         {"method": "GET", "path": BLOB, "cut_answer": 0, "after": 1, "times": 99},
-        "ended",
+        "the connection broke",
     ),
     ("manifest truncated", {"method": "GET", "path": MANIFEST, "cut_answer": 100}, "ok"),
     ("blob byte flipped", {"method": "GET", "path": BLOB, "flip": SIZE // 2, "after": 1}, "ok"),
@@ -325,11 +325,8 @@ def test_a_body_below_the_least_rate_is_given_up(
 
 
 def test_the_table_in_the_documentation_is_this_one() -> None:
-    rows = re.findall(r"^\| (push|pull) \| ([^|]+?) \| ([^|]+?) \|$", DOC.read_text(), re.MULTILINE)
-    expected = [("push", row[0], row[2]) for row in PUSH] + [
-        ("pull", row[0], row[2]) for row in PULL
-    ]
-    shortened = [(side, name, text.replace(LIE, "sha256:0...")) for side, name, text in expected]
-    assert [(side, name, text == "ok") for side, name, text in rows] == [
-        (side, name, text == "ok") for side, name, text in shortened
-    ]
+    row = re.compile(r"^\| (push|pull) \| ([^|]+?) \| ([^|]+?) \|", re.MULTILINE)
+    tested = [("push", *each) for each in PUSH] + [("pull", *each) for each in PULL]
+    assert [
+        (side, name, text.startswith("ok")) for side, name, text in row.findall(DOC.read_text())
+    ] == [(side, name, outcome == "ok") for side, name, _, outcome in tested]
