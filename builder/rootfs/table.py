@@ -20,12 +20,13 @@ import os
 import struct
 import zlib
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from builder.errors import CorruptBlob, LayerError
-from builder.layer.entry import DIRECTORY, HARDLINK, OPAQUE, WHITEOUT, Entry
+from builder.layer.entry import DIRECTORY, HARDLINK, Entry
+from builder.rootfs.arrange import MAX_LINKS, Sides, arrange, check_links, key_of, path_of
 
 if TYPE_CHECKING:
     from builder.store.store import Store
@@ -37,7 +38,6 @@ _RECORD = struct.Struct("<HHHcxIIIIIqQ")  # lengths of path and link, mode, type
 _XATTR = struct.Struct("<HI")
 _PAGE = 4096
 _MEMO = 50_000  # entries kept per open table
-_LINKS = 40  # hard links to hard links followed
 
 
 class Table(Protocol):
@@ -76,11 +76,6 @@ class Table(Protocol):
         ...
 
 
-def _key(path: bytes) -> bytes:
-    """Sorting by this puts a folder's subtree directly behind it (NUL is in no path)."""
-    return path.replace(b"/", b"\0")
-
-
 def _follow(table: Table, entry: Entry) -> Entry:
     """What a hard link shares, under the link's path."""
     target: Entry | None = entry
@@ -90,35 +85,6 @@ def _follow(table: Table, entry: Entry) -> Entry:
             raise LayerError(f"hard link {entry.path!r} points at {entry.link!r}, which is missing")
     assert target is not None  # for the type checker
     return target._replace(path=entry.path)
-
-
-class _Sides:
-    """Collects what stands beside the records while a layer's entries pass."""
-
-    def __init__(self) -> None:
-        self.whiteouts: set[bytes] = set()
-        self.opaque: set[bytes] = set()
-        self.parents: set[bytes] = set()  # parents of whiteouts: they exist in the layer
-
-    def take(self, path: bytes) -> bool:
-        """Whether `path` is a whiteout; then it is noted here and is no entry."""
-        folder, _, name = path.rpartition(b"/")
-        if not name.startswith(WHITEOUT):
-            return False
-        if name == OPAQUE:
-            self.opaque.add(folder)
-        else:
-            name = name[len(WHITEOUT) :]
-            self.whiteouts.add(folder + b"/" + name if folder else name)
-        self.parents.add(folder)
-        return True
-
-
-def ancestors(path: bytes) -> Iterator[bytes]:
-    """Proper ancestors from the nearest to the root b""."""
-    while path:
-        path = path.rpartition(b"/")[0]
-        yield path
 
 
 # -- writing ------------------------------------------------------------------------------------
@@ -131,7 +97,7 @@ def write_table(path: str, entries: Iterable[Entry], files: Mapping[bytes, bytes
     Holds the paths in memory, not the entries: about 120 bytes each. Raises LayerError for an
     entry below something that is no folder and for a hard link to nothing in this layer.
     """
-    sides = _Sides()
+    sides = Sides()
     keys: list[bytes] = []
     links: list[tuple[bytes, bytes]] = []
     directories = 0
@@ -146,14 +112,14 @@ def write_table(path: str, entries: Iterable[Entry], files: Mapping[bytes, bytes
             # The type rides along, so that the pass over the sorted keys sees folders.
             is_directory = entry.type == DIRECTORY
             directories += is_directory
-            keys.append(_key(entry.path) + b"\0\0" + suffix.pack(position << 1 | is_directory))
+            keys.append(key_of(entry.path) + b"\0\0" + suffix.pack(position << 1 | is_directory))
             if entry.type == HARDLINK:
                 links.append((entry.path, entry.link))
             out.write(record)
             position += len(record)
         keys.sort()
-        order, implied = _arrange(keys, sides)
-        _check_links(keys, links)
+        order, implied = arrange(keys, sides)
+        check_links(keys, links)
         order_at = position
         out.write(order.tobytes())
         position += 8 * len(order)
@@ -161,82 +127,6 @@ def write_table(path: str, entries: Iterable[Entry], files: Mapping[bytes, bytes
         out.write(side)
         end = position + len(side)
     _seal(path, _HEADER.pack(_MAGIC, end, order_at, len(order), position))
-
-
-def _arrange(keys: list[bytes], sides: _Sides) -> tuple[array[int], set[bytes]]:
-    """Positions in sorted order, one per path, and the folders that have no entry of their own."""
-    order: array[int] = array("Q")
-    implied: set[bytes] = set()
-    stack: list[bytes] = []  # keys of the open folders, each with a trailing NUL; root is implicit
-    previous = b""
-    root_seen = False
-    for key in keys:
-        name, tail = key[:-10], int.from_bytes(key[-8:], "big")
-        if name == previous and len(order):
-            order[-1] = tail >> 1
-            if stack and stack[-1] == name + b"\0":
-                stack.pop()
-        else:
-            order.append(tail >> 1)
-            while stack and not name.startswith(stack[-1]):
-                stack.pop()
-            above = stack[-1] if stack else b""
-            missing = name[len(above) :].split(b"\0")[:-1]
-            for part in missing:
-                above += part + b"\0"
-                folder = above[:-1]
-                if folder == previous:
-                    raise LayerError(
-                        f"entry {_path(name)!r} lies below {_path(folder)!r}, "
-                        "which is not a directory in the same layer"
-                    )
-                implied.add(_path(folder))
-                stack.append(above)
-        if tail & 1 and name:
-            stack.append(name + b"\0")
-        root_seen = root_seen or not name
-        previous = name
-    for folder in sides.parents:
-        for each in (folder, *ancestors(folder)):
-            if each and _find(keys, each) is None:
-                implied.add(each)
-            elif each and not _is_directory(keys, each):
-                raise LayerError(
-                    f"a whiteout lies below {each!r}, which is not a directory in the same layer"
-                )
-    if not root_seen:
-        implied.add(b"")
-    return order, implied
-
-
-def _path(key: bytes) -> bytes:
-    return key.replace(b"\0", b"/")
-
-
-def _find(keys: list[bytes], path: bytes) -> int | None:
-    """Index of the last of the sorted keys that means `path`."""
-    key = _key(path)
-    index = bisect_right(keys, key + b"\0\0" + b"\xff" * 8) - 1
-    return index if index >= 0 and keys[index][:-10] == key else None
-
-
-def _is_directory(keys: list[bytes], path: bytes) -> bool:
-    index = _find(keys, path)
-    return index is not None and bool(keys[index][-1] & 1)
-
-
-def _check_links(keys: list[bytes], links: list[tuple[bytes, bytes]]) -> None:
-    """Refuse hard links to folders and to files of other layers, as Docker and containerd do."""
-    targets = dict(links)
-    for path, target in links:
-        for _ in range(_LINKS):
-            if target not in targets:
-                break
-            target = targets[target]
-        if target in targets or _find(keys, target) is None or _is_directory(keys, target):
-            raise LayerError(
-                f"hard link {path!r} points at {target!r}, which is no file of the same layer"
-            )
 
 
 def _pack(entry: Entry) -> bytes:
@@ -256,13 +146,13 @@ def _pack(entry: Entry) -> bytes:
             entry.mtime,
             entry.size,
         )
-        + _key(path)
+        + key_of(path)
         + link
         + xattrs
     )
 
 
-def _pack_side(sides: _Sides, implied: set[bytes], files: Mapping[bytes, bytes]) -> bytes:
+def _pack_side(sides: Sides, implied: set[bytes], files: Mapping[bytes, bytes]) -> bytes:
     out = bytearray()
     for names in (sides.whiteouts, sides.opaque, implied):
         out += struct.pack("<I", len(names))
@@ -328,12 +218,12 @@ class PathTable:
         memo = self._memo
         if path in memo:
             return memo[path]
-        key = _key(path)
+        key = key_of(path)
         index = self._bisect(key)
         entry = None
         if index < self._count and self._key_at(index) == key:
             entry = self._entry(index)
-            for _ in range(_LINKS):
+            for _ in range(MAX_LINKS):
                 if entry.type != HARDLINK:
                     break
                 entry = _follow(self, entry)
@@ -343,7 +233,7 @@ class PathTable:
         return entry
 
     def children(self, path: bytes) -> Iterator[Entry]:
-        prefix = _key(path) + b"\0" if path else b""
+        prefix = key_of(path) + b"\0" if path else b""
         index = self._bisect(prefix or b"\1")
         while index < self._count:
             key = self._key_at(index)
@@ -358,7 +248,7 @@ class PathTable:
             index = self._bisect(prefix + name + b"\1", index)
 
     def subtree(self, path: bytes) -> Iterator[Entry]:
-        prefix = _key(path) + b"\0" if path else b""
+        prefix = key_of(path) + b"\0" if path else b""
         for index in range(self._bisect(prefix or b"\1"), self._count):
             if not self._key_at(index).startswith(prefix):
                 return
@@ -402,7 +292,7 @@ class PathTable:
         self._check(at, at + name + link + xattr)
         data = self._data[at : at + name + link + xattr]
         return Entry(
-            _path(data[:name]),
+            path_of(data[:name]),
             type_.decode(),
             mode,
             uid,
@@ -417,6 +307,8 @@ class PathTable:
     def _check(self, start: int, end: int) -> None:
         """Verify the pages of a range, each once."""
         good = self._good
+        if end <= self._end and end - start <= _PAGE and good[start >> 12] and good[end - 1 >> 12]:
+            return
         if end > self._end:
             raise CorruptBlob(f"{self._path}: damaged")
         for page in range(start // _PAGE, (end - 1) // _PAGE + 1):
@@ -431,25 +323,23 @@ class PathTable:
     ) -> tuple[frozenset[bytes], frozenset[bytes], frozenset[bytes], dict[bytes, bytes]]:
         self._check(self._side, self._end)
         data, at = self._data[self._side : self._end], 0
-
-        def number() -> int:
-            nonlocal at
+        names: list[frozenset[bytes]] = []
+        for _ in range(3):
+            found = []
+            for _ in range(int.from_bytes(data[at : at + 4], "little")):
+                end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
+                found.append(data[at + 8 : end])
+                at = end - 4
+            names.append(frozenset(found))
             at += 4
-            return int.from_bytes(data[at - 4 : at], "little")
-
-        def text(length: int) -> bytes:
-            nonlocal at
-            at += length
-            return data[at - length : at]
-
-        whiteouts, opaque, implied = (
-            frozenset([text(number()) for _ in range(number())]) for _ in range(3)
-        )
         files: dict[bytes, bytes] = {}
-        for _ in range(number()):
-            length, size = number(), number()
-            name = text(length)
-            files[name] = text(size)
+        count, at = int.from_bytes(data[at : at + 4], "little"), at + 4
+        for _ in range(count):
+            length, size = struct.unpack_from("<II", data, at)
+            at += 8 + length
+            files[data[at - length : at]] = data[at : at + size]
+            at += size
+        whiteouts, opaque, implied = names
         return whiteouts, opaque, implied, files
 
 
@@ -488,25 +378,25 @@ class MemoryTable:
     def __init__(
         self, entries: Iterable[Entry], files: Mapping[bytes, bytes] | None = None
     ) -> None:
-        sides = _Sides()
+        sides = Sides()
         found: dict[bytes, Entry] = {}
         for entry in entries:
             if not sides.take(entry.path):
-                found[_key(entry.path)] = entry
+                found[key_of(entry.path)] = entry
         self._entries = found
         self._keys = sorted(found)
         keys = [
             key + b"\0\0" + (found[key].type == DIRECTORY).to_bytes(8, "big") for key in self._keys
         ]
-        implied = _arrange(keys, sides)[1]
+        implied = arrange(keys, sides)[1]
         links = [(each.path, each.link) for each in found.values() if each.type == HARDLINK]
-        _check_links(keys, links)
+        check_links(keys, links)
         self.whiteouts, self.opaque = frozenset(sides.whiteouts), frozenset(sides.opaque)
         self.implied = frozenset(implied)
         self.files: Mapping[bytes, bytes] = dict(files or {})
 
     def get(self, path: bytes) -> Entry | None:
-        entry = self._entries.get(_key(path))
+        entry = self._entries.get(key_of(path))
         return _follow(self, entry) if entry is not None and entry.type == HARDLINK else entry
 
     def children(self, path: bytes) -> Iterator[Entry]:
@@ -514,7 +404,7 @@ class MemoryTable:
         return (each for each in self.subtree(path) if each.path.count(b"/") == depth)
 
     def subtree(self, path: bytes) -> Iterator[Entry]:
-        prefix = _key(path) + b"\0" if path else b""
+        prefix = key_of(path) + b"\0" if path else b""
         for index in range(bisect_left(self._keys, prefix or b"\1"), len(self._keys)):
             if not self._keys[index].startswith(prefix):
                 return

@@ -31,7 +31,7 @@ from builder.layer.entry import (
 from builder.layer.read import DEFAULT, Limits, read_layer, show
 from builder.oci import media
 from builder.oci.digest import digest_of
-from builder.rootfs.table import ancestors
+from builder.rootfs.arrange import ancestors
 from builder.rootfs.view import View
 from builder.store import unpacked
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from builder.errors import LayerError
 from builder.layer.entry import DIRECTORY, FILE, SYMLINK, Entry
-from builder.rootfs.table import Table, ancestors
+from builder.rootfs.arrange import ancestors
+from builder.rootfs.table import Table
 
 MAX_SYMLINKS = 40  # as in the kernel
 
