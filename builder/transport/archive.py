@@ -105,7 +105,7 @@ class ArchiveSource:
             raise LayerError(f"the bytes of {chosen.config!r} are others than its name says")
         parsed = parse_config(config, where)
         check_platform(parsed.platform, platform, where)
-        found = tuple(layers[name] for name in layers_at)
+        found = tuple(layers[name] for name in layers_at if name in layers)
         if tuple(layer.diff_id for layer in found) != parsed.diff_ids:
             raise LayerError("the layers are not those that the config's diff_ids name")
         return Image(parsed.platform, parsed.document, found)
@@ -197,6 +197,9 @@ def _image_of(value: Any, where: str) -> _Chosen:
         raise TransportError(
             f"{where}: Config, Layers and RepoTags are not texts and lists of them"
         )
-    if len(layers or ()) > MAX_LAYERS:
-        raise TransportError(f"{where}: {len(layers)} layers, at most {MAX_LAYERS} can be run")
-    return _Chosen(str(config), tuple(layers or ()), tuple(tags))
+    chosen = _Chosen(str(config), tuple(layers or ()), tuple(tags))
+    if len(chosen.layers) > MAX_LAYERS:
+        raise TransportError(
+            f"{where}: {len(chosen.layers)} layers, at most {MAX_LAYERS} can be run"
+        )
+    return chosen

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from builder.store.store import Store
 
 CHUNK = 1 << 20
+_MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
 _ACCOUNTS = (b"passwd", b"group")
 _ACCOUNT_FILE = 1 << 20  # bytes of an account file that a table keeps
 _ACCOUNT_FILES = 64
@@ -83,9 +84,11 @@ def import_layer(store: Store, layer: Layer, source: Readable, where: str) -> No
     remember(store, layer, size)
 
 
-def import_tar(store: Store, source: Readable, where: str, codec: str = "none") -> Layer:
+def import_tar(store: Store, source: Readable, where: str) -> Layer:
     """Bring a layer that no descriptor describes (an archive's) into the store. What comes without
-    compression is compressed; what comes compressed is kept as it is."""
+    compression is compressed with gzip; gzip and zstd are kept as they are."""
+    source = _Peeked(source)
+    codec = next((name for magic, name in _MAGIC if source.head.startswith(magic)), "none")
     squeeze = compressor("gzip") if codec == "none" else bytes
     try:
         with store.incoming() as incoming, _table_being_made(store) as table:
@@ -154,6 +157,23 @@ def _table_being_made(store: Store) -> Iterator[str]:
         yield os.path.join(folder, "table")
     finally:
         shutil.rmtree(folder)
+
+
+class _Peeked:
+    """A stream whose first bytes, `head`, can be looked at before it is read."""
+
+    def __init__(self, source: Readable) -> None:
+        self._source = source
+        self.head = b""
+        while len(self.head) < 8 and (more := source.read(8 - len(self.head))):
+            self.head += more
+        self._left = self.head
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._left:
+            return self._source.read(size)
+        data, self._left = self._left, b""
+        return data  # a short read, never longer than a caller's: they ask for more than 8 bytes
 
 
 class _Tee(io.RawIOBase):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from builder.store.store import Store
 
 _CONTAINERD_NAME = "io.containerd.image.name"  # the whole reference, where docker save writes it
-_VERSION = b'{"imageLayoutVersion":"1.0.0"}'
+VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 class LayoutSource:
@@ -212,7 +212,7 @@ class LayoutDestination:
                         f"oci:{self._folder}: the folder holds other files and is no OCI layout",
                         "name a new folder, or an existing layout",
                     )
-                self._publish("oci-layout", [_VERSION])
+                self._publish("oci-layout", [VERSION])
             os.makedirs(os.path.join(self._folder, "blobs", "sha256"), exist_ok=True)
             sent = sum(self._copy(layer.blob) for layer in image.layers)
             config, manifest = image.config_bytes(), image.manifest_bytes()
@@ -249,9 +249,7 @@ class LayoutDestination:
                 before = layout.file("index.json", MAX_MANIFEST)
             parse_index(before, f"{path}")
             index = load_object(before, path, MAX_MANIFEST, "index")
-        entry = manifest.document()
-        entry["platform"] = {name: value for name, value in platform._asdict().items() if value}
-        entry["annotations"] = {REF_NAME: self._tag}
+        entry = index_entry(manifest, platform, self._tag)
         others = [each for each in index["manifests"] if _tag(each) != self._tag]
         data = encode({**index, "manifests": [*others, entry]})
         if data != before:
@@ -275,6 +273,12 @@ class LayoutDestination:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial)
+
+
+def index_entry(manifest: Descriptor, platform: Platform, tag: str) -> dict[str, Any]:
+    """An index.json entry that says for which platform and by which tag."""
+    said = {name: value for name, value in platform._asdict().items() if value}
+    return {**manifest.document(), "platform": said, "annotations": {REF_NAME: tag}}
 
 
 def _tag(entry: Any) -> object:
