@@ -92,7 +92,7 @@ def text(
     nul: bool = False,
 ) -> Kind:
     """A scalar as text. `parse` makes the value of it; `pattern` is for the schema alone. Without
-    `numbers` (modes) it has to be quoted if it looks like one. With `nul` it may hold NUL characters."""
+    `numbers` (modes) it has to be quoted if it looks like one. With `nul` it may hold NULs."""
 
     def read(reader: Reader, node: Node) -> Any:
         if node.kind == INT and not numbers:

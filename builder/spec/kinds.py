@@ -64,7 +64,8 @@ def reference(value: str) -> str:
     try:
         parse_reference(value)
     except BuilderError as error:
-        raise Malformed(error.message.removeprefix(f"{value!r} "), error.hint) from None
+        _, what, why = error.message.partition("is not an image reference")
+        raise Malformed(what + why, error.hint) from None
     return value
 
 

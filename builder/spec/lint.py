@@ -10,6 +10,7 @@ from builder.errors import SpecError
 from builder.spec.language import render_spec
 from builder.spec.load import asked_specs, error_at, gather, read_bytes, read_vars_files
 from builder.spec.model import Copy, File, ImageSpec, Place, Unpack
+from builder.spec.node import TEXT, scalar_kind
 from builder.spec.render import render_template
 from builder.spec.source import decode, quote
 from builder.spec.syntax import is_glob
@@ -58,7 +59,7 @@ def render(
             return True
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-        style = "|" if "\n" in value else None
+        style = "|" if "\n" in value else None if scalar_kind(value) == TEXT else "'"
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)
@@ -78,7 +79,7 @@ def _sources(spec: ImageSpec, context: str, environ: Mapping[str, str]) -> Itera
             missing = list(_missing(step.template, step.place, context, folders=False))
             yield from missing
             if not missing:
-                path = os.path.join(context, step.template)
+                path = os.path.normpath(os.path.join(context, step.template))
                 try:
                     render_template(path, step.variables, {"name": spec.name}, environ)
                 except SpecError as error:

@@ -133,11 +133,14 @@ class _Parser:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
             what = str(error.problem or error.context or "not YAML")
-            if "cannot start any token" in what and "\\t" in what:
+            hint = None
+            if "cannot start any token" in what or "tab character" in what:
                 what = "a tab cannot indent YAML, expected spaces"
+            elif "mapping values" in what:
+                hint = "quote a text that holds ': ' or ends in ':'"
             elif error.context and error.context != "block collection":
                 what = f"{what} {error.context}"
-            raise Fault(line, column, what[:200]) from None
+            raise Fault(line, column, what[:200], hint) from None
         except self._yaml.YAMLError as error:
             raise Fault(1, 1, str(error).replace("\n", " ")[:200]) from None
 

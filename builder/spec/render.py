@@ -11,8 +11,8 @@ from builder.spec.source import Fault, Source, did_you_mean
 
 MAX_SCALAR = 1 << 20  # characters that one scalar may become
 MAX_FILE = 64 << 20  # bytes that a template file may become
-MAX_SCALAR_SOURCE = 1 << 18
-MAX_FILE_SOURCE = 4 << 20
+MAX_SCALAR_SOURCE = 1 << 18  # characters of a scalar with tags in it
+MAX_FILE_SOURCE = 4 << 20  # bytes of a template file
 SPEC_FUEL = 4_000_000  # see sandbox.Meter; for all scalars of a spec together
 FILE_FUEL = 20_000_000
 SECONDS = 5.0  # of CPU
@@ -57,12 +57,14 @@ class Renderer:
         asked: dict[str, str | None] | None = None,
         *,
         fuel: int = SPEC_FUEL,
+        longest: int = MAX_SCALAR_SOURCE,
         newline: str = "\n",
     ) -> None:
         self.variables = dict(variables)
         self.asked: dict[str, str | None] = {} if asked is None else asked
         self._environ = environ
         self._fuel = fuel
+        self._longest = longest
         self._newline = newline
         self._environment: Any = None
         self._compiled: dict[str, Any] = {}
@@ -71,6 +73,8 @@ class Renderer:
         """`text` with its tags replaced. Raises TemplateFault."""
         from builder.spec import meter, sandbox
 
+        if len(text) > self._longest:
+            raise TemplateFault(f"a template is longer than {self._longest} characters", 1)
         try:
             if self._environment is None:
                 own = meter.Meter(self._fuel, SECONDS)
@@ -176,8 +180,9 @@ def render_template(
     if not is_template(text):
         return data
     newline = "\r\n" if "\r\n" in text else "\n"
+    seen = {**variables, "spec": spec}
     renderer = Renderer(
-        {**variables, "spec": spec}, environ, asked, fuel=FILE_FUEL, newline=newline
+        seen, environ, asked, fuel=FILE_FUEL, longest=MAX_FILE_SOURCE, newline=newline
     )
     try:
         return renderer.render(text, MAX_FILE).encode("utf-8")
