@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from builder.executor import process, program, seccomp
+from builder.executor import probe, process, program, seccomp
 from builder.executor.base import Command, Parent
 from builder.executor.confine import HOSTNAME, MASKED, READ_ONLY, changed
 from builder.layer.entry import Change
@@ -42,6 +42,9 @@ class Bwrap:
         self, binary: str, temporary: Callable[[], str], warn: Callable[[str], None]
     ) -> None:
         self._binary, self._temporary, self._warn = binary, temporary, warn
+
+    def probe(self) -> str | None:
+        return probe.try_it(self, self._temporary)
 
     def run(
         self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int

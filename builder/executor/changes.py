@@ -32,7 +32,7 @@ from builder.layer.entry import (
     whiteout,
 )
 
-IGNORED = frozenset((b"proc", b"sys", b"dev", b".dockerenv", b"etc/resolv.conf", b"etc/hosts"))
+_IGNORED = (b"proc", b"sys", b"dev", b".dockerenv", b"etc/resolv.conf", b"etc/hosts")
 """Paths which, with everything below, belong to the sandbox and never to a layer."""
 
 _OWN_NAMES = {b"resolv.conf", b"hosts"}
@@ -129,6 +129,7 @@ def changeset(
     below: Below,
     epoch: int,
     *,
+    etc: bytes = b"etc",
     complete: bool = False,
     untouched: Callable[[bytes, os.stat_result], bool] = lambda path, status: False,
     note: Callable[[str], None] = lambda text: None,
@@ -141,11 +142,11 @@ def changeset(
     was there before keeps its mtime, so that touching one leaves no trace. A file with several names is
     always written whole: a layer cannot link to one below it.
 
-    `complete`: upper is the whole tree after the command, so that what it lacks was deleted.
+    `etc` is where /etc really is. `complete`: upper is the whole tree after the command, so that what it lacks was deleted.
     `untouched` may say that a path is certainly as before. `note` gets a line per thing left out.
     Raises LayerError for what no layer can hold.
     """
-    return _Walk(upper, below, epoch, complete, untouched, note).run()
+    return _Walk(upper, below, epoch, etc, complete, untouched, note).run()
 
 
 class _Walk:
@@ -154,12 +155,15 @@ class _Walk:
         upper: Tree,
         below: Below,
         epoch: int,
+        etc: bytes,
         complete: bool,
         untouched: Callable[[bytes, os.stat_result], bool],
         note: Callable[[str], None],
     ) -> None:
         self._upper, self._below, self._epoch = upper, below, epoch
         self._complete, self._untouched, self._note = complete, untouched, note
+        self._etc = etc
+        self._ignored = {*_IGNORED, *(etc + b"/" + name for name in _OWN_NAMES)}
         self._links: dict[tuple[int, int], Entry] = {}
 
     def run(self) -> Iterator[Change]:
@@ -188,7 +192,7 @@ class _Walk:
         names = upper.names(path)
         for name in names:
             where = prefix + name
-            if where in IGNORED:
+            if where in self._ignored:
                 continue
             _check(where, name)
             status = upper.lstat(where)
@@ -206,7 +210,7 @@ class _Walk:
             removed += (
                 name
                 for name in below.names(path)
-                if name not in present and prefix + name not in IGNORED
+                if name not in present and prefix + name not in self._ignored
             )
         for name in sorted(removed):
             yield whiteout(prefix + name, self._epoch), None
@@ -227,7 +231,7 @@ class _Walk:
             else:
                 # The sandbox makes /etc for its own files: that alone is no change.
                 before, opaque = None, False
-                same = path == b"etc" and set(self._upper.names(path)) <= _OWN_NAMES
+                same = path == self._etc and set(self._upper.names(path)) <= _OWN_NAMES
             if not same:
                 yield entry, None
             yield _Descent(path, before is not None, opaque, entry if same else None)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from builder.executor import syscalls
 from builder.executor.base import Command, Parent
 from builder.executor.changes import Tree, changeset
 from builder.executor.overlay import Overlay, host_files, remove_tree
@@ -51,11 +53,15 @@ def changed(
         place = Overlay(folder, lowers)
         pipes = Pipes()
         stack.callback(pipes.close)
-        trees: list[Tree] = []
+        trees: list[tuple[Tree, bytes]] = []  # set in the thread
 
         def prepare() -> Popen[bytes]:
-            trees.append(place.mount(command.network))
-            below.callback(trees[0].close)
+            syscalls.own_mounts()
+            # The process becomes init of a pid namespace: when it ends, all within has ended.
+            syscalls.unshare(syscalls.CLONE_NEWPID)
+            tree, etc = place.mount(command.network)
+            trees.append((tree, etc))
+            below.callback(tree.close)
             return start(place.root, pipes)
 
         sandbox = Confined(prepare)
@@ -69,19 +75,23 @@ def changed(
         check(command, sandbox.status(), running, name)
         upper = Tree(place.folder + b"/upper")
         stack.callback(upper.close)
-        warn_of_lost(upper, command.network, warn)
-        yield changeset(upper, trees[0], epoch, note=warn)
+        tree, etc = trees[0]
+        warn_of_lost(upper, etc, command.network, warn)
+        yield changeset(upper, tree, epoch, etc=etc, note=warn)
 
 
-def warn_of_lost(tree: Tree, network: str, warn: Callable[[str], None]) -> None:
+def warn_of_lost(tree: Tree, etc: bytes, network: str, warn: Callable[[str], None]) -> None:
     """Say it when the command wrote the files that are the sandbox's."""
+    folder = tree.lstat(etc)
+    if folder is None or not stat.S_ISDIR(folder.st_mode):
+        return
     for name, content in host_files(network).items():
-        path = b"etc/" + name
-        parent = tree.lstat(b"etc")
-        status = tree.lstat(path) if parent is not None else None
+        path = etc + b"/" + name
+        status = tree.lstat(path)
         if status is None:
             continue
-        with contextlib.suppress(OSError), tree.open(path) as file:
-            if file.read(len(content) + 1) == content:
-                continue
-        warn(f"/{os.fsdecode(path)} belongs to the sandbox: what the step wrote to it is lost")
+        if stat.S_ISREG(status.st_mode):
+            with tree.open(path) as file:
+                if file.read(len(content) + 1) == content:
+                    continue
+        warn(f"/{os.fsdecode(path)} belongs to the sandbox: what the step did to it is lost")

@@ -41,8 +41,9 @@ class Overlay:
         """Where the command's tree is mounted."""
         return self.folder + b"/root"
 
-    def mount(self, network: str) -> Tree:
-        """In a thread with mounts of its own: mount the command's tree; the tree below it, to compare with."""
+    def mount(self, network: str) -> tuple[Tree, bytes]:
+        """In a thread with mounts of its own: mount the command's tree. Gives the tree below it, to
+        compare with, and where /etc is in it."""
         os.chdir(self.folder)
         names = [b"%d" % index for index in reversed(range(len(self._lowers)))]
         # overlayfs wants two lower layers where there is no upper one.
@@ -50,13 +51,14 @@ class Overlay:
         below = Tree(self.folder + b"/below")
         try:
             copy_modes(below, b"", self.folder + b"/upper")
-            make_sheet(below, self.folder + b"/sheet", network)
+            etc = resolve_directory(below, b"etc")
+            make_sheet(below, etc, self.folder + b"/sheet", network)
             lower = b"lowerdir=" + b":".join([b"sheet", *names])
             self._overlay(b"root", lower + b",upperdir=upper,workdir=work")
         except BaseException:
             below.close()
             raise
-        return below
+        return below, etc
 
     def _overlay(self, target: bytes, layers: bytes) -> None:
         options = b",".join((_OPTIONS, layers))
@@ -75,24 +77,29 @@ class Overlay:
                     ) from error
 
 
-def make_sheet(below: Tree, sheet: bytes, network: str) -> None:
-    """Fill `sheet` with what the sandbox puts over the image. Its directories look as those below."""
+def make_sheet(below: Tree, etc: bytes, sheet: bytes, network: str) -> None:
+    """Fill `sheet` with what the sandbox puts over the image; its directories look as those below."""
     for name in (b"proc", b"sys", b"dev"):
         os.mkdir(sheet + b"/" + name, 0o755)
-    etc = resolve_directory(below, b"etc")
     made = b""
     for part in etc.split(b"/"):
         made = made + b"/" + part if made else part
         os.mkdir(sheet + b"/" + made, 0o755)
-    for name, content in host_files(network).items():
-        path = sheet + b"/" + etc + b"/" + name
-        with open(path, "wb") as file:
-            file.write(content)
-        os.chmod(path, 0o644)
+    write_host_files(sheet + b"/" + etc, network)
     while made:
         copy_modes(below, made, sheet + b"/" + made)
         made = made.rpartition(b"/")[0]
     copy_modes(below, b"", sheet)
+
+
+def write_host_files(folder: bytes, network: str) -> None:
+    for name, content in host_files(network).items():
+        path = folder + b"/" + name
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # it may be a symlink
+        with open(path, "xb") as file:
+            file.write(content)
+        os.chmod(path, 0o644)
 
 
 def host_files(network: str) -> dict[bytes, bytes]:

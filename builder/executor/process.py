@@ -48,12 +48,15 @@ class Confined(threading.Thread):
     """Starts a process from a thread of its own and waits for it.
 
     The thread has mounts of its own, which the process inherits, and the process dies with the thread:
-    kill -9 of the builder leaves neither process nor mount. `prepare` mounts and starts, in the thread.
+    kill -9 of the builder leaves neither process nor mount. `prepare` makes the namespaces, mounts
+    and starts; `after` ends what the process left running; both in the thread.
     """
 
-    def __init__(self, prepare: Callable[[], Popen[bytes]]) -> None:
+    def __init__(
+        self, prepare: Callable[[], Popen[bytes]], after: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__(name="sandbox", daemon=True)
-        self._prepare = prepare
+        self._prepare, self._after = prepare, after
         self._under_way = threading.Event()
         self._process: Popen[bytes] | None = None
         self._failure: BaseException | None = None
@@ -61,11 +64,6 @@ class Confined(threading.Thread):
 
     def run(self) -> None:
         try:
-            from builder.executor import syscalls
-
-            syscalls.own_mounts()
-            # The process becomes init of a pid namespace: when it ends, all within has ended.
-            syscalls.unshare(syscalls.CLONE_NEWPID)
             self._process = self._prepare()
             if self._cancelled:
                 self._process.kill()
@@ -75,6 +73,7 @@ class Confined(threading.Thread):
             self._under_way.set()
         if self._process is not None:
             self._process.wait()
+            self._after()
 
     def wait_started(self) -> None:
         """Raises what went wrong on the way."""

@@ -102,9 +102,9 @@ class Assembler:
     def tell(self, stage: int) -> None:
         self._code += self._telling(stage)
 
-    def elf(self) -> bytes:
-        """The program; whatever comes after the last call is exit status 127."""
-        self._code += self._exit()
+    def elf(self, status: int = 127) -> bytes:
+        """The program; after the last call it ends with `status`."""
+        self._code += self._exit(status)
         entry = _BASE + _HEADERS + len(self._data)
         size = _HEADERS + len(self._data) + len(self._code)
         header = struct.pack(
@@ -146,8 +146,8 @@ class Assembler:
             + struct.pack("<II", 0xD4000001, 0x910043FF)  # svc #0; add sp, sp, #16
         )
 
-    def _exit(self) -> bytes:
-        return self._loads(self._numbers["exit_group"], (127,))
+    def _exit(self, status: int = 127) -> bytes:
+        return self._loads(self._numbers["exit_group"], (status,))
 
 
 _X86_ARGUMENTS = (b"\x48\xbf", b"\x48\xbe", b"\x48\xba", b"\x49\xba", b"\x49\xb8", b"\x49\xb9")

@@ -1,0 +1,150 @@
+"""Command steps in a chroot on a copy of the image: the last resort, where nothing can be mounted.
+
+A default container (a CI job, a pod) gives root no namespaces. There the command runs on a copy, without
+/proc and without isolation, and the copy is compared with the layers afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from builder.errors import ExecutorError
+from builder.executor import probe, program, syscalls
+from builder.executor.base import Command, Parent
+from builder.executor.changes import Tree, changeset
+from builder.executor.confine import warn_of_lost
+from builder.executor.merged import Merged
+from builder.executor.overlay import remove_tree, resolve_directory, write_host_files
+from builder.executor.process import Confined, Pipes, Running, check
+from builder.layer.entry import Change
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+_DEVICES = {b"null": (1, 3), b"zero": (1, 5), b"full": (1, 7), b"random": (1, 8),
+            b"urandom": (1, 9), b"tty": (5, 0)}  # fmt: skip
+_TICK = 0.02  # seconds; more than the coarsest ctime (a jiffy of 10 ms)
+
+
+class Chroot:
+    """`temporary` makes an empty folder for a step, which the step removes."""
+
+    name = "chroot"
+
+    def __init__(self, temporary: Callable[[], str], warn: Callable[[str], None]) -> None:
+        self._temporary, self._warn = temporary, warn
+
+    def probe(self) -> str | None:
+        return probe.try_it(self, self._temporary)
+
+    @contextlib.contextmanager
+    def run(
+        self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
+    ) -> Iterator[Iterable[Change]]:
+        lowers = [os.fsencode(lower) for lower in parent.lowers()]
+        with contextlib.ExitStack() as stack:
+            folder = self._temporary()
+            stack.callback(remove_tree, folder)
+            root = os.fsencode(folder) + b"/root"
+            os.mkdir(root, 0o755)
+            below = Merged(lowers)
+            below.copy(root, self._warn)
+            tree = Tree(root)
+            stack.callback(tree.close)
+            etc = resolve_directory(tree, b"etc")
+            _furnish(tree, root, etc, command.network)
+            time.sleep(_TICK)  # so that every change of the command shows in a ctime
+            pipes = Pipes()
+            stack.callback(pipes.close)
+            sandbox = Confined(lambda: _start(command, root, pipes), lambda: _end_all(root))
+            stack.callback(sandbox.kill)
+            sandbox.start()
+            sandbox.wait_started()
+            pipes.close_ends()
+            running = Running(pipes, output)
+            running.follow()
+            check(command, sandbox.status(), running, self.name)
+            warn_of_lost(tree, etc, command.network, self._warn)
+            yield changeset(
+                tree,
+                below,
+                epoch,
+                etc=etc,
+                complete=True,
+                untouched=below.untouched,
+                note=self._warn,
+            )
+
+
+def _furnish(tree: Tree, root: bytes, etc: bytes, network: str) -> None:
+    """Put into the copy what a sandbox would put over it; none of it reaches the layer."""
+    for name in (b"dev", b"proc", b"sys"):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(root + b"/" + name, 0o755)
+    dev = resolve_directory(tree, b"dev")
+    for name, (major, minor) in _DEVICES.items():
+        path = root + b"/" + dev + b"/" + name
+        with contextlib.suppress(FileExistsError, FileNotFoundError, PermissionError):
+            os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
+            os.chmod(path, 0o666)
+    os.makedirs(root + b"/" + etc, exist_ok=True)
+    write_host_files(root + b"/" + etc, network)
+
+
+def _start(command: Command, root: bytes, pipes: Pipes) -> Popen[bytes]:
+    import subprocess
+
+    if command.network == "none":
+        try:
+            syscalls.unshare(syscalls.CLONE_NEWNET)
+        except OSError as error:
+            raise ExecutorError(
+                "chroot: `network: none` cannot be had here: no namespaces",
+                "run with more rights, or let the step use the host's network",
+            ) from error
+    first = program.sealed(
+        lambda number: program.command_program(
+            command,
+            report=pipes.report_end,
+            descriptor=number,
+            machine=os.uname().machine,
+            root=root,
+        )
+    )
+    try:
+        return subprocess.Popen(
+            [f"/proc/self/fd/{first}"],
+            stdin=subprocess.DEVNULL,
+            stdout=pipes.output_end,
+            stderr=pipes.output_end,
+            pass_fds=(first, pipes.report_end),
+            env={},
+            cwd="/",
+            start_new_session=True,
+        )
+    finally:
+        os.close(first)
+
+
+def _end_all(root: bytes) -> None:
+    """Kill every process whose root directory is `root`, and what they start meanwhile."""
+    place = os.stat(root)
+    found = True
+    while found:
+        found = False
+        for name in os.listdir("/proc"):
+            if not name.isdigit():
+                continue
+            with contextlib.suppress(OSError):
+                status = os.stat(f"/proc/{name}/root")
+                if (status.st_dev, status.st_ino) == (place.st_dev, place.st_ino):
+                    os.kill(int(name), signal.SIGKILL)
+                    found = True
+        if found:
+            time.sleep(0.005)
