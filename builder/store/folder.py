@@ -53,6 +53,10 @@ class Folder:
                 self._session = Session(self.files, self.root)
             return self._session
 
+    @property
+    def registered(self) -> bool:
+        return self._session is not None
+
     def close(self) -> None:
         with self._guard:
             session, self._session = self._session, None

@@ -50,14 +50,18 @@ def gc(
 ) -> Report:
     """Remove what is older than `max_age` seconds, then the least recently used until the store has
     at most `max_size` bytes. Leftovers of dead builders go in any case, unless `dry_run`."""
+    passing = not store.folder.registered
     try:
         session = store.folder.session()
         if not dry_run:
             _clean(store)
+        with store.folder.unmarked():
+            return _collect(store, session, max_size, max_age, dry_run)
     except OSError as error:
         raise failure(error, "collect in", store.root, store.root) from error
-    with store.folder.unmarked():
-        return _collect(store, session, max_size, max_age, dry_run)
+    finally:
+        if passing:
+            store.close()
 
 
 def _collect(

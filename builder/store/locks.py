@@ -61,9 +61,10 @@ def take(files: Files, path: str, what: str, waiting: Callable[[str], None]) -> 
 def release(files: Files, path: str, handle: int) -> None:
     """Removed while it is still held, so that nobody else's can be meant."""
     with contextlib.suppress(OSError):
-        files.unlink(path)
-    with contextlib.suppress(OSError):
-        files.close(handle)
+        try:
+            files.unlink(path)
+        finally:
+            files.close(handle)
 
 
 def remove_dead(files: Files, path: str) -> bool:

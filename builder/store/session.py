@@ -54,10 +54,11 @@ class Session:
     def close(self) -> None:
         """Remove what is left below tmp/, and the mark. Errors are left to the next sweep."""
         with contextlib.suppress(OSError):
-            self._remove(self.id)
-            self.files.unlink(self.path)
-        with contextlib.suppress(OSError):
-            self.files.close(self._handle)
+            try:
+                self._remove(self.id)
+                self.files.unlink(self.path)
+            finally:
+                self.files.close(self._handle)
 
     def sweep(self) -> list[str]:
         """Remove what dead builders left; gives the paths that could not be removed.

@@ -36,7 +36,7 @@ def fast_path(tmp_path: Path) -> Iterator[Path]:
 
 
 class FaultyFiles(Files):
-    """The call number `at`, counted from 1, raises `error`; a close closes first, as the kernel's does."""
+    """Call number `at`, counted from 1, raises `error`; a close closes first, as the kernel's."""
 
     def __init__(self, at: int, error: Callable[[], BaseException]) -> None:
         self.at, self.error, self.count = at, error, 0
