@@ -5,8 +5,6 @@ Trailing zeros are padding; any other trailing bytes are an error, as in Go's re
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol, cast
@@ -69,8 +67,12 @@ def _decoder(codec: str) -> Callable[[], _Decoder]:
             from backports import zstd
         return cast("Callable[[], _Decoder]", zstd.ZstdDecompressor)
     if codec == "xz":
+        import lzma
+
         return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)
     if codec == "bzip2":
+        import bz2
+
         return bz2.BZ2Decompressor
     raise LayerError(f"compression {codec!r} is unknown, expected none, gzip, zstd, xz or bzip2")
 

@@ -15,6 +15,7 @@ from builder.rootfs.arrange import ancestors
 from builder.rootfs.table import Table
 
 MAX_SYMLINKS = 40  # as in the kernel
+_MEMO = 50_000  # lookups remembered
 
 
 class Found(NamedTuple):
@@ -40,6 +41,8 @@ class View:
         memo = self._memo
         if path in memo:
             return memo[path]
+        if len(memo) >= _MEMO:
+            memo.clear()
         found = memo[path] = self._lookup(path)
         return found
 
@@ -105,10 +108,12 @@ class View:
 
     def subtree(self, path: bytes) -> Iterator[Found]:
         """Everything below the folder `path`, parents before their children, its own not."""
-        for child in self.children(path):
-            yield child
-            if child.entry.type == DIRECTORY:
-                yield from self.subtree(child.entry.path)
+        waiting = self.children(path)[::-1]  # a stack: images may be deeper than Python's
+        while waiting:
+            found = waiting.pop()
+            yield found
+            if found.entry.type == DIRECTORY:
+                waiting.extend(self.children(found.entry.path)[::-1])
 
     def read_small(self, path: bytes) -> bytes | None:
         """The contents of an account file, symlinks followed; None when it does not exist."""
@@ -120,7 +125,11 @@ class View:
         if data is None:
             if found.entry.size == 0:
                 return b""
-            raise LayerError(f"/{resolved.decode(errors='replace')}: too large for an account file")
+            raise LayerError(
+                f"/{resolved.decode(errors='replace')}: its contents are not known, "
+                "expected a plain file of at most 1 MiB",
+                "give owners and users as numbers",
+            )
         return data
 
 

@@ -123,3 +123,20 @@ def test_an_entry_below_a_symlink_of_its_layer_is_refused() -> None:
 def test_a_hard_link_to_another_layer_is_refused() -> None:
     with pytest.raises(BuilderError, match="no file of the same layer"):
         view([file("a")], [Entry(b"b", HARDLINK, 0, link=b"a")])
+
+
+def test_trees_deeper_than_the_stack_are_walked() -> None:
+    assert len(names(view([file("a/" * 2000 + "b")]))) == 2001
+
+
+def test_account_files_are_found_through_symlinks() -> None:
+    table = MemoryTable(
+        [link("etc", "usr/etc"), file("usr/etc/passwd", size=4)], {b"usr/etc/passwd": b"root"}
+    )
+    assert View((table,)).read_small(b"etc/passwd") == b"root"
+    assert View((table,)).read_small(b"etc/group") is None
+
+
+def test_an_account_file_that_was_not_kept_is_an_error() -> None:
+    with pytest.raises(LayerError, match="/etc/passwd: its contents are not known"):
+        view([file("etc/passwd", size=1 << 21)]).read_small(b"etc/passwd")
