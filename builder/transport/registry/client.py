@@ -18,7 +18,7 @@ from builder.oci.image import Descriptor
 from builder.oci.reference import Reference
 from builder.transport.documents import MAX_MANIFEST
 from builder.transport.registry.auth import Authorizer
-from builder.transport.registry.faults import refusal
+from builder.transport.registry.faults import RegistryError, refusal
 from builder.transport.registry.http import Http, Response
 from builder.transport.registry.network import parse_origin
 
@@ -204,21 +204,20 @@ class Client:
         error = refusal(what, response, self.authorizer)
         if "NAME_UNKNOWN" in error.codes:
             return error
-        error.message = f"{what}: the registry has no such image"
-        if which.startswith("sha256:"):
-            return error
-        import difflib
+        message, hint = f"{what}: the registry has no such image", None
+        if not which.startswith("sha256:"):
+            import difflib
 
-        try:
-            tags = self.tags(limit=_PAGE)
-        except TransportError:
-            return error
-        near = difflib.get_close_matches(which, tags, n=5, cutoff=0.4) or sorted(tags)[-5:]
-        if near:
-            error.hint = f"its tags are like: {', '.join(near)}"
-        else:
-            error.hint = "the repository has no tags"
-        return error
+            try:
+                tags = self.tags(limit=_PAGE)
+                near = difflib.get_close_matches(which, tags, n=5, cutoff=0.4) or sorted(tags)[-5:]
+                hint = f"its tags are like: {', '.join(near)}" if near else "it has no tags"
+            except RegistryError as unlisted:
+                if "NAME_UNKNOWN" in unlisted.codes:
+                    return unlisted
+            except TransportError:
+                pass  # the hint is a courtesy
+        return RegistryError(message, hint, error.status, error.codes)
 
 
 _TAMPERED = "the registry or something between has changed it; if it persists, tell its operator"

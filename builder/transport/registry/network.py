@@ -308,6 +308,7 @@ def bypasses_proxy(origin: Origin, no_proxy: str) -> bool:
 
 
 def _trusting() -> ssl.SSLContext:
+    urllib3.disable_warnings(exceptions.InsecureRequestWarning)  # the user asked for it
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -65,6 +65,7 @@ class RegistrySource:
         except TransportError as error:
             if not error.message.startswith(f"{ref.place}: "):
                 error.message = f"{ref.place}: {error.message}"
+                error.args = (error.message,)
             raise
 
     def _ask(
