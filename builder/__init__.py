@@ -1,3 +1,27 @@
-"""Container images from YAML specs, without a daemon."""
+"""Container images from YAML specs, without a daemon.
+
+The Python API: `load_spec(path, environ={})` reads one spec, `make_plan(images, cache_dir=...)`
+says what a build would do, `build(images, cache_dir=...)` does it. Imported when first used: the
+command line needs none of them to print its help.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["build", "load_spec", "make_plan"]
+
+if TYPE_CHECKING:
+    from builder.project import build, make_plan
+    from builder.spec.load import load_spec
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_spec":
+        from builder.spec.load import load_spec
+
+        return load_spec
+    if name in ("build", "make_plan"):
+        from builder import project
+
+        return getattr(project, name)
+    raise AttributeError(name)

@@ -44,6 +44,15 @@ def main() -> int:
     except MemoryError:
         sys.stderr.write("error: out of memory\n")
         return 1
+    except Exception as error:
+        # a fault of ours: still one line, and the way to the rest
+        if os.environ.get("BUILDER_TRACEBACK"):
+            raise
+        sys.stderr.write(
+            f"error: the builder itself failed: {type(error).__name__}: {error}\n"
+            "hint: BUILDER_TRACEBACK=1 shows where; please report it\n"
+        )
+        return 1
 
 
 class _Stopped:

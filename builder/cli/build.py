@@ -6,24 +6,30 @@ import argparse
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from builder.build.build import Built, Workshop, build_image
 from builder.cli import screen, wiring
 from builder.errors import BuilderError, UsageError
-
-if TYPE_CHECKING:
-    from builder.executor.base import Executor
-    from builder.ui import Renderer
+from builder.events import Noted
+from builder.make.image import Built
+from builder.project import Project
+from builder.spec.model import ImageSpec
+from builder.transport.base import Destination
 
 
 def build(arguments: argparse.Namespace) -> int:
+    options = wiring.options(arguments)
+    # a user namespace can only be entered before the first thread, and the live view is one
+    early = Project(options)
+    specs, names = early.load(arguments.images)
+    early.become_root(specs)
     shown = screen.renderer(arguments.progress)
     try:
         with shown as emit:
-            document = _build(arguments, emit)
+            document = _build(arguments, early.told(emit), specs, names)
     except BuilderError as error:
-        error.output_shown = shown.shows_output  # type: ignore[attr-defined]  # for screen.show_error
+        error.output_shown = shown.shows_output  # type: ignore[attr-defined]  # for show_error
         raise
     if arguments.json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
@@ -33,35 +39,42 @@ def build(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _build(arguments: argparse.Namespace, emit: Renderer) -> dict[str, Any]:
-    store = wiring.open_store(arguments, emit)
-    project = wiring.Project(arguments, store)
-    specs, names = project.load(arguments.images)
-    outputs = wiring.outputs(arguments, store, names)
-    planner = wiring.planner(arguments, store, project, emit)
-    made: list[Executor] = []
+def _build(
+    arguments: argparse.Namespace,
+    project: Project,
+    specs: Mapping[str, ImageSpec],
+    names: tuple[str, ...],
+) -> dict[str, Any]:
+    destinations = _destinations(arguments, project, specs, names)
+    built = project.build(specs)
+    for name, destination in destinations:
+        delivered = destination.put(built[name].image)
+        project.emit(Noted(f"{name}: written to {delivered.where}"))
+    if arguments.push:
+        from builder.cli.registry import push_built
 
-    def executor() -> Executor:
-        if not made:
-            made.append(wiring.executor(arguments, store, emit))
-        return made[0]
-
-    shop = Workshop(store, planner, executor, wiring.lowers_of(store), emit)
-    built: dict[str, Built] = {}
-    with store.live():
-        for name, spec in specs.items():
-            below = built[spec.base.value] if spec.base.kind == "image" else None
-            built[name] = build_image(shop, spec, below)
-        for name in names:
-            for put in outputs:
-                put(built[name])
-        if arguments.push:
-            from builder.cli.registry import push_built
-
-            push_built(arguments, store, [built[name] for name in names], emit)
+        push_built(arguments, project, [built[name] for name in names])
     document = {"images": [_document(each) for each in built.values()]}
     _files(arguments, built, names, document)
     return document
+
+
+def _destinations(
+    arguments: argparse.Namespace,
+    project: Project,
+    specs: Mapping[str, ImageSpec],
+    names: tuple[str, ...],
+) -> list[tuple[str, Destination]]:
+    """Where --output wants which image; known before anything is built."""
+    if not arguments.output:
+        return []
+    from builder.transport.outputs import parse_output
+
+    return [
+        (name, make(project.store, specs[name].name))
+        for make in [parse_output(text) for text in arguments.output]
+        for name in names
+    ]
 
 
 def _document(built: Built) -> dict[str, Any]:

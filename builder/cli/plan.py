@@ -10,9 +10,9 @@ from typing import Any
 from builder.cli import screen, wiring
 from builder.errors import UsageError
 from builder.plan.last import load_last
-from builder.plan.plan import ImagePlan, Planned, plan_image
-from builder.plan.state import State
+from builder.plan.plan import ImagePlan, Planned
 from builder.plan.why import why_variables
+from builder.project import Project
 from builder.spec.model import ImageSpec
 from builder.store.store import Store
 
@@ -21,16 +21,9 @@ def _plans(
     arguments: argparse.Namespace, images: list[str]
 ) -> tuple[dict[str, ImagePlan], tuple[str, ...], Store]:
     with screen.renderer(arguments.progress) as emit:
-        store = wiring.open_store(arguments, emit)
-        project = wiring.Project(arguments, store)
+        project = Project(wiring.options(arguments), emit)
         specs, names = project.load(images)
-        planner = wiring.planner(arguments, store, project, emit)
-        states: dict[str, State] = {}
-        plans: dict[str, ImagePlan] = {}
-        for name, spec in specs.items():
-            below = states[spec.base.value] if spec.base.kind == "image" else None
-            plans[name], states[name] = plan_image(planner, spec, below)
-        return plans, names, store
+        return project.plan(specs), names, project.store
 
 
 def plan(arguments: argparse.Namespace) -> int:

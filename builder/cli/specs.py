@@ -9,17 +9,16 @@ import sys
 
 from builder.cli import wiring
 from builder.errors import SpecErrors
-from builder.events import ignore
 
 
 def lint(arguments: argparse.Namespace) -> int:
     from builder.spec.lint import lint as check
 
-    project = wiring.Project(arguments, wiring.open_store(arguments, ignore))
+    context = arguments.context or os.path.dirname(os.path.abspath(arguments.specs))
     errors = check(
         arguments.images,
-        project.folder,
-        project.context,
+        arguments.specs,
+        context,
         environ=os.environ,
         sets=wiring.pairs(arguments.sets),
         vars_files=arguments.vars_file,

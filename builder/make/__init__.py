@@ -1,0 +1,1 @@
+"""Making images: for each planned step take the layer that is there, or make it."""

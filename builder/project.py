@@ -1,0 +1,256 @@
+"""Project: a folder of specs with a store; plans and builds them. What the command line and the
+Python API share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from builder.errors import BuilderError, ExecutorError, UsageError
+from builder.events import Emit, Lines, StepOutput, ignore
+from builder.oci.image import Image, Platform, host_platform
+from builder.plan.context import Context
+from builder.plan.plan import ImagePlan, Planner, Settings, plan_image
+from builder.plan.state import Fetch, State, open_table
+from builder.spec.model import File, ImageSpec, Run
+from builder.store.store import Store
+from builder.transport.base import BaseSource
+
+if TYPE_CHECKING:
+    from builder.make.image import Built
+    from builder.executor.base import Executor
+
+EPOCH = 315532800
+"""1980-01-01 UTC, the first day that zip can say."""
+
+
+class Options(NamedTuple):
+    """What a run is asked for. Paths are relative to the working directory."""
+
+    cache_dir: str
+    specs: str = "specs"  # folder
+    context: str | None = None  # None: the folder that holds `specs`
+    variables: Mapping[str, str] = {}
+    vars_files: tuple[str, ...] = ()  # YAML
+    environ: Mapping[str, str] = {}  # for env('NAME'), proxies, registry credentials
+    platform: Platform | None = None  # None: this machine's
+    pull: str = "missing"  # always | missing | never
+    codec: str = "gzip"  # gzip | zstd | none
+    level: int | None = None  # None: the codec's default
+    epoch: int = EPOCH  # seconds since 1970, of what is written
+    executor: str = "auto"  # auto | bwrap | runc | docker | chroot
+    insecure_registries: tuple[str, ...] = ()
+
+
+class Project:
+    """Specs, store and context of one run. `emit` gets the events."""
+
+    def __init__(self, options: Options, emit: Emit = ignore) -> None:
+        self.options = options
+        self.emit = emit
+        self.store = Store(options.cache_dir, emit)
+        folder = options.context
+        if folder and not os.path.isdir(folder):
+            raise UsageError(f"--context {folder!r} is not a folder")
+        self.context = folder or os.path.dirname(os.path.abspath(options.specs))
+        self._executor: Executor | None = None
+        self._executor_fault: ExecutorError | None = None
+
+    def told(self, emit: Emit) -> Project:
+        """The same project, telling `emit` from now on."""
+        other = Project(self.options, emit)
+        other._executor_fault = self._executor_fault
+        return other
+
+    def load(self, images: Sequence[str]) -> tuple[Mapping[str, ImageSpec], tuple[str, ...]]:
+        """The specs of `images` (all, when none is named) and of what they stand on, bases first,
+        by the names that `image:` uses; and the names that were asked for."""
+        from builder.spec.load import load_project
+
+        options = self.options
+        project = load_project(
+            images,
+            options.specs,
+            environ=options.environ,
+            sets=options.variables,
+            vars_files=options.vars_files,
+            cache=_SpecCache(self.store),
+        )
+        return project.specs, project.asked
+
+    def plan(self, specs: Mapping[str, ImageSpec]) -> dict[str, ImagePlan]:
+        """Plan specs in the order of load(). Makes nothing."""
+        planner = self._planner()
+        states: dict[str, State] = {}
+        plans = {}
+        for name, spec in specs.items():
+            below = states[spec.base.value] if spec.base.kind == "image" else None
+            plans[name], states[name] = plan_image(planner, spec, below)
+        return plans
+
+    def build(self, specs: Mapping[str, ImageSpec]) -> dict[str, Built]:
+        """Build specs in the order of load(). What is built when one fails stays cached."""
+        from builder.make.image import Workshop, build_image
+
+        planner = self._planner()
+        shop = Workshop(self.store, planner, self.executor, self._lowers, self.emit)
+        built: dict[str, Built] = {}
+        with self.store.live():
+            for name, spec in specs.items():
+                below = built[spec.base.value] if spec.base.kind == "image" else None
+                built[name] = build_image(shop, spec, below)
+        return built
+
+    def become_root(self, specs: Mapping[str, ImageSpec]) -> None:
+        """As an ordinary user: enter a user namespace in which command steps can run. Only while
+        this process has one thread; where it is not possible, the first command step says why."""
+        if os.geteuid() == 0 or self.options.executor == "docker":
+            return
+        if not any(isinstance(step, Run) for spec in specs.values() for step in spec.steps):
+            return
+        from builder.executor.userns import become_root
+
+        try:
+            become_root()
+        except ExecutorError as error:
+            self._executor_fault = error
+
+    def executor(self) -> Executor:
+        """What runs command steps; chosen when the first one has to run."""
+        if self._executor is None:
+            if self._executor_fault:
+                raise self._executor_fault
+            from builder.executor.choose import choose
+
+            self._executor = choose(self.options.executor, self.store, self.emit)
+        return self._executor
+
+    def _planner(self) -> Planner:
+        options = self.options
+        context = Context(self.context, self.store)
+        settings = Settings(
+            options.platform or host_platform(),
+            options.epoch,
+            options.codec,
+            options.level,
+            options.pull,
+        )
+        render = partial(_render, context, options.environ)
+        return Planner(self.store, context, _Sources(self, context.root), settings, render)
+
+    def _lowers(self, image: Image, fetch: Fetch) -> tuple[str, ...]:
+        """The unpacked layers of an image, bottom first."""
+        from builder.rootfs.unpack import lower_dirs
+
+        for layer in image.layers:
+            if fetch and not self.store.has(layer.blob):
+                fetch(layer)
+        tables = [open_table(self.store, layer, fetch) for layer in image.layers]
+        in_userns = _in_user_namespace()
+        return lower_dirs(self.store, image.layers, tables, privileged=not in_userns)
+
+
+def _in_user_namespace() -> bool:
+    """Whether this process's root is another user outside."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return file.read().split() != ["0", "0", "4294967295"]
+
+
+def _render(context: Context, environ: Mapping[str, str], step: File, spec: ImageSpec) -> bytes:
+    if step.template is None:
+        return (step.content or "").encode("utf-8", "surrogateescape")
+    from builder.spec.render import render_template
+
+    source, *others = context.find(step.template)
+    if others or source.is_dir:
+        raise BuilderError(f"{step.template!r} is not one template")
+    path = os.path.join(context.root, source.path)
+    shown = {"name": spec.name}
+    return render_template(path, step.variables, shown, environ, name=step.template)
+
+
+class _SpecCache:
+    """Checked specs by content, so that an unchanged spec costs no YAML and no Jinja."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def load(self, name: str) -> bytes | None:
+        return self._store.load("specs", name)
+
+    def save(self, name: str, data: bytes) -> None:
+        self._store.save("specs", name, data)
+
+
+class _Sources(Mapping[str, BaseSource]):
+    """Base sources by kind, each made and imported when a spec asks for it."""
+
+    def __init__(self, project: Project, context: str) -> None:
+        self._project, self._context = project, context
+        self._made: dict[str, BaseSource] = {}
+        self._makers: dict[str, Callable[[], BaseSource]] = {
+            "oci": self._oci,
+            "docker-archive": self._docker_archive,
+            "rootfs": self._rootfs,
+            "debootstrap": self._debootstrap,
+        }
+
+    def __getitem__(self, kind: str) -> BaseSource:
+        if kind not in self._made:
+            self._made[kind] = self._makers[kind]()
+        return self._made[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    def _oci(self) -> BaseSource:
+        from builder.transport.layout import LayoutSource
+
+        return LayoutSource(self._project.store, self._context)
+
+    def _docker_archive(self) -> BaseSource:
+        from builder.transport.archive import ArchiveSource
+
+        return ArchiveSource(self._project.store, self._context)
+
+    def _rootfs(self) -> BaseSource:
+        from builder.transport.rootfs_tar import RootfsSource
+
+        return RootfsSource(self._project.store, self._context)
+
+    def _debootstrap(self) -> BaseSource:
+        from builder.transport.debootstrap import DebootstrapSource
+
+        emit = self._project.emit
+        lines = Lines(lambda line: emit(StepOutput("base", -1, line)))
+        environ = self._project.options.environ
+        return DebootstrapSource(self._project.store, lines.feed, environ)
+
+
+def make_plan(images: Sequence[str] = (), **options: Any) -> dict[str, ImagePlan]:
+    """Say what a build would do: a plan for each image and what it stands on, bases first.
+
+    `images` are names or paths of specs, none for all; `options` are the fields of Options, of
+    which `cache_dir` must be given. Raises BuilderError (SpecErrors for faults in specs).
+    """
+    project = Project(Options(**options))
+    specs, _ = project.load(images)
+    return project.plan(specs)
+
+
+def build(images: Sequence[str] = (), *, emit: Emit = ignore, **options: Any) -> dict[str, Built]:
+    """Build images and what they stand on, bases first; they are in the store by their names.
+
+    Arguments as for make_plan; `emit` gets events as things happen. As an ordinary user with
+    command steps to run, call it while the process has one thread: it enters a user namespace.
+    Raises BuilderError; what was built before a failure stays cached.
+    """
+    project = Project(Options(**options), emit)
+    specs, _ = project.load(images)
+    project.become_root(specs)
+    return project.build(specs)
