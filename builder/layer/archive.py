@@ -1,4 +1,4 @@
-"""Archives of `unpack` steps as entries: tar, plain or compressed, and zip. All bytes are hostile."""
+"""Archives of `unpack` steps as entries: tar, plain or compressed, and zip; all hostile."""
 
 from __future__ import annotations
 

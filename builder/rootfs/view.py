@@ -30,6 +30,8 @@ class View:
     def __init__(self, tables: tuple[Table, ...] = ()) -> None:
         self.tables = tables
         self._memo: dict[bytes, Found | None] = {}
+        self._covered: dict[tuple[int, bytes], bool] = {}  # by table and folder
+        self._implied_in: dict[int, dict[bytes, list[bytes]]] = {}
 
     def push(self, table: Table) -> View:
         """The view after one more layer on top."""
@@ -43,11 +45,12 @@ class View:
             return memo[path]
         if len(memo) >= _MEMO:
             memo.clear()
+            self._covered.clear()
         found = memo[path] = self._lookup(path)
         return found
 
     def _lookup(self, path: bytes) -> Found | None:
-        above = list(ancestors(path))  # nearest first
+        parent = path.rpartition(b"/")[0]
         implied = not path
         for index in range(len(self.tables) - 1, -1, -1):
             table = self.tables[index]
@@ -57,9 +60,27 @@ class View:
                     break  # a folder implied above has replaced it
                 return Found(entry, index)
             implied = implied or path in table.implied
-            if _hides(table, path, above):
+            if path in table.whiteouts or (path and self._covers(index, parent)):
                 break
         return Found(Entry(path, DIRECTORY, 0o755), -1) if implied else None
+
+    def _covers(self, index: int, folder: bytes) -> bool:
+        """Whether a table hides what lies in `folder` in the tables below it."""
+        table, memo = self.tables[index], self._covered
+        passed = []  # as the folder around them
+        covers = False
+        for path in (folder, *ancestors(folder)):
+            if (index, path) in memo:
+                covers = memo[index, path]
+                break
+            passed.append(path)
+            covers = path in table.whiteouts or path in table.opaque
+            if not covers and path and (entry := table.get(path)):
+                covers = entry.type != DIRECTORY
+            if covers:
+                break
+        memo.update(dict.fromkeys(((index, each) for each in passed), covers))
+        return covers
 
     def resolve(self, path: bytes, *, follow_last: bool) -> bytes:
         """`path` with symlinks followed inside the image: absolute ones from its root, `..` never
@@ -94,17 +115,25 @@ class View:
             return []
         depth = len(path) + 1 if path else 0
         names: set[bytes] = set()
-        above = [path, *ancestors(path)]
-        for table in reversed(self.tables):
-            names.update(entry.path[depth:] for entry in table.children(path))
-            for folder in table.implied:
-                if folder and folder.rpartition(b"/")[0] == path:
-                    names.add(folder[depth:])
-            if _hides(table, b"", above):
+        for index in range(len(self.tables) - 1, -1, -1):
+            names.update(entry.path[depth:] for entry in self.tables[index].children(path))
+            names.update(self._implied(index).get(path, ()))
+            if self._covers(index, path):
                 break
         prefix = path + b"/" if path else b""
         found = (self.lookup(prefix + name) for name in sorted(names))
         return [each for each in found if each is not None]
+
+    def _implied(self, index: int) -> dict[bytes, list[bytes]]:
+        """Names of a table's implied folders, by the folder they are in."""
+        if index not in self._implied_in:
+            found: dict[bytes, list[bytes]] = {}
+            for path in self.tables[index].implied:
+                parent, _, name = path.rpartition(b"/")
+                if name:
+                    found.setdefault(parent, []).append(name)
+            self._implied_in[index] = found
+        return self._implied_in[index]
 
     def subtree(self, path: bytes) -> Iterator[Found]:
         """Everything below the folder `path`, parents before their children, its own not."""
@@ -131,21 +160,3 @@ class View:
                 "give owners and users as numbers",
             )
         return data
-
-
-def _hides(table: Table, path: bytes, above: list[bytes]) -> bool:
-    """Whether nothing of `path` below this table can be seen; `above` are its proper ancestors."""
-    if table.whiteouts and (path in table.whiteouts or not table.whiteouts.isdisjoint(above)):
-        return True
-    if table.opaque and not table.opaque.isdisjoint(above):
-        return True
-    for ancestor in reversed(above):
-        if ancestor:
-            entry = table.get(ancestor)
-            if entry is None:
-                # Nothing stands here unless it is implied; deeper names then do not either.
-                if ancestor not in table.implied:
-                    return False
-            elif entry.type != DIRECTORY:
-                return True
-    return False

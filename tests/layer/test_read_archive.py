@@ -11,6 +11,7 @@ import stat
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 
 import pytest
 
@@ -32,7 +33,7 @@ def zstd_with_checksum(data: bytes) -> bytes:
     return zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1})
 
 
-CODECS = {
+CODECS: dict[str, Callable[[bytes], bytes]] = {
     "none": bytes,
     "gzip": gzip.compress,
     "zstd": zstd_with_checksum,

@@ -14,7 +14,7 @@ import pytest
 
 from builder.layer.entry import DIRECTORY, FILE, HARDLINK, SYMLINK, Entry
 from builder.layer.read import read_layer
-from builder.rootfs.table import MemoryTable, PathTable, write_table
+from builder.rootfs.table import MemoryTable, PathTable, Table, write_table
 from builder.rootfs.unpack import unpack_layer
 from builder.rootfs.view import View
 
@@ -103,7 +103,11 @@ def test_the_view_agrees_with_the_kernel(tmp_path: Path, seed: int) -> None:
         entries = [entry for entry, _ in read_layer(io.BytesIO(tar))]
         rng.shuffle(entries)
         write_table(str(tmp_path / f"table{number}"), entries, {})
-        table = rng.choice([MemoryTable(entries), PathTable.open(str(tmp_path / f"table{number}"))])
+        kinds: list[Table] = [
+            MemoryTable(entries),
+            PathTable.open(str(tmp_path / f"table{number}")),
+        ]
+        table = rng.choice(kinds)
         lower, view = view, view.push(table)
 
         def hides(path: bytes, lower: View = lower) -> bool:

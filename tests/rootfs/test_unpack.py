@@ -27,11 +27,17 @@ def info(name: str, type: bytes = tarfile.REGTYPE, **fields: object) -> tarfile.
 
 
 def file(name: str, data: bytes = b"", **fields: object) -> tuple[tarfile.TarInfo, bytes]:
-    return info(name, size=len(data), **fields), data
+    made = info(name, size=len(data))
+    for field, value in fields.items():
+        setattr(made, field, value)
+    return made, data
 
 
 def directory(name: str, **fields: object) -> tuple[tarfile.TarInfo, bytes]:
-    return info(name, tarfile.DIRTYPE, **{"mode": 0o755, **fields}), b""
+    made = info(name, tarfile.DIRTYPE, mode=0o755)
+    for field, value in fields.items():
+        setattr(made, field, value)
+    return made, b""
 
 
 def symlink(name: str, to: str) -> tuple[tarfile.TarInfo, bytes]:
