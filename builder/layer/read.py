@@ -28,6 +28,7 @@ from builder.layer.entry import (
     WHITEOUT,
     Entry,
 )
+from builder.layer.source import Content, Source
 from builder.layer.sparse import (
     Segments,
     SparseContent,
@@ -37,7 +38,6 @@ from builder.layer.sparse import (
     read_pax_map,
 )
 
-_CHUNK = 1 << 20
 _ZEROS = bytes(512)
 
 
@@ -108,9 +108,9 @@ def read_tar(stream: BinaryIO, limits: Limits = DEFAULT) -> Iterator[tuple[Entry
 def _read(
     stream: BinaryIO, limits: Limits, *, use_globals: bool
 ) -> Iterator[tuple[Entry, BinaryIO]]:
-    source = _Source(stream)
+    source = Source(stream)
     shared: dict[bytes, bytes] = {}
-    nothing = cast(BinaryIO, _Content(source, 0))
+    nothing = cast(BinaryIO, Content(source, 0))
     count = total = 0
     while (found := _next(source, limits, shared)) is not None:
         header, numbers, records = found
@@ -126,7 +126,7 @@ def _read(
         if entry.type != FILE:
             yield entry, nothing
             continue
-        content = _Content(source, stored)
+        content = Content(source, stored)
         if holes is None:
             yield entry, cast(BinaryIO, content)
         else:
@@ -144,7 +144,7 @@ class _Numbers(NamedTuple):
 
 
 def _next(
-    source: _Source, limits: Limits, shared: dict[bytes, bytes]
+    source: Source, limits: Limits, shared: dict[bytes, bytes]
 ) -> tuple[bytes, _Numbers, dict[bytes, bytes]] | None:
     """The next member's header, its numbers, and the extended records before it, long names among
     them as path and linkpath. Global records go into `shared`. None at the archive's end."""
@@ -227,7 +227,7 @@ def _parse_records(data: bytes) -> dict[bytes, bytes]:
 
 
 def _entry(
-    source: _Source, header: bytes, numbers: _Numbers, records: dict[bytes, bytes]
+    source: Source, header: bytes, numbers: _Numbers, records: dict[bytes, bytes]
 ) -> tuple[Entry, int, Segments | None]:
     """The entry, how many bytes of the stream are its data, and the map when it is sparse."""
     flag = header[156:157]
@@ -291,7 +291,7 @@ def _entry(
 
 
 def _sparse(
-    source: _Source, header: bytes, records: dict[bytes, bytes], stored: int
+    source: Source, header: bytes, records: dict[bytes, bytes], stored: int
 ) -> tuple[Segments, int, int]:
     """Map, size as its reader sees it, and how many bytes of data stand behind the map."""
     if header[156:157] == b"S":
@@ -352,81 +352,3 @@ def show(path: bytes) -> str:
     """A name from an archive in a message: one line, not too long."""
     text = path.decode("utf-8", "backslashreplace")
     return repr(text if len(text) <= 120 else text[:117] + "...")
-
-
-class _Source:
-    """A stream read in large pieces. Whatever it cannot give raises LayerError."""
-
-    __slots__ = ("_at", "_buffer", "_stream")
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._buffer = b""
-        self._at = 0
-
-    def block(self) -> bytes | None:
-        """The next 512 bytes; None when the stream has ended before them."""
-        end = self._at + 512
-        if end > len(self._buffer):
-            if self._at == len(self._buffer):
-                self._buffer, self._at = self._stream.read(_CHUNK), 0
-                if not self._buffer:
-                    return None
-            return self.take(512)
-        block = self._buffer[self._at : end]
-        self._at = end
-        return block
-
-    def some(self, size: int) -> bytes:
-        """At least one of the next `size` bytes."""
-        if self._at == len(self._buffer):
-            self._buffer, self._at = self._stream.read(_CHUNK), 0
-            if not self._buffer:
-                raise LayerError("the archive is cut short")
-        data = self._buffer[self._at : self._at + size]
-        self._at += len(data)
-        return data
-
-    def take(self, size: int) -> bytes:
-        data = self._buffer[self._at : self._at + size]
-        self._at += len(data)
-        if len(data) == size:
-            return data
-        pieces, size = [data], size - len(data)
-        while size:
-            pieces.append(self.some(size))
-            size -= len(pieces[-1])
-        return b"".join(pieces)
-
-    def skip(self, size: int) -> None:
-        while size:
-            size -= len(self.some(size))
-
-    def drain(self, limit: int) -> None:
-        """Read on to the stream's end."""
-        while data := self._stream.read(_CHUNK):
-            limit -= len(data)
-            if limit < 0:
-                raise LayerError("too many bytes behind the archive's end")
-
-
-class _Content:
-    """The data of one member, until the next one is asked for."""
-
-    __slots__ = ("_left", "_source")
-
-    def __init__(self, source: _Source, size: int) -> None:
-        self._source = source
-        self._left = size
-
-    def read(self, size: int = -1) -> bytes:
-        if self._left == 0 or size == 0:
-            return b""
-        data = self._source.take(min(size, self._left) if size > 0 else self._left)
-        self._left -= len(data)
-        return data
-
-    def close(self) -> int:
-        """End it; how many bytes were not read."""
-        left, self._left = self._left, 0
-        return left

@@ -132,24 +132,9 @@ def write_table(path: str, entries: Iterable[Entry], files: Mapping[bytes, bytes
 def _pack(entry: Entry) -> bytes:
     xattrs = b"".join(_XATTR.pack(len(k), len(v)) + k + v for k, v in entry.xattrs)
     path, link = entry.path, entry.link
-    return (
-        _RECORD.pack(
-            len(path),
-            len(link),
-            entry.mode,
-            entry.type.encode(),
-            entry.uid,
-            entry.gid,
-            entry.device[0],
-            entry.device[1],
-            len(xattrs),
-            entry.mtime,
-            entry.size,
-        )
-        + key_of(path)
-        + link
-        + xattrs
-    )
+    numbers = (entry.mode, entry.type.encode(), entry.uid, entry.gid, *entry.device)
+    lengths = _RECORD.pack(len(path), len(link), *numbers, len(xattrs), entry.mtime, entry.size)
+    return lengths + key_of(path) + link + xattrs
 
 
 def _pack_side(sides: Sides, implied: set[bytes], files: Mapping[bytes, bytes]) -> bytes:
