@@ -1,7 +1,7 @@
 """ImageSpec: a spec after rendering and checking, as frozen values.
 
 Values on the path of every build are NamedTuples, not dataclasses: importing `dataclasses` costs
-20 ms and each slotted class 0.5 ms, which is more than the rest of a build in which nothing changed.
+20 ms and each slotted class 0.5 ms, more than the rest of a build in which nothing changed.
 """
 
 from __future__ import annotations

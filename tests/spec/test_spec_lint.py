@@ -1,0 +1,205 @@
+"""Lint, render and the schema."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from builder.errors import SpecErrors
+from builder.spec.base import _DEBOOTSTRAP
+from builder.spec.config import CONFIG
+from builder.spec.language import SPEC, json_schema
+from builder.spec.lint import lint, render
+from builder.spec.load import load_spec
+from builder.spec.steps import VERBS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "specs").mkdir()
+    return tmp_path
+
+
+def errors(*images: str, **more: object) -> list[str]:
+    return [error.message for error in lint(images, "specs", ".", environ={}, **more)]  # type: ignore[arg-type]
+
+
+def test_the_projects_own_specs_are_clean() -> None:
+    assert lint([], str(ROOT / "specs"), str(ROOT), environ={}) == ()
+
+
+def test_lint_finds_what_the_context_lacks(folder: Path) -> None:
+    (folder / "specs/a.yaml").write_text(
+        "from: rootfs:r.tar\n"
+        "steps:\n"
+        "- {copy: [here, gone], dest: /x/}\n"
+        "- {copy: '*.png', dest: /x/}\n"
+        "- {unpack: folder, dest: /x}\n"
+        "- {template: t.j2, dest: /x}\n"
+        "- {template: gone.j2, dest: /x}\n"
+        "- {copy: out/passwd, dest: /x}\n"
+    )
+    (folder / "here").write_text("x")
+    (folder / "folder").mkdir()
+    (folder / "t.j2").write_text("a\n{{ nope }}\n")
+    os.symlink("/etc", folder / "out")
+    assert errors() == [
+        "specs/a.yaml:1:7: 'r.tar' is not in '.', expected a file of it",
+        "specs/a.yaml:3:10: 'gone' is not in '.', expected a file of it",
+        "specs/a.yaml:4:10: '*.png' matches nothing in '.'",
+        "specs/a.yaml:5:12: 'folder' is not a file",
+        "t.j2:2:4: template error: 'nope' is undefined, expected one of the variables",
+        "specs/a.yaml:7:14: 'gone.j2' is not in '.', expected a file of it",
+        "specs/a.yaml:8:10: 'out/passwd' leaves the context through a symlink",
+    ]
+
+
+def test_lint_goes_on_after_a_broken_spec(folder: Path) -> None:
+    (folder / "specs/a.yaml").write_text("from: [\n")
+    (folder / "specs/b.yaml").write_text("from: image:c\n")
+    assert len(errors()) == 2
+
+
+def test_lint_takes_paths_and_names(folder: Path) -> None:
+    (folder / "specs/a.yaml").write_text("from: scratch\n")
+    (folder / "specs/b.yaml").write_text("form: scratch\n")
+    assert errors("a", "specs/a.yaml") == []
+
+
+def test_render_gives_the_spec_after_jinja(folder: Path) -> None:
+    text = (
+        "from: scratch\n"
+        "vars: {title: Hi, n: 1}\n"
+        "steps:\n"
+        "- {file: /a, content: '{{ title }}\n\n  b\n\n', mode: 0644}\n"
+        "- {run: '0{{ n }}', env: {A: 5, B: '1e5', C: 'no'}}\n"
+        "- {template: t, dest: /t, vars: {x: '{{ y }}'}}\n"
+    )
+    path = folder / "specs/a.yaml"
+    path.write_text(text)
+    rendered = render(str(path), environ={}, sets={"title": "Ho"})
+    document = yaml.safe_load(rendered)
+    assert document["vars"] == {"title": "Ho", "n": 1}
+    assert document["steps"][0] == {"file": "/a", "content": "Ho\nb\n", "mode": "0644"}
+    assert document["steps"][1] == {"run": "01", "env": {"A": 5, "B": "1e5", "C": "no"}}
+    assert document["steps"][2]["vars"] == {"x": "{{ y }}"}
+    before = load_spec(str(path), environ={}, sets={"title": "Ho"})
+    path.write_text(rendered)
+    after = load_spec(str(path), environ={})
+    assert [s[2:] for s in after.steps] == [s[2:] for s in before.steps]
+
+
+def test_render_of_a_wrong_spec_is_its_errors(folder: Path) -> None:
+    (folder / "specs/a.yaml").write_text("form: x\n")
+    with pytest.raises(SpecErrors):
+        render("specs/a.yaml", environ={})
+
+
+# Schema.
+
+SCHEMA = json_schema()
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+GOOD = """
+from: {debootstrap: bookworm, variant: minbase, include: [a], mirror: http://x/y}
+name: a
+vars: {any: [thing, {x: 1.5}]}
+tags: [a:b]
+platforms: [linux/amd64]
+steps:
+  - {copy: a, dest: /b, name: x, exclude: ["*.x"], owner: 0, mode: "0644", preserve: [mtime]}
+  - {copy: [a, b], dest: /b/, mode: "{{ m }}", owner: "{{ o }}"}
+  - {file: /a, content: x}
+  - {template: a, dest: /b, vars: {a: 1}}
+  - {directory: /a, mode: "u=rwX,go=rX"}
+  - {symlink: /a, to: b}
+  - {remove: [/a]}
+  - {unpack: a, dest: /b, strip_components: 1}
+  - {unpack: a, dest: /b, strip_components: "{{ n }}"}
+  - {run: x, env: {A: 1}, network: "{{ n }}"}
+  - {run: [a], user: a, working_dir: /, network: none}
+config:
+  env: {PORT: "80"}
+  exposed_ports: [80, 53/udp, "{{ p }}/tcp"]
+  healthcheck: {test: [CMD, a], interval: 30s, retries: 3}
+  stop_signal: "{{ s }}"
+  entrypoint: [a]
+"""
+
+BAD = [
+    "{}",
+    "{from: scratch, form: x}",
+    "{from: scratch, steps: [{run: a, copy: b, dest: /c}]}",
+    "{from: scratch, steps: [{run: a, mode: '0644'}]}",
+    "{from: scratch, steps: [{copy: a}]}",
+    "{from: scratch, steps: [{copy: a, dest: /b, mode: 755}]}",
+    "{from: scratch, steps: [{copy: a, dest: /b, mode: '888'}]}",
+    "{from: scratch, steps: [{run: a, network: bridge}]}",
+    "{from: scratch, steps: [{remove: []}]}",
+    "{from: scratch, platforms: [a, b]}",
+    "{from: scratch, config: {cmd: a}}",
+    "{from: scratch, config: {env: {A: 1.5}}}",
+    "{from: scratch, config: {stop_signal: term}}",
+    "{from: scratch, config: {healthcheck: {interval: 3s}}}",
+    "{from: {image: a}}",
+]
+
+
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    assert SCHEMA["$id"] and "2020-12" in SCHEMA["$schema"]
+    json.dumps(SCHEMA)
+
+
+def test_the_schema_takes_good_specs() -> None:
+    VALIDATOR.validate(yaml.safe_load(GOOD))
+    for path in sorted((ROOT / "specs").glob("*.yaml")):
+        VALIDATOR.validate(yaml.safe_load(path.read_text()))
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_the_schema_and_the_loader_refuse_alike(text: str, wrong: Callable[..., list[str]]) -> None:
+    assert not VALIDATOR.is_valid(yaml.safe_load(text))
+    wrong(text)
+
+
+def test_every_field_has_a_description_in_the_schema() -> None:
+    tables = [SPEC, CONFIG, *(verb.fields for verb in VERBS.values())]
+    assert all(field.doc.endswith(".") or field.doc for table in tables for field in table.values())
+
+
+# The reference.
+
+
+def test_the_reference_names_every_field() -> None:
+    text = (ROOT / "docs/spec.md").read_text()
+    for table in (SPEC, CONFIG, _DEBOOTSTRAP, *(verb.fields for verb in VERBS.values())):
+        for name in table:
+            assert f"`{name}`" in text, name
+
+
+def _examples() -> list[str]:
+    text = (ROOT / "docs/spec.md").read_text()
+    return re.findall(r"```yaml\n(.*?)```", text, re.S)
+
+
+@pytest.mark.parametrize("example", _examples(), ids=lambda text: text[:40])
+def test_every_example_of_the_reference_loads(example: str, read: Callable[..., object]) -> None:
+    """Fragments are completed: a list is of steps, a mapping without `from` lacks only that."""
+    if example.startswith("- "):
+        example = "steps:\n" + example
+    if not re.search("^from:", example, re.M):
+        example = "from: scratch\n" + example
+    if not re.search("^vars:", example, re.M):
+        example += "vars: {title: x, version: '1.10', port: 80}\n"
+    read(example, {"CI_COMMIT": "abc"})

@@ -1,0 +1,234 @@
+"""From names and paths to specs: variables, bases, and the compiled cache."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from builder.errors import SpecErrors, UsageError
+from builder.spec.compiled import decode_spec, encode_spec, entry_name
+from builder.spec.load import Project, find_spec, load_project, load_spec
+
+
+class Kept:
+    """A cache in memory that counts."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, bytes] = {}
+        self.hits = 0
+
+    def load(self, name: str) -> bytes | None:
+        self.hits += name in self.entries
+        return self.entries.get(name)
+
+    def save(self, name: str, data: bytes) -> None:
+        self.entries[name] = data
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    specs = tmp_path / "specs"
+    specs.mkdir()
+    return specs
+
+
+def project(*images: str, **more: object) -> Project:
+    return load_project(images, "specs", environ={}, **more)  # type: ignore[arg-type]
+
+
+def messages(*images: str, **more: object) -> list[str]:
+    with pytest.raises(SpecErrors) as caught:
+        project(*images, **more)
+    return [error.message for error in caught.value.errors]
+
+
+def test_set_wins_over_vars_files_and_these_over_the_spec(folder: Path) -> None:
+    (folder / "a.yaml").write_text("from: scratch\nvars: {a: 1, b: 1, c: 1}\n")
+    Path("one.yaml").write_text("b: 2\nc: 2\nextra: x\n")
+    Path("two.yaml").write_text("c: 3\n")
+    files = ["one.yaml", "two.yaml"]
+    spec = load_spec("specs/a.yaml", environ={}, vars_files=files, sets={"c": "4"})
+    assert spec.variables == {"a": 1, "b": 2, "c": "4", "extra": "x"}
+
+
+def test_a_misspelt_set_is_an_error(folder: Path) -> None:
+    (folder / "a.yaml").write_text("from: scratch\nvars: {title: x}\n")
+    with pytest.raises(UsageError, match="--set 'titel': no such variable, did you mean 'title'"):
+        load_spec("specs/a.yaml", environ={}, sets={"titel": "y"})
+
+
+def test_set_needs_to_be_known_to_one_spec_of_several(folder: Path) -> None:
+    (folder / "a.yaml").write_text("from: scratch\n")
+    (folder / "b.yaml").write_text("from: image:a\nvars: {title: x}\n")
+    specs = project("b", sets={"title": "y"}).specs
+    assert specs["b"].variables == {"title": "y"}
+    assert specs["a"].variables == {}
+
+
+def test_a_vars_file_is_as_strict_as_a_spec(folder: Path) -> None:
+    (folder / "a.yaml").write_text("from: scratch\n")
+    (folder / "b.yaml").write_text("from: scratch\n")
+    Path("v.yaml").write_text("a: 1.10\na: 2\nspec: x\n")
+    assert [each.split(", exp")[0] for each in messages(vars_files=["v.yaml"])] == [
+        "v.yaml:1:4: '1.10' is a number that would be written '1.1' in a template",
+        "v.yaml:2:1: duplicate key 'a', first given in line 1",
+        "v.yaml:3:1: 'spec' is a name that templates already have",
+    ]
+
+
+def test_bases_stand_before_what_uses_them(folder: Path) -> None:
+    (folder / "a.yaml").write_text("from: image:b\n")
+    (folder / "b.yml").write_text("from: image:c\n")
+    (folder / "c.yaml").write_text("from: scratch\nname: other\n")
+    (folder / "d.yaml").write_text("from: scratch\n")
+    found = project("a")
+    assert list(found.specs) == ["c", "b", "a"]
+    assert found.asked == ("a",)
+    assert project().asked == ("a", "b", "c", "d")
+
+
+def test_a_missing_base_is_named_with_its_place(folder: Path) -> None:
+    (folder / "base.yaml").write_text("from: scratch\n")
+    (folder / "a.yaml").write_text("# x\nfrom: image:bse\n")
+    assert messages("a") == [
+        "specs/a.yaml:2:7: base 'image:bse' is not there, expected a spec of 'specs', "
+        "did you mean 'base'?"
+    ]
+
+
+def test_bases_in_a_circle_are_an_error(folder: Path) -> None:
+    for name, base in ("ab", "bc", "ca"):
+        (folder / f"{name}.yaml").write_text(f"from: image:{base}\n")
+    assert messages("a") == ["specs/c.yaml:1:7: bases in a circle: a -> b -> c -> a"]
+
+
+def test_a_very_long_line_of_bases_is_an_error(folder: Path) -> None:
+    for number in range(300):
+        (folder / f"s{number}.yaml").write_text(f"from: image:s{number + 1}\n")
+    assert messages("s0") == ["specs/s100.yaml:1:7: more than 100 bases below each other"]
+
+
+def test_two_images_of_one_name_are_an_error(folder: Path) -> None:
+    (folder / "a.yaml").write_text("from: scratch\n")
+    (folder / "b.yaml").write_text("from: scratch\nname: a\n")
+    assert messages() == ["specs/b.yaml:1:1: the name 'a' is specs/a.yaml's already"]
+
+
+def test_errors_of_all_specs_come_together(folder: Path) -> None:
+    (folder / "a.yaml").write_text("form: x\n")
+    (folder / "b.yaml").write_text("from: [x]\n")
+    assert len(messages()) == 3
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ("sit", "no spec 'sit' in 'specs', did you mean 'site'?"),
+        ("x/site.yaml", "no spec file 'x/site.yaml'"),
+        ("two", "two specs for 'two': specs/two.yaml and specs/two.yml"),
+    ],
+)
+def test_an_image_that_is_not_there(image: str, message: str, folder: Path) -> None:
+    for name in ("site.yaml", "two.yaml", "two.yml"):
+        (folder / name).write_text("from: scratch\n")
+    with pytest.raises(UsageError) as caught:
+        find_spec(image, "specs")
+    assert caught.value.message == message
+
+
+def test_a_folder_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match="cannot read the folder 'no-such': No such file"):
+        load_project([], "no-such", environ={})
+
+
+# The compiled cache.
+
+SPEC = """
+from: {debootstrap: bookworm, include: [a]}
+vars: {title: x, list: [1, {a: null}]}
+steps:
+  - {copy: [a, b], dest: /c/, preserve: [mode], exclude: [x]}
+  - {file: /a, content: "{{ title }}"}
+  - {template: t, dest: /t}
+  - {directory: /d}
+  - {symlink: /s, to: t}
+  - {remove: /r}
+  - {unpack: u, dest: /u}
+  - {run: "x{{ env('HOME', '') }}", env: {A: b}}
+  - {run: [a]}
+config: {env: {A: b}, cmd: [], healthcheck: {test: a, interval: 1s}}
+tags: a:b
+platforms: [linux/arm/v7]
+"""
+
+
+def test_a_compiled_spec_is_the_spec(folder: Path) -> None:
+    (folder / "a.yaml").write_text(SPEC)
+    kept = Kept()
+    fresh = load_spec("specs/a.yaml", environ={}, cache=kept)
+    again = load_spec("specs/a.yaml", environ={}, cache=kept)
+    assert kept.hits == 1
+    assert again == fresh
+    assert repr(again) == repr(fresh)
+
+
+def test_whatever_goes_into_a_spec_is_in_its_entrys_name() -> None:
+    names = {
+        entry_name("a", b"x", {}, []),
+        entry_name("b", b"x", {}, []),
+        entry_name("a", b"y", {}, []),
+        entry_name("a", b"x", {"k": "v"}, []),
+        entry_name("a", b"x", {}, [("f", b"1")]),
+        entry_name("a", b"x", {}, [("f", b"2")]),
+        entry_name("a", b"x", {}, [("f", b"1"), ("f", b"1")]),
+    }
+    assert len(names) == 7
+
+
+def test_an_entry_counts_only_while_env_answers_the_same(folder: Path) -> None:
+    (folder / "a.yaml").write_text("from: scratch\nname: \"n{{ env('A', '') }}\"\n")
+    kept = Kept()
+
+    def name(**environ: str) -> str:
+        return load_spec("specs/a.yaml", environ=environ, cache=kept).name
+
+    assert [name(), name(A="1"), name(A="1", B="x"), name(A="2"), name()] == [
+        *("n", "n1", "n1", "n2", "n")
+    ]
+
+
+def test_garbage_in_the_cache_is_a_miss(folder: Path) -> None:
+    (folder / "a.yaml").write_text(SPEC)
+    spec = load_spec("specs/a.yaml", environ={})
+    data = encode_spec(spec)
+    assert decode_spec(data, {}) == spec
+    assert decode_spec(None, {}) is None
+    for at in range(0, len(data), 7):
+        assert decode_spec(data[:at], {}) is None
+        assert decode_spec(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], {}) is None
+
+
+def test_a_compiled_spec_needs_no_yaml_and_no_jinja(folder: Path) -> None:
+    (folder / "a.yaml").write_text(SPEC)
+    program = """
+import os, sys
+from builder.spec.load import load_project
+class Files:
+    def load(self, name):
+        return open(name, "rb").read() if os.path.exists(name) else None
+    def save(self, name, data):
+        open(name, "wb").write(data)
+load_project([], "specs", environ={}, cache=Files())
+heavy = {"yaml", "jinja2", "difflib", "dataclasses", "inspect", "unicodedata", "builder.spec.node"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    runs = [
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert "yaml" in runs[0].stdout
+    assert runs[1].stdout == "[]\n"
