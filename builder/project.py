@@ -19,8 +19,8 @@ from builder.store.store import Store
 from builder.transport.base import BaseSource
 
 if TYPE_CHECKING:
-    from builder.make.image import Built
     from builder.executor.base import Executor
+    from builder.make.image import Built
 
 EPOCH = 315532800
 """1980-01-01 UTC, the first day that zip can say."""
@@ -195,6 +195,7 @@ class _Sources(Mapping[str, BaseSource]):
             "docker-archive": self._docker_archive,
             "rootfs": self._rootfs,
             "debootstrap": self._debootstrap,
+            "registry": self._registry,
         }
 
     def __getitem__(self, kind: str) -> BaseSource:
@@ -222,6 +223,15 @@ class _Sources(Mapping[str, BaseSource]):
         from builder.transport.rootfs_tar import RootfsSource
 
         return RootfsSource(self._project.store, self._context)
+
+    def _registry(self) -> BaseSource:
+        from builder.transport.registry.settings import settings_from
+        from builder.transport.registry.source import RegistrySource
+
+        options = self._project.options
+        insecure = frozenset(options.insecure_registries)
+        settings = settings_from(options.environ, insecure=insecure)
+        return RegistrySource(self._project.store, settings, self._project.emit)
 
     def _debootstrap(self) -> BaseSource:
         from builder.transport.debootstrap import DebootstrapSource

@@ -53,7 +53,7 @@ def _build(
     if arguments.push:
         from builder.cli.registry import push_built
 
-        push_built(arguments, project, [built[name] for name in names])
+        push_built(project, [built[name] for name in names])
     document = {"images": [_document(each) for each in built.values()]}
     _files(arguments, built, names, document)
     return document
