@@ -51,7 +51,8 @@ _ARCHITECTURES = {
     "386": "i386", "amd64": "amd64", "arm64": "arm64", "arm/v6": "armel", "arm": "armhf",
     "mips64le": "mips64el", "ppc64le": "ppc64el", "riscv64": "riscv64", "s390x": "s390x",
 }  # fmt: skip
-_HOST_FILES = (b"etc/hostname", b"etc/resolv.conf")
+_SETTINGS = "etc/apt/apt.conf.d/00builder"
+_HOST_FILES = (b"etc/hostname", b"etc/resolv.conf", _SETTINGS.encode())
 _GRACE = 10  # seconds mmdebstrap has to clean up
 
 
@@ -123,7 +124,6 @@ class DebootstrapSource:
         return Kept(image.append(layer, {"created": CREATED, "created_by": by}), made)
 
     def _arguments(self, wanted: Mapping[str, Any]) -> list[str]:
-        temporary = '"$1"/etc/apt/apt.conf.d/00builder'
         argv = [
             "mmdebstrap",
             f"--variant={wanted['variant']}",
@@ -131,10 +131,9 @@ class DebootstrapSource:
             "--format=tar",
             *(f"--include={package}" for package in wanted["include"]),
         ]
-        # For this run only: they are the host's settings, not the image's. By the environment,
-        # since others can read an argv and a proxy's address may hold a password.
-        argv.append(f'--setup-hook=printf %s "$BUILDER_APT" > {temporary}')
-        argv.append(f"--customize-hook=rm {temporary}")
+        # For this run only: they are the host's settings, so _keep leaves them out again. By the
+        # environment, since others can read an argv and a proxy's address may hold a password.
+        argv.append(f'--setup-hook=printf %s "$BUILDER_APT" > "$1"/{_SETTINGS}')
         mirrors = wanted["mirror"] or self._apt.sources(wanted["suite"])
         return [*argv, "--", wanted["suite"], "-", *mirrors]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from builder.errors import LayerError, TransportError
 from builder.layer.decompress import open_layer
-from builder.layer.entry import DIRECTORY, FILE, HARDLINK, Change, Entry
+from builder.layer.entry import DIRECTORY, FILE, HARDLINK, WHITEOUT, Change, Entry
 from builder.layer.read import read_tar, show
 from builder.layer.write import sort_key, write_layer
 from builder.oci.digest import hex_of
@@ -98,6 +98,8 @@ def canonical_layer(
         nodes: dict[bytes, _Node] = {}
         with open(os.path.join(folder, "contents"), "w+b") as spool:
             for entry, content in read_tar(tar):
+                if b"/" + WHITEOUT in b"/" + entry.path:
+                    raise LayerError(f"{show(entry.path)} would be read as a whiteout in a layer")
                 if entry.type == HARDLINK:
                     if entry.link not in nodes:
                         raise LayerError(
