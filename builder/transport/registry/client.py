@@ -16,7 +16,6 @@ from builder.oci import media
 from builder.oci.digest import Digest, digest_of, parse_digest
 from builder.oci.image import Descriptor
 from builder.oci.reference import Reference
-from builder.transport.documents import MAX_MANIFEST
 from builder.transport.registry.auth import Authorizer
 from builder.transport.registry.faults import RegistryError, refusal
 from builder.transport.registry.http import Http, Response
@@ -73,6 +72,8 @@ class Client:
             return self._get_manifest(which)
 
     def _get_manifest(self, which: str) -> Served:
+        from builder.transport.documents import MAX_MANIFEST
+
         joint = "@" if which.startswith("sha256:") else ":"
         what = f"{self.name.name}{joint}{which}"
         url, accept = self.url(f"manifests/{which}"), {"Accept": ", ".join(ACCEPTED)}

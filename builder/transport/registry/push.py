@@ -10,7 +10,7 @@ import io
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from builder.errors import TransportError, UsageError
 from builder.events import Emit, Noted
@@ -19,7 +19,6 @@ from builder.oci.digest import Digest, digest_of
 from builder.oci.image import Descriptor, Image
 from builder.oci.reference import Reference, parse_reference
 from builder.transport.registry.client import Client
-from builder.transport.registry.download import Download
 from builder.transport.registry.parallel import run_all
 from builder.transport.registry.seen import note_seen, seen_at
 from builder.transport.registry.upload import Source, upload
@@ -184,10 +183,12 @@ class _PushAll:
             return io.BytesIO(target.config)
         if not self.store.claim(blob):
             self._fetch(blob)
-        return self.store.open(blob)
+        return cast(Source, self.store.open(blob))
 
     def _fetch(self, blob: Descriptor) -> None:
         """A layer of a base that nothing here needed, and the target's registry cannot mount."""
+        from builder.transport.registry.download import Download
+
         for name in seen_at(self.store, blob.digest):
             client = self.registry.client(parse_reference(name))
             if not client.has_blob(blob, client.pull_scope):

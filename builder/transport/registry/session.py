@@ -13,19 +13,9 @@ from builder.oci import media
 from builder.oci.digest import Digest
 from builder.oci.image import Descriptor, Image, Layer, Platform
 from builder.oci.reference import DOCKER_HUB, Reference
-from builder.transport.documents import (
-    MAX_CONFIG,
-    Manifest,
-    choose_platform,
-    make_image,
-    parse_config,
-    parse_document,
-)
-from builder.transport.importing import import_layer, is_imported
 from builder.transport.registry.auth import Authorizer
 from builder.transport.registry.client import Client, Served
 from builder.transport.registry.credentials import find_credentials
-from builder.transport.registry.download import Download, read_blob
 from builder.transport.registry.faults import RegistryError
 from builder.transport.registry.http import Http, Response
 from builder.transport.registry.network import Lost, Network, Stopped, parse_origin
@@ -128,6 +118,16 @@ class Registry:
 
     def resolve(self, reference: Reference, platform: Platform) -> Resolved:
         """Read the documents of the image for `platform`, no layer."""
+        from builder.transport.documents import (
+            MAX_CONFIG,
+            Manifest,
+            choose_platform,
+            make_image,
+            parse_config,
+            parse_document,
+        )
+        from builder.transport.registry.download import read_blob
+
         client, where = self.client(reference), str(reference)
         served = client.get_manifest(reference.digest or reference.tag or "latest")
         digest = served.blob.digest
@@ -148,6 +148,9 @@ class Registry:
 
     def fetch(self, store: Store, reference: Reference, layer: Layer, where: str) -> None:
         """One layer into the store, checked. Wrong bytes are asked for once more."""
+        from builder.transport.importing import import_layer, is_imported
+        from builder.transport.registry.download import Download
+
         if is_imported(store, layer):
             return
         client = self.client(reference)
@@ -155,7 +158,7 @@ class Registry:
         for last in (False, True):
             download = Download(client, layer.blob)
             try:
-                import_layer(store, layer, download, where)  # type: ignore[arg-type]  # only read()
+                import_layer(store, layer, download, where)
                 break
             except (Lost, Stopped, RegistryError):
                 raise  # that was no matter of bytes
