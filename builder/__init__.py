@@ -7,8 +7,9 @@ command line needs none of them to print its help.
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-__all__ = ["build", "load_spec", "make_plan"]
+from builder.version import __version__
+
+__all__ = ["__version__", "build", "load_spec", "make_plan"]
 
 if TYPE_CHECKING:
     from builder.project import build, make_plan

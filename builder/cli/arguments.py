@@ -132,9 +132,9 @@ def _lazy(module: str, name: str) -> Callable[[argparse.Namespace], int]:
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        import builder
+        from builder.version import __version__
 
-        parser.exit(message=f"builder {builder.__version__}\n")
+        parser.exit(message=f"builder {__version__}\n")
 
 
 def _images(parser: argparse.ArgumentParser) -> None:

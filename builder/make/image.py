@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from builder.errors import BuilderError, CommandFailed, SpecError, StoreError
 from builder.events import (
@@ -30,7 +30,8 @@ from builder.plan.describe import timestamp
 from builder.plan.files import Changes
 from builder.plan.last import LastBuild, LastStep, load_last, save_last
 from builder.plan.plan import Planned, Planner, read_account
-from builder.plan.state import ACCOUNTS, Fetch, State
+from builder.plan.state import Fetch, State
+from builder.rootfs.accounts import is_account_file
 from builder.rootfs.table import make_table
 from builder.spec.model import ImageSpec
 from builder.store.records import (
@@ -212,15 +213,17 @@ def _run(
         ) from error
 
 
-def _write(shop: Workshop, spec: ImageSpec, planned: Planned, changes: Any) -> Written | None:
+def _write(
+    shop: Workshop, spec: ImageSpec, planned: Planned, changes: Iterable[Change]
+) -> Written | None:
     """Changes to a layer in the store with its path table."""
     settings = shop.planner.settings
     entries: list[Entry] = []
     accounts: dict[bytes, bytes] = {}
 
-    def watched() -> Any:
+    def watched() -> Iterator[Change]:
         for entry, content in changes:
-            if entry.path in ACCOUNTS and entry.type == "0":
+            if entry.type == FILE and is_account_file(entry.path):
                 accounts[entry.path] = read_account(content)
             yield entry, content
 
@@ -252,10 +255,10 @@ def _convert(shop: Workshop, layer: Layer) -> Layer:
 
     settings = shop.planner.settings
 
-    def changes() -> Any:
+    def changes() -> Iterator[Change]:
         plain = open_layer(stream, media.CODECS[layer.blob.media_type])
         for entry, content in read_layer(plain):
-            yield entry, ((lambda: content) if entry.type == "0" else None)  # noqa: B023
+            yield entry, ((lambda: content) if entry.type == FILE else None)  # noqa: B023
 
     with shop.store.open(layer.blob) as stream:
         written = write_layer(changes(), shop.store, settings.codec, settings.level)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from builder.errors import BuilderError, SpecError, UsageError
 from builder.executor.base import Command
-from builder.layer.entry import Content, HostFile
+from builder.layer.entry import FILE, Content, HostFile
 from builder.oci.digest import CacheKey, hex_of
 from builder.oci.image import MAX_LAYERS, Image, Layer, Platform, empty_image, encode
 from builder.plan import config, files, keys
@@ -21,15 +21,13 @@ from builder.plan.describe import history, step_name
 from builder.plan.files import Changes
 from builder.plan.last import LastBuild, load_last
 from builder.plan.state import (
-    ACCOUNT_SIZE,
-    ACCOUNTS,
     Fetch,
     State,
     base_state,
     open_table,
 )
 from builder.plan.why import why_base, why_step
-from builder.rootfs.accounts import resolve_user
+from builder.rootfs.accounts import ACCOUNT_FILE, is_account_file, resolve_user
 from builder.rootfs.table import MemoryTable
 from builder.spec.model import (
     Copy,
@@ -370,18 +368,21 @@ def _never() -> Any:
 
 def accounts(changes: Changes) -> dict[bytes, bytes]:
     """The contents of account files that a step writes, for owners named in later steps."""
-    items = ((path, changes.entries.get(path)) for path in ACCOUNTS)
-    return {path: read_account(item[1]) for path, item in items if item}
+    return {
+        path: read_account(content)
+        for path, (entry, content, _) in changes.entries.items()
+        if entry.type == FILE and is_account_file(path)
+    }
 
 
 def read_account(content: Content) -> bytes:
-    """An account file's bytes; nothing where it is too large to be one."""
+    """An account file's bytes; only the first of one that is too large to be one."""
     if isinstance(content, bytes):
-        return content[:ACCOUNT_SIZE]
+        return content[:ACCOUNT_FILE]
     if isinstance(content, HostFile):
         with open(content.path, "rb") as file:
-            return file.read(ACCOUNT_SIZE)
+            return file.read(ACCOUNT_FILE)
     if content is None:
         return b""
     with content() as stream:
-        return stream.read(ACCOUNT_SIZE)
+        return stream.read(ACCOUNT_FILE)

@@ -9,15 +9,13 @@ from builder.errors import CorruptBlob
 from builder.oci import media
 from builder.oci.digest import DiffID
 from builder.oci.image import Descriptor, Document, Image, Layer
+from builder.rootfs.accounts import ACCOUNT_FILE, is_account_file
 from builder.rootfs.table import PathTable, Table, make_table
 from builder.rootfs.view import View
 from builder.store.records import load_layer
 
 if TYPE_CHECKING:
     from builder.store.store import Store
-
-ACCOUNTS = (b"etc/passwd", b"etc/group")
-ACCOUNT_SIZE = 1 << 20
 
 Fetch = Callable[[Layer], None] | None
 
@@ -111,7 +109,7 @@ def _table_of_blob(store: Store, diff_id: DiffID, blob: Descriptor) -> PathTable
 
         def entries() -> Iterator[Entry]:
             for entry, content in read_layer(open_layer(stream, media.CODECS[blob.media_type])):
-                if entry.path in ACCOUNTS and entry.size <= ACCOUNT_SIZE:
+                if is_account_file(entry.path) and entry.size <= ACCOUNT_FILE:
                     files[entry.path] = content.read(entry.size)
                 yield entry
 

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from builder.rootfs.view import View
 
 
+ACCOUNT_FILE = 1 << 20
+"""Bytes of an account file that a path table keeps."""
+
+
+def is_account_file(path: bytes) -> bool:
+    """Whether a path table keeps the file's bytes: any passwd and group, since the ones in /etc may
+    be symlinks."""
+    return path.rpartition(b"/")[2] in (b"passwd", b"group")
+
+
 class User(NamedTuple):
     """Who a command runs as."""
 

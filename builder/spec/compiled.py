@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from builder import __version__
+from builder.version import __version__
 from builder.oci.digest import hex_of
 from builder.oci.image import Platform, encode
 from builder.spec import model

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import urllib3
 from urllib3 import exceptions
 
-from builder import __version__
+from builder.version import __version__
 from builder.errors import TransportError
 from builder.transport.registry.settings import Settings
 
