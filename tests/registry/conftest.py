@@ -204,3 +204,31 @@ def before(registry: str) -> Iterator[Callable[..., Any]]:
     yield start
     for one in running:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a Docker engine of our own, without networks; ended with all it started."""
+    folder = tmp_path_factory.mktemp("engine")
+    address = f"unix://{folder}/socket"
+    server = Process(
+        [
+            "dockerd",
+            *("-H", address, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"),
+            *("--pidfile", f"{folder}/pid", "--bridge", "none", "--iptables=false"),
+            *("--ip6tables=false", "--ip-forward=false"),
+        ],
+        folder / "log",
+        {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"},
+    )
+    try:
+        for _ in range(300):
+            asked = subprocess.run(["docker", "-H", address, "version"], capture_output=True)
+            if asked.returncode == 0:
+                break
+            if server.process.poll() is not None:
+                pytest.fail(f"dockerd did not start: {server.log.read_text()[-2000:]}")
+            time.sleep(0.1)
+        yield address
+    finally:
+        server.end()
