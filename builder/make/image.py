@@ -20,7 +20,7 @@ from builder.events import (
     Warned,
 )
 from builder.executor.base import Command, Executor, Parent
-from builder.layer.entry import Entry
+from builder.layer.entry import FILE, Change, Entry
 from builder.layer.write import Written, write_layer
 from builder.oci import media
 from builder.oci.digest import DiffID
