@@ -11,10 +11,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from builder.version import __version__
 from builder.oci.digest import hex_of
 from builder.oci.image import Platform, encode
 from builder.spec import model
+from builder.version import __version__
 
 SPEC_VERSION = 1
 """Raised when the same text would be read into another ImageSpec."""

@@ -9,7 +9,7 @@ from jinja2.runtime import Undefined
 from jinja2.utils import Namespace
 
 MAX_BITS = 4096  # of a whole number
-MAX_VALUE = 1 << 24  # characters of one value
+MAX_VALUE = 1 << 22  # characters of one value
 
 
 class OutOfBounds(Exception):
@@ -38,6 +38,8 @@ class Meter:
         the text of a function or an iterator would hold a memory address."""
         kind: type = type(value)
         if kind is str:
+            if len(value) > MAX_VALUE:
+                raise OutOfBounds("the template makes a value that is too large")
             weight = 1 + (len(value) >> 4)
         elif kind in _CONTAINERS or kind is int or isinstance(value, tuple):
             weight = self._weigh_deep(value, plain)

@@ -14,7 +14,7 @@ MAX_FILE = 64 << 20  # bytes that a template file may become
 MAX_SCALAR_SOURCE = 1 << 18  # characters of a scalar with tags in it
 MAX_FILE_SOURCE = 4 << 20  # bytes of a template file
 SPEC_FUEL = 4_000_000  # see sandbox.Meter; for all scalars of a spec together
-FILE_FUEL = 20_000_000
+FILE_FUEL = 8_000_000
 SECONDS = 5.0  # of CPU
 
 _RESERVED = (

@@ -22,56 +22,29 @@ from typing import Any
 from jinja2 import StrictUndefined, nodes, pass_context
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError, TemplateAssertionError
-from jinja2.filters import FILTERS
+from jinja2.ext import Extension
+from jinja2.filters import FILTERS as JINJA_FILTERS
+from jinja2.lexer import Token, TokenStream
 from jinja2.runtime import Context, LoopContext, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Joiner
 
+from builder.spec.allowed import (
+    FILTERS,
+    METHODS,
+    OF_TEXT,
+    STATEMENTS,
+    SYNTAX,
+    WALKS,
+    escape,
+    quote_word,
+    tojson,
+)
 from builder.spec.meter import MAX_BITS, MAX_VALUE, Meter, OutOfBounds, QuietNamespace, kind_of
 
 MAX_WIDTH = 10_000  # columns a filter may pad to, rows it may batch
-MAX_SYNTAX = 50_000  # nodes of a template's syntax tree
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_METHODS: dict[type, frozenset[str]] = {
-    str: _words(
-        "capitalize casefold center count endswith find index isalnum isalpha isascii "
-        "isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle "
-        "isupper join ljust lower lstrip partition removeprefix removesuffix replace "
-        "rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip "
-        "swapcase title upper zfill"
-    ),
-    dict: frozenset(("get", "items", "keys", "values")),
-    list: frozenset(("count", "index")),
-    tuple: frozenset(("count", "index")),
-    int: frozenset(("bit_length",)),
-    float: frozenset(("is_integer",)),
-}
-
-_FILTERS = _words(
-    "abs batch capitalize center count d default dictsort filesizeformat first float "
-    "format groupby indent int items join last length list lower map max min reject "
-    "rejectattr replace reverse round select selectattr slice sort title trim "
-    "truncate unique upper urlencode wordcount"
-)
-
-_OF_TEXT = _words(
-    "capitalize center e escape format indent lower quote replace title trim truncate "
-    "upper urlencode wordcount"
-)
-
-_SYNTAX: tuple[type[nodes.Node], ...] = (
-    *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.For, nodes.If, nodes.Macro),
-    *(nodes.CallBlock, nodes.FilterBlock, nodes.With, nodes.Assign, nodes.AssignBlock),
-    *(nodes.Name, nodes.NSRef, nodes.Const, nodes.Tuple, nodes.List, nodes.Dict, nodes.Pair),
-    *(nodes.Keyword, nodes.CondExpr, nodes.Filter, nodes.Test, nodes.Call, nodes.Getitem),
-    *(nodes.Getattr, nodes.Slice, nodes.Concat, nodes.Compare, nodes.Operand),
-    *(nodes.BinExpr, nodes.UnaryExpr),
-)
+MAX_WALKED = 1 << 20  # characters of a text that is taken apart
+TOKEN = 25  # units for reading and compiling one token
 
 
 class Environment(ImmutableSandboxedEnvironment):
@@ -88,6 +61,7 @@ class Environment(ImmutableSandboxedEnvironment):
             finalize=pass_context(lambda context, value: self.finished(value)),
             newline_sequence=newline,
             cache_size=0,
+            extensions=[_Tokens],
         )
         self.meter = meter
         self.code_generator_class = _Metered
@@ -103,12 +77,12 @@ class Environment(ImmutableSandboxedEnvironment):
         own: dict[str, Callable[..., Any]] = {
             "sum": self._sum,
             "string": self.finished,
-            "tojson": _tojson,
-            "quote": _quote,
-            "escape": _escape,
-            "e": _escape,
+            "tojson": tojson,
+            "quote": quote_word,
+            "escape": escape,
+            "e": escape,
         }
-        plain: dict[str, Callable[..., Any]] = {name: FILTERS[name] for name in _FILTERS}
+        plain: dict[str, Callable[..., Any]] = {name: JINJA_FILTERS[name] for name in FILTERS}
         self.filters = {name: self._paying(name, f) for name, f in (plain | own).items()}
         tests: dict[str, Any] = dict(self.tests)
         self.tests = {name: self._paying(name, f) for name, f in tests.items()}
@@ -177,7 +151,7 @@ class Environment(ImmutableSandboxedEnvironment):
                 weight += meter.weigh(value)
         if isinstance(__obj, BuiltinMethodType):
             owner, name = __obj.__self__, __obj.__name__
-            if name not in _METHODS.get(type(owner), ()):
+            if name not in METHODS.get(type(owner), ()):
                 raise SecurityError(f"method {name!r} of {kind_of(owner)} cannot be called here")
             weight += meter.weigh(owner)
             if isinstance(owner, str):
@@ -213,6 +187,8 @@ class Environment(ImmutableSandboxedEnvironment):
             self._room(len(text) * len(args[0]) + 16 * weight)
         elif name in ("center", "ljust", "rjust", "zfill") and args:
             self._width(args[0])
+        elif name in ("split", "rsplit", "splitlines"):
+            _walkable(text)
 
     def _replace_room(self, text: Any, old: Any, new: Any) -> None:
         if isinstance(old, str) and isinstance(text, str):
@@ -242,7 +218,8 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def _paying(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         skip = 1 if hasattr(function, "jinja_pass_arg") else 0  # the environment or the context
-        of_text = name in _OF_TEXT
+        of_text = name in OF_TEXT
+        walks = name in WALKS
         sized = name in ("batch", "slice", "center", "indent", "truncate", "round")
 
         @functools.wraps(function)
@@ -250,6 +227,8 @@ class Environment(ImmutableSandboxedEnvironment):
             own = args[skip:]
             if of_text and own:
                 self.meter.weigh(own[0], plain=True)
+            elif walks and own and isinstance(own[0], str):
+                _walkable(own[0])
             weight = (
                 2 + sum(map(self.meter.weigh, own)) + sum(map(self.meter.weigh, kwargs.values()))
             )
@@ -273,6 +252,17 @@ class Environment(ImmutableSandboxedEnvironment):
             return self.paid(function(*args, **kwargs))
 
         return paying
+
+
+class _Tokens(Extension):
+    """Makes each token pay while a template is read."""
+
+    environment: Environment
+
+    def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
+        for token in stream:
+            self.environment.meter.spend(TOKEN)
+            yield token
 
 
 class _Metered(CodeGenerator):
@@ -331,7 +321,7 @@ class _Metered(CodeGenerator):
 
 _WIDTH = re.compile(r"[%).][-+ #0]*[1-9]")
 _WIDE = re.compile(
-    r"[%).][-+ #0]*[1-9][0-9]{4,}(?:\.[0-9]*)?[hlL]*[a-zA-Z%]|%[-+ #0]*[0-9]*(?:\.[0-9]*)?\*"
+    r"[%).][-+ #0]*[1-9][0-9]{4,}(?:\.[0-9]*)?[hlL]*[a-zA-Z%]|%[-+ #0-9]*(?:\.[0-9]*)?\*"
 )
 
 _OPERATORS = {
@@ -349,15 +339,10 @@ _OPERATORS = {
 def compiled(environment: Environment, source: str, name: str) -> Any:
     """The jinja2.Template of `source`. Raises TemplateSyntaxError."""
     tree = environment.parse(source, name)
-    count = 0
     for node in tree.find_all(nodes.Node):
-        count += 1
-        if count > MAX_SYNTAX:
-            raise OutOfBounds("the template is too large")
-        if not isinstance(node, _SYNTAX):
-            what = _STATEMENTS.get(type(node), type(node).__name__.lower())
+        if not isinstance(node, SYNTAX):
+            what = STATEMENTS.get(type(node), type(node).__name__.lower())
             raise TemplateAssertionError(f"{what!r} is not available here", node.lineno or 1)
-    environment.meter.spend(10 * count)
     for loop in tree.find_all(nodes.For):
         watch = nodes.EnvironmentAttribute("looped", lineno=loop.lineno)
         loop.iter = nodes.Call(watch, [loop.iter], [], None, None, lineno=loop.lineno)
@@ -365,30 +350,7 @@ def compiled(environment: Environment, source: str, name: str) -> Any:
     return environment.template_class.from_code(environment, code, environment.globals)
 
 
-_STATEMENTS: dict[type[nodes.Node], str] = {
-    nodes.FromImport: "from",
-    nodes.Scope: "autoescape",
-}
-
-
-def _tojson(value: Any, indent: int | None = None) -> str:
-    """JSON with sorted keys; unlike Jinja's not dressed for HTML."""
-    import json
-
-    if indent is not None and not 0 <= indent <= 8:
-        raise OutOfBounds(f"{indent} is too wide, expected at most 8")
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, indent=indent)
-
-
-def _quote(value: Any) -> str:
-    """One word for a POSIX shell, whatever it holds."""
-    import shlex
-
-    return shlex.quote(str(value))
-
-
-def _escape(value: Any) -> str:
-    """Text for HTML, as text (not marked: nothing else is escaped for it)."""
-    import html
-
-    return html.escape(str(value))
+def _walkable(text: str) -> None:
+    """Each piece would be a value of its own, 60 bytes for a character."""
+    if len(text) > MAX_WALKED:
+        raise OutOfBounds(f"a text of more than {MAX_WALKED} characters is taken apart")
