@@ -14,9 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from builder.errors import LayerError, TransportError
-from builder.layer.decompress import open_layer
 from builder.layer.entry import FILE, HARDLINK, SYMLINK
-from builder.layer.read import read_tar, show
 from builder.oci.digest import digest_of, hex_of
 from builder.oci.image import MAX_LAYERS, Image, Layer, Platform
 from builder.spec.model import BaseRef
@@ -28,7 +26,6 @@ from builder.transport.documents import (
     load_list,
     parse_config,
 )
-from builder.transport.importing import import_tar
 from builder.transport.kept import (
     Kept,
     content_of,
@@ -83,6 +80,10 @@ class ArchiveSource:
     def _image(
         self, file: BinaryIO, contents: _Contents, chosen: _Chosen, platform: Platform, where: str
     ) -> Image:
+        from builder.layer.decompress import open_layer
+        from builder.layer.read import read_tar, show
+        from builder.transport.importing import import_tar
+
         config_at = contents.find(chosen.config, where)
         layers_at = [contents.find(name, where) for name in chosen.layers]
         missing = set(layers_at)
@@ -138,6 +139,9 @@ class _Contents(NamedTuple):
 
 def _list(file: BinaryIO) -> _Contents:
     """The first pass: names, links and manifest.json."""
+    from builder.layer.decompress import open_layer
+    from builder.layer.read import read_tar, show
+
     manifest: bytes | None = None
     links: dict[str, str] = {}
     files: set[str] = set()

@@ -11,28 +11,23 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
-import signal
-import subprocess
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from threading import Thread
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from builder.errors import LayerError, TransportError
 from builder.oci.digest import hex_of
 from builder.oci.image import Platform, empty_image, encode
 from builder.spec.model import BaseRef
-from builder.transport.apt import Apt
 from builder.transport.base import Base
-from builder.transport.importing import CHUNK
 from builder.transport.kept import CREATED, Kept, load_base, save_base
-from builder.transport.rootfs_tar import canonical_layer
 
 if TYPE_CHECKING:
+    import subprocess
+
     from builder.store.store import Store
+    from builder.transport.apt import Apt
 
 KEY_VERSION = 1
 """Raised when the same options would give another layer."""
@@ -65,7 +60,7 @@ class DebootstrapSource:
         output: Callable[[bytes], object] = lambda data: None,
         environment: Mapping[str, str] = {},  # read only
         *,
-        apt: Apt = Apt(),  # noqa: B008  # a value
+        apt: Apt | None = None,  # None: the system's
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._output, self._environment = store, output, environment
@@ -90,7 +85,11 @@ class DebootstrapSource:
         return Base(kept.image, f"{ref}, made {_ago(self._clock() - kept.made)}")
 
     def _make(self, wanted: Mapping[str, Any], platform: Platform, where: str) -> Kept:
+        from builder.transport.apt import Apt
+        from builder.transport.canonical import canonical_layer
+
         made = self._clock()
+        apt = self._apt or Apt()
         with _temporary(self._store) as folder:
             environment = {
                 "LANG": "C.UTF-8",
@@ -99,8 +98,8 @@ class DebootstrapSource:
                 "TMPDIR": folder,
                 **self._environment,
             }
-            environment["BUILDER_APT"] = self._apt.settings(_apt_config(environment))
-            with _running(self._arguments(wanted), environment, where) as process:
+            environment["BUILDER_APT"] = apt.settings(_apt_config(environment))
+            with _running(_arguments(wanted, apt), environment, where) as process:
                 assert process.stdout and process.stderr  # they are pipes
                 tar = cast(BinaryIO, process.stdout)
                 reader = _Printed(process.stderr, self._output)
@@ -109,7 +108,7 @@ class DebootstrapSource:
                     layer = canonical_layer(self._store, tar, _keep)
                 except LayerError as error:  # most likely it ended early: its own words say why
                     fault = error
-                    while tar.read(CHUNK):
+                    while tar.read(1 << 20):
                         pass
                 status = process.wait()
                 lines = reader.last_lines()
@@ -123,23 +122,26 @@ class DebootstrapSource:
         image = image._replace(config={**image.config, "config": config, "created": CREATED})
         return Kept(image.append(layer, {"created": CREATED, "created_by": by}), made)
 
-    def _arguments(self, wanted: Mapping[str, Any]) -> list[str]:
-        argv = [
-            "mmdebstrap",
-            f"--variant={wanted['variant']}",
-            f"--architectures={wanted['architecture']}",
-            "--format=tar",
-            *(f"--include={package}" for package in wanted["include"]),
-        ]
-        # For this run only: they are the host's settings, so _keep leaves them out again. By the
-        # environment, since others can read an argv and a proxy's address may hold a password.
-        argv.append(f'--setup-hook=printf %s "$BUILDER_APT" > "$1"/{_SETTINGS}')
-        mirrors = wanted["mirror"] or self._apt.sources(wanted["suite"])
-        return [*argv, "--", wanted["suite"], "-", *mirrors]
+
+def _arguments(wanted: Mapping[str, Any], apt: Apt) -> list[str]:
+    argv = [
+        "mmdebstrap",
+        f"--variant={wanted['variant']}",
+        f"--architectures={wanted['architecture']}",
+        "--format=tar",
+        *(f"--include={package}" for package in wanted["include"]),
+    ]
+    # For this run only: they are the host's settings, so _keep leaves them out again. By the
+    # environment, since others can read an argv and a proxy's address may hold a password.
+    argv.append(f'--setup-hook=printf %s "$BUILDER_APT" > "$1"/{_SETTINGS}')
+    mirrors = wanted["mirror"] or apt.sources(wanted["suite"])
+    return [*argv, "--", wanted["suite"], "-", *mirrors]
 
 
 def _apt_config(environment: Mapping[str, str]) -> str:
     """What apt on this system is set to; "" where there is no apt (mmdebstrap will say so)."""
+    import subprocess
+
     try:
         found = subprocess.run(
             ["apt-config", "dump", "--no-empty"], env=environment, capture_output=True, check=True
@@ -191,6 +193,9 @@ def _keep(path: bytes) -> bool:
 def _temporary(store: Store) -> Iterator[str]:
     """Where the tree is put together. An ordinary user's mmdebstrap works as other users that may
     not enter the store: theirs is the system's place for temporary files."""
+    import shutil
+    import tempfile
+
     root = os.geteuid() == 0
     folder = store.temporary() if root else tempfile.mkdtemp(prefix="builder-")
     try:
@@ -208,6 +213,8 @@ def _running(
     argv: list[str], environment: Mapping[str, str], where: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """mmdebstrap in a process group of its own, which has ended when this ends."""
+    import subprocess
+
     try:
         process = subprocess.Popen(
             argv,
@@ -233,6 +240,9 @@ def _running(
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ask it to clean up, then end what is left of its group."""
+    import signal
+    import subprocess
+
     process.terminate()
     try:
         process.wait(_GRACE)
@@ -250,6 +260,8 @@ class _Printed:
     def __init__(self, stream: IO[bytes], output: Callable[[bytes], object]) -> None:
         self._stream, self._output = stream, output
         self._lines: deque[str] = deque(maxlen=8)
+        from threading import Thread
+
         self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
 

@@ -11,20 +11,15 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from builder.errors import LayerError, TransportError
-from builder.layer.compress import compressor
-from builder.layer.decompress import open_layer
 from builder.layer.entry import FILE, Entry
-from builder.layer.read import read_layer
 from builder.oci import media
 from builder.oci.digest import DiffID, hasher
 from builder.oci.image import Layer
-from builder.rootfs.table import write_table
 from builder.store.records import LayerInfo, load_layer, save_layer
 
 if TYPE_CHECKING:
@@ -54,6 +49,8 @@ def import_layer(store: Store, layer: Layer, source: Readable, where: str) -> No
     Raises TransportError beginning with `where` when the bytes are not what `layer` says or are no
     layer; then nothing was published.
     """
+    from builder.layer.decompress import open_layer
+
     blob, codec = layer.blob, media.CODECS[layer.blob.media_type]
     with store.incoming() as incoming, _table_being_made(store) as table:
 
@@ -87,6 +84,9 @@ def import_layer(store: Store, layer: Layer, source: Readable, where: str) -> No
 def import_tar(store: Store, source: Readable, where: str) -> Layer:
     """Bring a layer that no descriptor describes (an archive's) into the store. What comes without
     compression is compressed with gzip; gzip and zstd are kept as they are."""
+    from builder.layer.compress import compressor
+    from builder.layer.decompress import open_layer
+
     source = _Peeked(source)
     codec = next((name for magic, name in _MAGIC if source.head.startswith(magic)), "none")
     squeeze = compressor("gzip") if codec == "none" else bytes
@@ -107,6 +107,9 @@ def import_tar(store: Store, source: Readable, where: str) -> Layer:
 
 def _scan(plain: BinaryIO, table: str) -> tuple[DiffID, int]:
     """Read a layer's tar to its end and write its path table; its diff_id and size."""
+    from builder.layer.read import read_layer
+    from builder.rootfs.table import write_table
+
     running = hasher()
     size = 0
     files: dict[bytes, bytes] = {}
@@ -152,6 +155,8 @@ def place_table(store: Store, table: str, diff_id: DiffID) -> None:
 
 @contextlib.contextmanager
 def _table_being_made(store: Store) -> Iterator[str]:
+    import shutil
+
     folder = store.temporary()
     try:
         yield os.path.join(folder, "table")
