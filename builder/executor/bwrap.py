@@ -106,7 +106,7 @@ def _tree(root: bytes) -> Iterator[str]:
         if os.path.isdir(path):
             yield from ("--tmpfs", path, "--remount-ro", path)
         elif os.path.exists(path):
-            yield from ("--ro-bind", "/dev/null", path)
+            yield from ("--dev-bind", "/dev/null", path)
     for path in READ_ONLY:
         if os.path.exists(path):
             yield from ("--ro-bind", path, path)

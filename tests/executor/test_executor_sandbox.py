@@ -1,0 +1,289 @@
+"""What a step sees and may do, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.errors import CommandFailed, ExecutorError
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("bwrap", "runc", "busybox")]
+
+KINDS = pytest.mark.parametrize("kind", ["bwrap", "runc", "chroot"])
+CONFINED = pytest.mark.parametrize("kind", ["bwrap", "runc"])
+
+
+def says(step: Any, text: Any, **changes: Any) -> str:
+    step.run(text, **changes)
+    return step.output.decode()  # type: ignore[no-any-return]
+
+
+@KINDS
+def test_the_environment_is_the_commands_alone(kind: str, runner: Any) -> None:
+    os.environ["CANARY"] = "canary"
+    try:
+        found = says(runner(kind), ("env",), env={"PATH": "/bin", "GREETING": "a b=c\n"})
+    finally:
+        del os.environ["CANARY"]
+    assert found == "PATH=/bin\nGREETING=a b=c\n\n"
+
+
+@KINDS
+def test_only_three_descriptors_are_open(kind: str, runner: Any) -> None:
+    with open("/etc/hostname") as canary:
+        os.set_inheritable(canary.fileno(), True)
+        text = "for n in $(seq 3 40); do (eval ': <&'$n) 2>/dev/null && echo open $n || true; done"
+        assert says(runner(kind), f"{text}; cat") == ""
+
+
+@CONFINED
+def test_a_step_sees_its_own_processes_only(kind: str, runner: Any) -> None:
+    pids = says(runner(kind), "ls /proc | grep -E '^[0-9]+$'").split()
+    assert len(pids) <= 5
+    assert str(os.getpid()) not in pids or os.getpid() < 100
+
+
+@CONFINED
+def test_arguments_and_environment_are_in_no_outer_process_list(kind: str, runner: Any) -> None:
+    text = "for f in /proc/1/cmdline; do tr '\\0' ' ' < $f; done"
+    seen = says(runner(kind), ("sh", "-c", text), env={"PATH": "/bin", "TOKEN": "s3cr3t"})
+    assert "s3cr3t" not in seen
+
+
+@KINDS
+def test_capabilities_are_dockers(kind: str, runner: Any) -> None:
+    if kind == "chroot":
+        text = "mount -t tmpfs x /tmp 2>&1 || true"
+        found = says(runner(kind), text)
+        assert "denied" in found or "permitted" in found
+        return
+    found = says(runner(kind), "grep Cap /proc/self/status")
+    values = dict(line.split(":\t") for line in found.splitlines())
+    assert values == {
+        "CapInh": "0000000000000000",
+        "CapPrm": "00000000a80425fb",
+        "CapEff": "00000000a80425fb",
+        "CapBnd": "00000000a80425fb",
+        "CapAmb": "0000000000000000",
+    }
+
+
+@CONFINED
+def test_mounts_and_namespaces_are_denied(kind: str, runner: Any) -> None:
+    step = runner(kind)
+    for text in ("mount -t tmpfs x /tmp", "unshare -U true", "unshare -n true", "umount /proc"):
+        with pytest.raises(CommandFailed):
+            step.run(text)
+        assert b"denied" in step.output or b"permitted" in step.output
+    assert "Seccomp:\t2" in says(step, "cat /proc/self/status")
+
+
+@CONFINED
+def test_the_kernels_files_are_masked_or_read_only(kind: str, runner: Any) -> None:
+    step = runner(kind)
+    assert says(step, "cat /proc/keys /proc/timer_list; ls /sys/firmware /proc/acpi") == (
+        "/proc/acpi:\n\n/sys/firmware:\n"
+    )
+    for path in ("/proc/sys/kernel/domainname", "/sys/kernel/profiling", "/proc/sysrq-trigger"):
+        with pytest.raises(CommandFailed):
+            step.run(f"test -e {path} && echo x > {path}")
+
+
+@KINDS
+def test_the_umask_of_the_builder_does_not_count(kind: str, runner: Any) -> None:
+    before = os.umask(0o077)
+    try:
+        found = runner(kind).run("touch /f; mkdir /d")
+    finally:
+        os.umask(before)
+    assert [entry.mode for entry, _ in found.values()] == [0o755, 0o644]
+
+
+@KINDS
+def test_user_group_and_supplementary_groups(kind: str, runner: Any) -> None:
+    step = runner(kind)
+    text = "id -u; id -g; id -G; touch /tmp/f; touch /f 2>&1 || true"
+    found = step.run(text, uid=1000, gid=1001, groups=(1001, 20, 30))
+    assert step.output.split(b"\n")[:3] == [b"1000", b"1001", b"1001 20 30"]
+    assert b"Permission denied" in step.output
+    assert [(e.path, e.uid, e.gid) for e, _ in found.values()] == [
+        (b"tmp", 0, 0),
+        (b"tmp/f", 1000, 1001),
+    ]
+
+
+@KINDS
+def test_working_dir_is_made(kind: str, runner: Any) -> None:
+    step = runner(kind)
+    found = step.run("pwd; touch x", working_dir="/srv/work/dir")
+    assert step.output == b"/srv/work/dir\n"
+    entries = [(entry.path, entry.mode, entry.uid) for entry, _ in found.values()]
+    assert entries[1:] == [
+        (b"srv/work", 0o755, 0),
+        (b"srv/work/dir", 0o755, 0),
+        (b"srv/work/dir/x", 0o644, 0),
+    ]
+
+
+def test_a_working_dir_that_is_a_file_is_told(runner: Any) -> None:
+    with pytest.raises(CommandFailed, match="working_dir '/srv/one': Not a directory"):
+        runner().run("true", working_dir="/srv/one")
+
+
+@CONFINED
+def test_network_none_has_loopback_only(kind: str, runner: Any) -> None:
+    step = runner(kind)
+    found = says(step, "ls /sys/class/net >/dev/null; cat /proc/net/dev; cat /etc/hosts", network="none")
+    assert [line.split(":")[0].strip() for line in found.splitlines() if ":" in line and "|" not in line][
+        0
+    ] == "lo"
+    assert "eth" not in found
+    assert says(step, "ping -c1 -w2 127.0.0.1 >/dev/null; echo up", network="none") == "up\n"
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("text", "status", "message"),
+    [
+        ("exit 3", 3, "exit status 3"),
+        ("nosuchcommand", 127, "exit status 127"),
+        (("/no/such",), 127, "the image has no /no/such"),
+        (("nosuch", "x"), 127, "the image has no nosuch"),
+        (("/etc/passwd",), 126, "'/etc/passwd': Permission denied"),
+    ],
+)
+def test_a_failure_says_what_happened(
+    kind: str, text: Any, status: int, message: str, runner: Any
+) -> None:
+    with pytest.raises(CommandFailed) as caught:
+        runner(kind).run(text)
+    assert (caught.value.exit_status, caught.value.message) == (status, message)
+    assert os.listdir(runner(kind).folder) == []
+
+
+@pytest.mark.parametrize("kind", ["bwrap", "chroot"])
+def test_a_killed_command_names_the_signal(kind: str, runner: Any) -> None:
+    with pytest.raises(CommandFailed, match=r"killed by signal 9 \(SIGKILL\)") as caught:
+        runner(kind).run("kill -9 $$")
+    assert caught.value.hint == "often: out of memory"
+
+
+def test_the_last_lines_come_with_the_failure(runner: Any) -> None:
+    with pytest.raises(CommandFailed) as caught:
+        runner().run("seq 100; printf end; exit 1")
+    assert caught.value.tail == (*map(str, range(82, 101)), "end")
+
+
+@KINDS
+def test_what_a_step_leaves_running_ends_with_it(kind: str, runner: Any) -> None:
+    started = time.monotonic()
+    runner(kind).run("sleep 4711 & (setsid sleep 4712 >/dev/null 2>&1 &) ; true")
+    assert time.monotonic() - started < 5
+    assert alive("sleep\x004711") == alive("sleep\x004712") == []
+
+
+@KINDS
+def test_an_interrupt_ends_everything_at_once(kind: str, runner: Any) -> None:
+    threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
+    step = runner(kind)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        step.run("trap '' INT TERM; sleep 4713 & sleep 4713; sleep 4713")
+    assert time.monotonic() - started < 4
+    assert alive("sleep\x004713") == []
+    assert os.listdir(step.folder) == []
+
+
+@CONFINED
+@pytest.mark.parametrize("victim", ["builder", "sandbox"])
+def test_kill_9_leaves_no_process_and_no_mount(
+    kind: str, victim: str, rootfs: Path, tmp_path: Path
+) -> None:
+    script = textwrap.dedent(f"""
+        import sys
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import conftest
+        step = conftest.Runner({kind!r}, (Path({str(rootfs)!r}),), Path({str(tmp_path)!r}))
+        step.run("sleep 4714 & setsid sleep 4714 & su app -s /bin/sh -c 'sleep 4714' & sleep 4714")
+    """)
+    builder = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: len(alive("sleep\x004714")) >= 4)
+        if victim == "builder":
+            builder.kill()
+        else:
+            children = Path(f"/proc/{builder.pid}/task").glob("*/children")
+            os.kill(int("".join(path.read_text() for path in children)), signal.SIGKILL)
+        builder.wait(10)
+        wait_for(lambda: not alive("sleep\x004714"))
+    finally:
+        builder.kill()
+        builder.wait()
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()
+
+
+def test_two_steps_run_at_once(runner: Any) -> None:
+    steps = [runner(f"bwrap{number}") for number in range(4)]
+    results: list[Any] = [None] * len(steps)
+
+    def work(number: int) -> None:
+        results[number] = steps[number].run(f"sleep 0.2; echo {number} > /{number}")
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(steps))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [list(found) for found in results] == [[b"0"], [b"1"], [b"2"], [b"3"]]
+
+
+def test_more_layers_than_an_option_string_of_long_paths_takes(
+    runner: Any, rootfs: Path, tmp_path: Path
+) -> None:
+    layers = [rootfs]
+    for number in range(400):
+        layers.append(tmp_path / "layers" / f"{number:060}")
+        layers[-1].mkdir(parents=True)
+    (layers[200] / "middle").touch()
+    assert list(runner("bwrap", tuple(layers)).run("rm /middle")) == [b".wh.middle"]
+
+
+def test_a_sandbox_that_cannot_start_is_told_as_such(runner: Any, tmp_path: Path) -> None:
+    from builder.executor.bwrap import Bwrap
+
+    step = runner()
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho 'bwrap: no namespaces' >&2; exit 1\n")
+    broken.chmod(0o755)
+    step.executor = Bwrap(str(broken), step.executor._temporary, step.warnings.append)
+    with pytest.raises(ExecutorError, match="bwrap: bwrap: no namespaces"):
+        step.run("true")
+    assert step.output == b""
+
+
+def alive(words: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if words in path.read_text(errors="replace"):
+                found.append(path.parent.name)
+    return [pid for pid in found if pid != str(os.getpid())]
+
+
+def wait_for(condition: Any) -> None:
+    for _ in range(100):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("not within 5 s")
