@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from builder.errors import BuilderError, CommandFailed, SpecError, StoreError
 from builder.events import (
@@ -44,6 +46,9 @@ from builder.store.records import (
     save_record,
 )
 from builder.store.store import Store
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 
 class BuiltStep(NamedTuple):
@@ -258,7 +263,7 @@ def _convert(shop: Workshop, layer: Layer) -> Layer:
     def changes() -> Iterator[Change]:
         plain = open_layer(stream, media.CODECS[layer.blob.media_type])
         for entry, content in read_layer(plain):
-            yield entry, ((lambda: content) if entry.type == FILE else None)  # noqa: B023
+            yield entry, partial(_reader, content) if entry.type == FILE else None
 
     with shop.store.open(layer.blob) as stream:
         written = write_layer(changes(), shop.store, settings.codec, settings.level)
@@ -266,6 +271,25 @@ def _convert(shop: Workshop, layer: Layer) -> Layer:
         raise StoreError(f"layer {layer.diff_id} could not be converted to {settings.codec}")
     remember_layer(shop.store, written)
     return written.layer
+
+
+def _reader(content: BinaryIO) -> BinaryIO:
+    """A member's content as a stream that may be closed before the next member is read."""
+    return cast(BinaryIO, io.BufferedReader(_Raw(content), 1 << 20))
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, content: BinaryIO) -> None:
+        self._content = content
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._content.read(len(view))
+        view[: len(data)] = data
+        return len(data)
 
 
 def _remember(
