@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from builder.errors import ExecutorError
-from builder.events import Emit, Noted, Warned
+from builder.events import Emit, Warned
 from builder.executor.base import Command, Executor, Parent
 from builder.executor.path import TOOLS
 from builder.layer.entry import Change
@@ -70,6 +70,12 @@ def _make(name: str, store: Store, emit: Emit, path: str) -> Executor:
     raise ExecutorError(f"{name!r} is no executor, expected one of auto, {', '.join(NAMES)}")
 
 
+_CHROOT = (
+    "no sandbox can be made here ({}): command steps run in a chroot on a copy of the image,"
+    " without /proc and without isolation"
+)
+
+
 class Auto:
     """Runs with the first executor that starts, and stays with it."""
 
@@ -79,6 +85,7 @@ class Auto:
         self._make, self._emit = make, emit
         self._left = list(_AUTO)
         self._faults: list[str] = []
+        self._warned = False
 
     @contextlib.contextmanager
     def run(
@@ -99,10 +106,10 @@ class Auto:
             name = self._left[0]
             try:
                 executor = self._make(name)
-                if name == "chroot":
-                    self._emit(Warned(f"no namespaces here ({'; '.join(self._faults)}): chroot"))
-                changes = executor.run(command, parent, output, epoch)
-                return stack.enter_context(changes)
+                if name == "chroot" and not self._warned:
+                    self._warned = True
+                    self._emit(Warned(_CHROOT.format("; ".join(self._faults))))
+                return stack.enter_context(executor.run(command, parent, output, epoch))
             except ExecutorError as error:
                 self._faults.append(error.message)
                 if self._left and self._left[0] == name:

@@ -19,7 +19,8 @@ from builder.executor.changes import Tree
 
 # A rename of a lower directory then fails with EXDEV, as on Docker: a redirect is nothing a tar can
 # say. `volatile`: no syncing of a tree that is read once and thrown away.
-_OPTIONS = b"redirect_dir=off,metacopy=off,index=off,xino=off"
+_PRIVILEGED = b"redirect_dir=off,metacopy=off,index=off,xino=off"
+_ORDINARY = b"userxattr,index=off,xino=off"  # which allows no redirects, and not to say so either
 HOSTS_ALONE = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
@@ -61,9 +62,8 @@ class Overlay:
         return below, etc
 
     def _overlay(self, target: bytes, layers: bytes) -> None:
-        options = b",".join((_OPTIONS, layers))
-        if not syscalls.initial_user_namespace():
-            options += b",userxattr"
+        privileged = syscalls.initial_user_namespace()
+        options = (_PRIVILEGED if privileged else _ORDINARY) + b"," + layers
         attempts = [options + b",volatile", options] if b"upperdir" in layers else [options]
         for attempt in attempts:
             try:

@@ -1,0 +1,133 @@
+"""An ordinary user with subordinate ids runs steps as root would."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.needs("bwrap", "busybox", "newuidmap", "newgidmap", "useradd", "setpriv"),
+]
+
+USER = "builder-test-user"
+
+
+@pytest.fixture(scope="module")
+def user() -> Iterator[pwd.struct_passwd]:
+    subprocess.run(["useradd", "--no-create-home", USER], check=True)
+    try:
+        ranges = Path("/etc/subuid").read_text()
+        if USER not in ranges:
+            subprocess.run(
+                ["usermod", "--add-subuids", "500000-565535", "--add-subgids", "500000-565535", USER],
+                check=True,
+            )
+        yield pwd.getpwnam(USER)
+    finally:
+        subprocess.run(["userdel", USER], check=True, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def home(user: pwd.struct_passwd) -> Iterator[Path]:
+    """A folder the user owns, below folders that everybody may enter, with what the script needs."""
+    folder = Path(tempfile.mkdtemp(prefix="rootless-"))
+    folder.chmod(0o755)
+    own = folder / "own"
+    own.mkdir()
+    os.chown(own, user.pw_uid, user.pw_gid)
+    code = folder / "code"
+    code.mkdir()
+    import builder
+
+    shutil.copytree(Path(builder.__file__).parent, code / "builder")
+    shutil.copy(Path(__file__).with_name("conftest.py"), code / "parts.py")
+    (code / "pytest.py").write_text("def fixture(*a, **k):\n    return a[0] if a else lambda f: f\n"
+                                    "class TempPathFactory: ...\n")
+    yield folder
+    shutil.rmtree(folder)
+
+
+def run_as(user: pwd.struct_passwd, home: Path, script: str, interpreter: str) -> str:
+    ids = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups")
+    result = subprocess.run(
+        ["setpriv", *ids, interpreter, "-I", "-c", textwrap.dedent(script), str(home)],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"]},
+        cwd="/",
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def interpreter_for_all() -> str:
+    """A Python that an ordinary user may execute; the tests' own may lie in root's home."""
+    for each in ("/usr/bin/python3", sys.executable):
+        probe = ["setpriv", "--reuid=65534", "--clear-groups", each, "-c", "import sys; assert sys.version_info >= (3, 11)"]
+        if subprocess.run(probe, capture_output=True).returncode == 0:
+            return each
+    pytest.skip("needs a Python >= 3.11 that ordinary users may execute")
+
+
+SCRIPT = """
+    import sys, os
+    from pathlib import Path
+    home = Path(sys.argv[1])
+    sys.path.insert(0, str(home / "code"))
+    import parts
+    from builder.executor.userns import become_root, need_userns
+    assert need_userns()
+    become_root()
+    assert os.getuid() == 0 and os.getgid() == 0
+    steps = home / "own/steps"
+    steps.mkdir()
+    step = parts.Runner(sys.argv[2] if len(sys.argv) > 2 else "bwrap", (home / "own/image",), steps)
+    (home / "own").chmod(0o755)
+    parts.make_rootfs(home / "own/image")
+    found = step.run(
+        "mkdir /home; mkdir -m 750 /home/app; chown 1000:42 /home/app; rm -r /srv/old; mkdir /srv/old;"
+        "chown app:8 /srv/one; chmod 4755 /srv/one; cp /bin/busybox /p; setcap cap_net_raw+ep /p;"
+        "id -u; su app -s /bin/sh -c 'id -u' ")
+    for entry, _ in found.values():
+        print(entry.path.decode(), entry.type, oct(entry.mode), entry.uid, entry.gid,
+              *[(name.decode(), value.hex()) for name, value in entry.xattrs])
+    print(step.output.decode(), end="")
+    found = step.run("id -u; id -G; touch /tmp/x", uid=1000, gid=100, groups=(5, 6))
+    print(*[(e.path.decode(), e.uid, e.gid) for e, _ in found.values()])
+    print(step.output.decode(), end="")
+    from builder.executor.overlay import remove_tree
+    remove_tree(str(home / "own/image"))
+    steps.rmdir()
+"""
+
+EXPECTED = """\
+home 5 0o755 0 0
+home/app 5 0o750 1000 42
+p 0 0o755 0 0 ('security.capability', '0100000200200000000000000000000000000000')
+srv 5 0o755 0 0
+srv/old 5 0o755 0 0
+srv/old/.wh.deep 0 0o600 0 0
+srv/old/.wh.file 0 0o600 0 0
+srv/one 0 0o4755 1000 8
+0
+1000
+('tmp', 0, 0) ('tmp/x', 1000, 100)
+1000
+100 5 6
+"""
+
+
+def test_an_ordinary_users_step_has_the_right_owners(
+    user: pwd.struct_passwd, home: Path
+) -> None:
+    assert run_as(user, home, SCRIPT, interpreter_for_all()) == EXPECTED
