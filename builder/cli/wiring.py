@@ -19,6 +19,10 @@ def options(arguments: argparse.Namespace) -> Options:
             f"--compression {arguments.compression!r}: expected gzip, zstd or none, and a level"
             " after a colon"
         )
+    if level:
+        from builder.layer.compress import check_level
+
+        check_level(codec, int(level))
     return Options(
         cache_dir=cache_dir(arguments),
         specs=arguments.specs,

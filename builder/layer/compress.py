@@ -6,18 +6,26 @@ from collections.abc import Callable
 
 from builder.errors import UsageError
 
-LEVELS = {"gzip": (0, 1, 3), "zstd": (1, 3, 19), "none": (0, 0, 0)}
-"""codec -> least, default, highest level. isal's gzip level 1 is 15 times as fast as zlib's 6 for
-layers about a seventh larger."""
+LEVELS = {"gzip": (0, 1, 9), "zstd": (1, 3, 19), "none": (0, 0, 0)}
+"""codec -> least, default, highest level. gzip's up to 3 are isal's, whose level 1 is 15 times as fast
+as zlib's 6 for layers about a seventh larger; those above are zlib's."""
+
+
+def check_level(codec: str, level: int | None) -> None:
+    least, _, highest = LEVELS[codec]
+    if level is not None and not least <= level <= highest:
+        raise UsageError(f"{level} is not one of {codec}'s levels, expected {least} to {highest}")
 
 
 def compressor(codec: str, level: int | None = None) -> Callable[[bytes | bytearray], bytes]:
     """A function that compresses one run; the same bytes for the same library release."""
-    least, default, highest = LEVELS[codec]
+    check_level(codec, level)
     if level is None:
-        level = default
-    if not least <= level <= highest:
-        raise UsageError(f"level {level} is not one of {codec}'s: {least} to {highest}")
+        level = LEVELS[codec][1]
+    if codec == "gzip" and level > 3:
+        import zlib
+
+        return lambda run: zlib.compress(run, level, wbits=31)
     if codec == "gzip":
         from isal import igzip
 

@@ -142,20 +142,20 @@ def _step(
 ) -> BuiltStep:
     assert planned.key is not None
     started = time.monotonic()
-    layer, why, status = planned.layer, planned.why, "hit"
-    codec = shop.planner.settings.codec
+    layer, why, status, encoded = planned.layer, planned.why, "hit", planned.encoded
     if planned.status == "build":
         with shop.store.lock(f"step-{planned.key}", f"{spec.name}: {planned.name}"):
             # who waited for the lock may find that the work is done
             record = load_record(shop.store, planned.key)
             hit = shop.planner.layer_of(record) if record else None
             if hit:
-                layer, why = hit.layer, "built meanwhile by another builder"
+                layer, encoded = hit
+                why = "built meanwhile by another builder"
             else:
                 shop.emit(StepStarted(spec.name, planned.number, planned.name, why))
                 layer = _make(shop, spec, planned, state, fetch)
                 status = "built"
-    if layer and media.CODECS[layer.blob.media_type] != codec:
+    if layer and not encoded:
         layer = _convert(shop, layer)
     if layer is None and status == "hit":
         status = "empty"
@@ -240,15 +240,15 @@ def _write(
     )
     if written:
         make_table(shop.store, written.layer.diff_id, entries, accounts)
-        remember_layer(shop.store, written)
+        remember_layer(shop.store, written, settings.encoding)
     return written
 
 
-def remember_layer(store: Store, written: Written) -> None:
+def remember_layer(store: Store, written: Written, encoding: str) -> None:
     """Note where a layer's bytes are; blobs in other codecs stay noted."""
     layer = written.layer
     known = load_layer(store, layer.diff_id)
-    blobs = {**(known.blobs if known else {}), media.CODECS[layer.blob.media_type]: layer.blob}
+    blobs = {**(known.blobs if known else {}), encoding: layer.blob}
     save_layer(store, LayerInfo(layer.diff_id, written.size, blobs))
 
 
@@ -269,7 +269,7 @@ def _convert(shop: Workshop, layer: Layer) -> Layer:
         written = write_layer(changes(), shop.store, settings.codec, settings.level)
     if written is None or written.layer.diff_id != layer.diff_id:
         raise StoreError(f"layer {layer.diff_id} could not be converted to {settings.codec}")
-    remember_layer(shop.store, written)
+    remember_layer(shop.store, written, settings.encoding)
     return written.layer
 
 

@@ -55,6 +55,11 @@ class Settings(NamedTuple):
     level: int | None = None
     pull: str = "missing"  # always | missing | never
 
+    @property
+    def encoding(self) -> str:
+        """How records name blobs of this codec and level."""
+        return self.codec if self.level is None else f"{self.codec}:{self.level}"
+
 
 class Planned(NamedTuple):
     """What is known of one step. `key` is None while something below it is not known."""
@@ -66,6 +71,7 @@ class Planned(NamedTuple):
     why: str
     key: CacheKey | None = None
     layer: Layer | None = None  # of a hit; None: an empty layer
+    encoded: bool = True  # the hit's blob is in the codec and level that are wanted
     document: dict[str, Any] | None = None  # what the key is the hash of; None where it was kept
     make: Changes | Command | None = None  # of a build
     sources: tuple[str, ...] = ()  # host files and folders that were looked at
@@ -183,8 +189,9 @@ class Planner:
             hit = self._hit(key, platform)
             if hit:
                 planned = Planned(
-                    index, name, step, "hit", "unchanged", key, hit.layer, sources=sources
-                )
+                    index, name, step, "hit", "unchanged", key, hit.layer, hit.encoded,
+                    sources=sources,
+                )  # fmt: skip
                 return planned, self._above(state, planned)
         changes, sources = self._changes(spec, step, scanned, state, sources)
         document = keys.files_document(changes.document(), platform)
@@ -293,9 +300,11 @@ class Planner:
         key = keys.key_of(document)
         hit = self._hit(key, platform)
         if hit:
-            return Planned(index, name, step, "hit", "unchanged", key, hit.layer, document)
+            return Planned(
+                index, name, step, "hit", "unchanged", key, hit.layer, hit.encoded, document
+            )
         why = why_step(self.store, last, index, name, document, key)
-        return Planned(index, name, step, "build", why, key, None, document)
+        return Planned(index, name, step, "build", why, key, document=document)
 
     def _hit(self, key: CacheKey, platform: Platform) -> Hit | None:
         record = load_record(self.store, key)
@@ -308,12 +317,12 @@ class Planner:
         info = load_layer(self.store, record.diff_id)
         if info is None:
             return None
-        blob = info.blobs.get(self.settings.codec)
+        blob = info.blobs.get(self.settings.encoding)
         if blob and self.store.claim(blob):
             return Hit(Layer(record.diff_id, blob))
         for blob in info.blobs.values():
-            if self.store.claim(blob):  # the right layer in another codec: converted when built
-                return Hit(Layer(record.diff_id, blob))
+            if self.store.claim(blob):
+                return Hit(Layer(record.diff_id, blob), encoded=False)
         return None
 
     def _above(self, state: State, planned: Planned) -> State:
@@ -331,6 +340,7 @@ class Planner:
 
 class Hit(NamedTuple):
     layer: Layer | None
+    encoded: bool = True  # False: the right layer in another codec, converted when built
 
 
 def plan_image(planner: Planner, spec: ImageSpec, below: State | None) -> tuple[ImagePlan, State]:
