@@ -1,11 +1,11 @@
-"""Push and pull of an image of 240 MB in 5 layers at a registry on loopback, ours beside skopeo and docker.
+"""Pushes and pulls of 240 MB in 5 layers at a registry on loopback, beside skopeo and docker.
 
     python benchmarks/registry.py [--runs 5] [--dir /dev/shm] [--docker unix:///run/docker.sock]
 
 Every figure is the median of whole processes, start and imports included. Each cold push meets a
-registry with nothing in it, each cold pull an empty store. skopeo copies from and into an OCI layout
-and unpacks nothing; ours checks every layer's diff_id and writes its path table; docker packs on the
-way out and unpacks on the way in.
+registry with nothing in it, each cold pull an empty store. skopeo copies from and into an OCI
+layout and unpacks nothing; ours checks every layer's diff_id and writes its path table; docker
+packs on the way out and unpacks on the way in.
 """
 
 from __future__ import annotations

@@ -111,7 +111,6 @@ def new_store(tmp_path: Path) -> Iterator[Callable[[], Store]]:
 
     def make() -> Store:
         stores.append(Store(str(tmp_path / f"store{len(stores)}")))
-        (tmp_path / f"store{len(stores) - 1}" / "tables").mkdir(exist_ok=True)
         return stores[-1]
 
     yield make

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from builder.errors import TransportError
 from builder.oci.image import Image, Platform
@@ -67,6 +70,19 @@ def logged_in(folder: Path, *hosts: str, pair: str = PAIR) -> Settings:
 )
 def test_a_challenge_is_read(header: str, expected: list[tuple[str, dict[str, str]]]) -> None:
     assert [tuple(each) for each in parse_challenges([header])] == expected
+
+
+@given(st.text(alphabet='Bearer ,="\\\\x\t', max_size=200))
+def test_no_challenge_is_too_odd(header: str) -> None:
+    for challenge in parse_challenges([header, header]):
+        assert challenge.scheme == challenge.scheme.lower() != ""
+
+
+@pytest.mark.parametrize("piece", [" ", ",", '"', "a ", 'a="', "a=", "\\", "a,", '\\"'])
+def test_a_long_challenge_takes_no_time(piece: str) -> None:
+    began = time.monotonic()
+    parse_challenges([piece * 30_000, 'Bearer a="' + piece * 30_000])
+    assert time.monotonic() - began < 2
 
 
 def test_scopes_are_merged_by_resource() -> None:

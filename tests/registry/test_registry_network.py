@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
+import select
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,13 +28,13 @@ MakeImage = Callable[..., Image]
 needs_registry = pytest.mark.needs("docker-registry")
 
 
-def certificate(folder: Path, name: str) -> tuple[str, str]:
-    """A self-signed certificate for 127.0.0.1 and its key."""
+def certificate(folder: Path, name: str, host: str = "IP:127.0.0.1") -> tuple[str, str]:
+    """A self-signed certificate for `host` and its key."""
     files = (str(folder / f"{name}.crt"), str(folder / f"{name}.key"))
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-subj", f"/CN={name}", "-addext", f"subjectAltName={host}"),
             *("-out", files[0], "-keyout", files[1]),
         ],
         check=True,
@@ -195,6 +199,65 @@ def test_no_proxy_is_read_as_go_reads_it(
     no_proxy: str, host: str, port: int, bypassed: bool
 ) -> None:
     assert bypasses_proxy(Origin("https", host, port), no_proxy) is bypassed
+
+
+class ConnectProxy:
+    """An HTTP proxy that leads every CONNECT to one address; keeps what was asked of it."""
+
+    def __init__(self, target: str) -> None:
+        self.asked: list[tuple[str, str | None]] = []
+        host, _, port = target.partition(":")
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+            def do_CONNECT(self) -> None:
+                proxy.asked.append((self.path, self.headers.get("Proxy-Authorization")))
+                with socket.create_connection((host, int(port))) as far:
+                    self.send_response_only(200)
+                    self.end_headers()
+                    ends = [self.connection, far]
+                    while True:
+                        for end in select.select(ends, [], [])[0]:
+                            data = end.recv(65536)
+                            if not data:
+                                return
+                            ends[end is self.connection].sendall(data)
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.server.block_on_close = False
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.mark.needs("docker-registry", "openssl")
+def test_a_registry_is_reached_through_a_proxy(
+    start_registry: Callable[..., str],
+    store: Store,
+    new_store: Callable[[], Store],
+    make_image: MakeImage,
+    tmp_path: Path,
+) -> None:
+    tls = certificate(tmp_path, "far", "DNS:registry.example")
+    proxy = ConnectProxy(start_registry(tls=tls))
+    settings = QUICK._replace(
+        ca_file=tls[0], proxies={"https": f"http://me:pass%21@127.0.0.1:{proxy.port}"}
+    )
+    reference = parse_reference("registry.example/far/away:1")
+    try:
+        with Registry(settings) as session:
+            session.push(make_image(store, (1, 200_000)), store, [reference])
+            session.pull(reference, AMD64, new_store())
+    finally:
+        proxy.close()
+    assert set(proxy.asked) == {("registry.example:443", "Basic bWU6cGFzcyE=")}
 
 
 def test_a_broken_proxy_is_named_without_its_password() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -349,9 +350,9 @@ from builder.oci.reference import parse_reference
 from builder.store.store import Store
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import Settings
-root, name = sys.argv[1:]
+root, name, jobs = sys.argv[1:]
 image = pickle.loads(sys.stdin.buffer.read())
-with Registry(Settings(jobs=1)) as session:
+with Registry(Settings(jobs=int(jobs))) as session:
     session.push(image, Store(root), [parse_reference(name)])
 """
 
@@ -371,7 +372,7 @@ def test_kill_9_in_mid_push_leaves_the_tag_and_the_next_push_sends_the_rest(
     proxy = before(fault("PUT", "/uploads/", after=2, hang=60))  # the third layer hangs
     name = str(reference._replace(registry=proxy.name))
     pusher = subprocess.Popen(
-        [sys.executable, "-c", PUSHER, store.root, name],
+        [sys.executable, "-c", PUSHER, store.root, name, "1"],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         stdin=subprocess.PIPE,
     )
@@ -392,6 +393,47 @@ def test_kill_9_in_mid_push_leaves_the_tag_and_the_next_push_sends_the_rest(
         assert session.digest(reference) == digest_of(image.manifest_bytes())
     assert result.skipped.blobs == 2
     assert result.sent.bytes == image.layers[2].blob.size + len(image.config_bytes())
+
+
+def test_an_interrupted_push_ends_soon(
+    before: Callable[..., Any], fault: Callable[..., Any], store: Store, make_image: MakeImage
+) -> None:
+    image = make_image(store, (34, 900_000), (35, 800_000), (36, 700_000))
+    proxy = before(fault("PUT", "/uploads/", times=9, hang=60))
+    pusher = subprocess.Popen(
+        [sys.executable, "-c", PUSHER, store.root, f"{proxy.name}/interrupted:1", "3"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert pusher.stdin is not None
+    with pusher.stdin:
+        pusher.stdin.write(pickle.dumps(image))
+    for _ in range(400):
+        if proxy.count("PUT", "/uploads/") == 3:
+            break
+        time.sleep(0.02)
+    began = time.monotonic()
+    pusher.send_signal(signal.SIGINT)
+    assert pusher.wait(30) != 0
+    assert time.monotonic() - began < 5
+
+
+def test_two_pushers_of_one_tag_leave_one_whole_image(
+    registry: str, store: Store, make_image: MakeImage, new_store: NewStore
+) -> None:
+    reference = parse_reference(f"{registry}/both:1")
+    images = [make_image(store, (37, 300_000), (seed, 300_000)) for seed in (38, 39)]
+
+    def push(image: Image) -> str:
+        with Registry(QUICK) as session:
+            return session.push(image, store, [reference])[0].digest
+
+    with ThreadPoolExecutor(2) as pool:
+        digests = list(pool.map(push, images))
+    with Registry(QUICK) as session:
+        pulled = session.pull(reference, AMD64, new_store())
+    assert pulled.digest in digests
 
 
 def test_progress_is_told(registry: str, store: Store, make_image: MakeImage) -> None:

@@ -17,9 +17,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import urllib3
 from urllib3 import exceptions
 
-from builder.version import __version__
 from builder.errors import TransportError
 from builder.transport.registry.settings import Settings
+from builder.version import __version__
 
 Body = bytes | Callable[[], Iterator[bytes | memoryview]] | None
 

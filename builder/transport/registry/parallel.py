@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -52,8 +53,9 @@ def run_all(tasks: Sequence[Callable[[], T]], jobs: int, network: Network) -> li
             raise failure
     except BaseException:
         network.stopped.set()
+        deadline = time.monotonic() + _PATIENCE
         for thread in threads:
             if thread.ident is not None:
-                thread.join(_PATIENCE)
+                thread.join(max(0.0, deadline - time.monotonic()))
         raise
     return [results[number] for number in range(len(tasks))]
