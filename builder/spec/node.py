@@ -32,6 +32,7 @@ _FLOAT = re.compile(
     r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
+_DECIMAL = re.compile(r"[-+.0-9eE]+")  # not 0o17, 0x1f, .inf, .nan
 _WORDS = {
     **dict.fromkeys(("true", "True", "TRUE", "false", "False", "FALSE"), BOOL),
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), NULL),
@@ -103,8 +104,8 @@ def data_of(node: Node) -> Any:
     if node.kind == NULL:
         return None
     value = None
-    if len(node.text) < 40 and not node.text.startswith(("0o", "0x")):
-        value = int(node.text) if node.kind == INT else float(node.text.replace(".i", "i"))
+    if len(node.text) < 40 and _DECIMAL.fullmatch(node.text):
+        value = int(node.text) if node.kind == INT else float(node.text)
     if str(value) != node.text:
         raise node.fault(
             f"{node.show()} is a number that would be written {quote(str(value))} in a template"

@@ -44,6 +44,8 @@ TABLE = [
         "from: scratch\nvars: {v: 0x10}\n",
         "2:11: '0x10' is a number that does not keep its digits in a template",
     ),
+    ("from: scratch\nvars: {v: .nan}\n", "2:11: '.nan' is a number that does not keep its dig"),
+    ("from: scratch\nvars: {v: -.inf}\n", "2:11: '-.inf' is a number that does not keep its"),
     ("from: scratch\nsteps: {run: a}\n", "2:8: found a mapping, expected a list of steps"),
     ("from: scratch\nsteps:\n", "2:7: found nothing, expected a list of steps"),
     (STEP + "- foo\n", "3:3: found 'foo', expected a step"),
