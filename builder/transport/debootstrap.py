@@ -47,7 +47,11 @@ _ARCHITECTURES = {
     "mips64le": "mips64el", "ppc64le": "ppc64el", "riscv64": "riscv64", "s390x": "s390x",
 }  # fmt: skip
 _SETTINGS = "etc/apt/apt.conf.d/00builder"
-_HOST_FILES = (b"etc/hostname", b"etc/resolv.conf", _SETTINGS.encode())
+_LEFT_OUT = (
+    *(b"etc/hostname", b"etc/resolv.conf", _SETTINGS.encode()),
+    # apt makes these again; whose they are depends on whether its own user could enter our folder
+    *(b"var/cache/apt/archives/partial", b"var/lib/apt/lists/partial"),
+)
 _GRACE = 10  # seconds mmdebstrap has to clean up
 
 
@@ -186,7 +190,7 @@ def _check(ref: BaseRef, platform: Platform, where: str) -> dict[str, Any]:
 
 
 def _keep(path: bytes) -> bool:
-    return path not in _HOST_FILES and not path.startswith(b"dev/")
+    return path not in _LEFT_OUT and not path.startswith(b"dev/")
 
 
 @contextlib.contextmanager
