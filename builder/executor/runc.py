@@ -108,7 +108,7 @@ def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
             "args": [f"/proc/self/fd/{_FIRST}"],
             "env": [],
             "cwd": "/",
-            "capabilities": {kind: capabilities for kind in ("bounding", "effective", "permitted")},
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
             "noNewPrivileges": False,
         },
         "root": {"path": root, "readonly": False},

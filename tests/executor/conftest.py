@@ -33,7 +33,9 @@ def make_rootfs(root: Path) -> Path:
             (root / "bin" / applet).symlink_to("busybox")
     for tool in ("/usr/sbin/setcap", "/usr/bin/setfattr"):
         copy_program(tool, root)
-    (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n")
+    (root / "etc/passwd").write_text(
+        "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n"
+    )
     (root / "srv/old/file").write_text("old")
     (root / "srv/old/deep/file").write_text("deep")
     (root / "srv/kept/a").write_text("same")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -24,12 +25,22 @@ USER = "builder-test-user"
 
 @pytest.fixture(scope="module")
 def user() -> Iterator[pwd.struct_passwd]:
+    with contextlib.suppress(KeyError):  # a run that was killed left it
+        pwd.getpwnam(USER)
+        subprocess.run(["userdel", USER], check=True)
     subprocess.run(["useradd", "--no-create-home", USER], check=True)
     try:
         ranges = Path("/etc/subuid").read_text()
         if USER not in ranges:
             subprocess.run(
-                ["usermod", "--add-subuids", "500000-565535", "--add-subgids", "500000-565535", USER],
+                [
+                    "usermod",
+                    "--add-subuids",
+                    "500000-565535",
+                    "--add-subgids",
+                    "500000-565535",
+                    USER,
+                ],
                 check=True,
             )
         yield pwd.getpwnam(USER)
@@ -51,8 +62,9 @@ def home(user: pwd.struct_passwd) -> Iterator[Path]:
 
     shutil.copytree(Path(builder.__file__).parent, code / "builder")
     shutil.copy(Path(__file__).with_name("conftest.py"), code / "parts.py")
-    (code / "pytest.py").write_text("def fixture(*a, **k):\n    return a[0] if a else lambda f: f\n"
-                                    "class TempPathFactory: ...\n")
+    (code / "pytest.py").write_text(
+        "def fixture(*a, **k):\n    return a[0] if a else lambda f: f\nclass TempPathFactory: ...\n"
+    )
     yield folder
     shutil.rmtree(folder)
 
@@ -73,7 +85,14 @@ def run_as(user: pwd.struct_passwd, home: Path, script: str, interpreter: str) -
 def interpreter_for_all() -> str:
     """A Python that an ordinary user may execute; the tests' own may lie in root's home."""
     for each in ("/usr/bin/python3", sys.executable):
-        probe = ["setpriv", "--reuid=65534", "--clear-groups", each, "-c", "import sys; assert sys.version_info >= (3, 11)"]
+        probe = [
+            "setpriv",
+            "--reuid=65534",
+            "--clear-groups",
+            each,
+            "-c",
+            "import sys; assert sys.version_info >= (3, 11)",
+        ]
         if subprocess.run(probe, capture_output=True).returncode == 0:
             return each
     pytest.skip("needs a Python >= 3.11 that ordinary users may execute")
@@ -127,7 +146,5 @@ srv/one 0 0o4755 1000 8
 """
 
 
-def test_an_ordinary_users_step_has_the_right_owners(
-    user: pwd.struct_passwd, home: Path
-) -> None:
+def test_an_ordinary_users_step_has_the_right_owners(user: pwd.struct_passwd, home: Path) -> None:
     assert run_as(user, home, SCRIPT, interpreter_for_all()) == EXPECTED

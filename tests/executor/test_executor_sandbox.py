@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +144,12 @@ def test_a_working_dir_that_is_a_file_is_told(runner: Any) -> None:
 @CONFINED
 def test_network_none_has_loopback_only(kind: str, runner: Any) -> None:
     step = runner(kind)
-    found = says(step, "ls /sys/class/net >/dev/null; cat /proc/net/dev; cat /etc/hosts", network="none")
-    assert [line.split(":")[0].strip() for line in found.splitlines() if ":" in line and "|" not in line][
-        0
-    ] == "lo"
+    found = says(
+        step, "ls /sys/class/net >/dev/null; cat /proc/net/dev; cat /etc/hosts", network="none"
+    )
+    assert [
+        line.split(":")[0].strip() for line in found.splitlines() if ":" in line and "|" not in line
+    ][0] == "lo"
     assert "eth" not in found
     assert says(step, "ping -c1 -w2 127.0.0.1 >/dev/null; echo up", network="none") == "up\n"
 
@@ -187,21 +190,44 @@ def test_the_last_lines_come_with_the_failure(runner: Any) -> None:
 @KINDS
 def test_what_a_step_leaves_running_ends_with_it(kind: str, runner: Any) -> None:
     started = time.monotonic()
-    runner(kind).run("sleep 4711 & (setsid sleep 4712 >/dev/null 2>&1 &) ; true")
+    mine = sleep_of("left" + kind)
+    runner(kind).run(f"sleep {mine} & (setsid sleep {mine} >/dev/null 2>&1 &) ; true")
     assert time.monotonic() - started < 5
-    assert alive("sleep\x004711") == alive("sleep\x004712") == []
+    assert alive(mine) == []
+
+
+def builder_process(kind: str, rootfs: Path, folder: Path, text: str) -> subprocess.Popen[bytes]:
+    """Another builder that runs one step; it ends with 130 when interrupted."""
+    script = textwrap.dedent(f"""
+        import sys
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import conftest
+        step = conftest.Runner({kind!r}, (Path({str(rootfs)!r}),), Path({str(folder)!r}))
+        try:
+            step.run({text!r})
+        except KeyboardInterrupt:
+            sys.exit(130)
+    """)
+    return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
 
 
 @KINDS
-def test_an_interrupt_ends_everything_at_once(kind: str, runner: Any) -> None:
-    threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
-    step = runner(kind)
-    started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        step.run("trap '' INT TERM; sleep 4713 & sleep 4713; sleep 4713")
-    assert time.monotonic() - started < 4
-    assert alive("sleep\x004713") == []
-    assert os.listdir(step.folder) == []
+def test_an_interrupt_ends_everything_at_once(kind: str, rootfs: Path, tmp_path: Path) -> None:
+    mine = sleep_of(kind)
+    text = f"trap '' INT TERM; sleep {mine} & sleep {mine}; sleep {mine}"
+    builder = builder_process(kind, rootfs, tmp_path, text)
+    try:
+        wait_for(lambda: len(alive(mine)) == 2)
+        builder.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        assert builder.wait(10) == 130
+        assert time.monotonic() - started < 4
+        assert alive(mine) == []
+        assert os.listdir(tmp_path) == []
+    finally:
+        builder.kill()
+        builder.wait()
 
 
 @CONFINED
@@ -209,24 +235,20 @@ def test_an_interrupt_ends_everything_at_once(kind: str, runner: Any) -> None:
 def test_kill_9_leaves_no_process_and_no_mount(
     kind: str, victim: str, rootfs: Path, tmp_path: Path
 ) -> None:
-    script = textwrap.dedent(f"""
-        import sys
-        from pathlib import Path
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
-        import conftest
-        step = conftest.Runner({kind!r}, (Path({str(rootfs)!r}),), Path({str(tmp_path)!r}))
-        step.run("sleep 4714 & setsid sleep 4714 & su app -s /bin/sh -c 'sleep 4714' & sleep 4714")
-    """)
-    builder = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    mine = sleep_of(kind + victim)
+    text = (
+        f"sleep {mine} & setsid sleep {mine} & su app -s /bin/sh -c 'sleep {mine}' & sleep {mine}"
+    )
+    builder = builder_process(kind, rootfs, tmp_path, text)
     try:
-        wait_for(lambda: len(alive("sleep\x004714")) >= 4)
+        wait_for(lambda: len(alive(mine)) >= 4)
         if victim == "builder":
             builder.kill()
         else:
             children = Path(f"/proc/{builder.pid}/task").glob("*/children")
             os.kill(int("".join(path.read_text() for path in children)), signal.SIGKILL)
         builder.wait(10)
-        wait_for(lambda: not alive("sleep\x004714"))
+        wait_for(lambda: not alive(mine))
     finally:
         builder.kill()
         builder.wait()
@@ -272,13 +294,19 @@ def test_a_sandbox_that_cannot_start_is_told_as_such(runner: Any, tmp_path: Path
     assert step.output == b""
 
 
-def alive(words: str) -> list[str]:
+def sleep_of(test: str) -> str:
+    """Seconds that tell this test's processes from those of others, also of other runs."""
+    return f"4711.{zlib.crc32(f'{test} {os.getpid()}'.encode())}"
+
+
+def alive(seconds: str) -> list[str]:
+    """The processes that sleep so long."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if words in path.read_text(errors="replace"):
+            if path.read_bytes().split(b"\0")[:2] == [b"sleep", seconds.encode()]:
                 found.append(path.parent.name)
-    return [pid for pid in found if pid != str(os.getpid())]
+    return found
 
 
 def wait_for(condition: Any) -> None:
