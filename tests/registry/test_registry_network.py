@@ -67,7 +67,7 @@ def test_tls_is_checked_against_the_ca_that_was_named(
         with Registry(bad) as session, pytest.raises(TransportError) as caught:
             session.tags(reference)
         assert f"its TLS certificate was refused by {used}" in caught.value.message
-        assert caught.value.hint is not None and "--ca-file" in caught.value.hint
+        assert caught.value.hint is not None and "SSL_CERT_FILE" in caught.value.hint
 
 
 def test_a_ca_file_that_is_none_is_named(tmp_path: Path) -> None:

@@ -277,20 +277,19 @@ def test_a_pulled_image_is_pushed_on_to_the_byte(
     registry: str, store: Store, make_image: MakeImage, new_store: NewStore
 ) -> None:
     image = make_image(store, (24, 1000))
-    odd = json.dumps(json.loads(image.manifest_bytes()), indent=3).encode()
+    document = json.loads(image.manifest_bytes())
+    odd_config = json.dumps(json.loads(image.config_bytes()), indent=3).encode()
+    document["config"].update(digest=digest_of(odd_config), size=len(odd_config))
+    odd = json.dumps(document, indent=3).encode()
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    store.put(odd_config, document["config"]["mediaType"])
     first, second = (parse_reference(f"{registry}/odd/{name}:1") for name in ("a", "b"))
     other = new_store()
     with Registry(QUICK) as session:
-        session.push(image, store, [first])
-        session.client(first).put_manifest("1", odd, "application/vnd.oci.image.manifest.v1+json")
+        session.push_all(store, [Push(image, (first,), (kind, odd))])
         pulled = session.pull(first, AMD64, other)
-        push = Push(
-            pulled.image,
-            (second,),
-            (pulled.manifest.media_type, other.read(pulled.manifest)),
-            image.config_bytes(),
-        )
-        (result,) = session.push_all(other, [push])
+        served = (pulled.manifest.media_type, other.read(pulled.manifest))
+        (result,) = session.push_all(other, [Push(pulled.image, (second,), served)])
         assert session.digest(second) == result.digest == digest_of(odd) == pulled.digest
 
 

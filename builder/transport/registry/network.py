@@ -269,7 +269,7 @@ class Network:
             return TransportError(
                 f"{origin.name}: its TLS certificate was refused by {self._authority(origin)}:"
                 f" {reason}",
-                "name its CA with --ca-file or SSL_CERT_FILE, or put it into"
+                "name its CA with SSL_CERT_FILE, or put it into"
                 f" /etc/docker/certs.d/{origin.name}/ca.crt",
             )
         if "EOF" in reason:

@@ -59,13 +59,13 @@ class PushResult(NamedTuple):
 
 
 class Push(NamedTuple):
-    """An image and the references it shall have. `manifest` and `config` are the documents as they
-    were pulled, media type first, to be passed on to the byte; None: made from the image."""
+    """An image and the references it shall have. `manifest` is the document as it was pulled, media
+    type first, to be passed on to the byte with the config that it names, which is in the store;
+    None: both are made from the image."""
 
     image: Image
     references: tuple[Reference, ...]
     manifest: tuple[str, bytes] | None = None
-    config: bytes | None = None
 
 
 class _Target(NamedTuple):
@@ -95,7 +95,7 @@ class _PushAll:
     ) -> None:
         self.registry, self.store, self.emit = registry, store, emit
         self.jobs, self.network = registry.settings.jobs, registry.network
-        self.targets = [target for push in pushes for target in _targets(registry, push)]
+        self.targets = [target for push in pushes for target in _targets(registry, store, push)]
         self.tallies: list[dict[str, Tally]] = [{} for _ in self.targets]
         self.lock = threading.Lock()
 
@@ -215,7 +215,7 @@ class _PushAll:
             tallies[what] = tallies.get(what, Tally()).plus(size)
 
 
-def _targets(registry: Registry, push: Push) -> list[_Target]:
+def _targets(registry: Registry, store: Store, push: Push) -> list[_Target]:
     grouped: dict[str, list[Reference]] = {}
     for reference in push.references:
         if reference.digest is not None:
@@ -225,7 +225,12 @@ def _targets(registry: Registry, push: Push) -> list[_Target]:
             )
         grouped.setdefault(reference.name, []).append(reference)
     media_type, manifest = push.manifest or (media.MANIFEST, push.image.manifest_bytes())
-    config = push.image.config_bytes() if push.config is None else push.config
+    if push.manifest is None:
+        config = push.image.config_bytes()
+    else:
+        from builder.transport.documents import parse_manifest
+
+        config = store.read(parse_manifest(manifest, "the image", media_type).config)
     layers = {layer.blob.digest: layer.blob for layer in push.image.layers}
     return [
         _Target(
