@@ -111,7 +111,12 @@ def _files(
     if arguments.depfile:
         if not arguments.iidfile:
             raise UsageError("--depfile needs --iidfile: the file that the rule makes")
-        sources = dict.fromkeys(source for name in names for source in built[name].sources)
+        sources = dict.fromkeys(
+            path
+            for name in names
+            for source in built[name].sources
+            for path in ((source,) if isinstance(source, str) else source.paths())
+        )
         paths = [_escape(os.path.relpath(source)) for source in sources]
         # an empty rule for each, so that make does not stop when one of them is deleted
         text = f"{_escape(arguments.iidfile)}: " + " \\\n  ".join(paths) + "\n"

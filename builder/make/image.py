@@ -28,10 +28,11 @@ from builder.oci import media
 from builder.oci.digest import DiffID
 from builder.oci.image import Descriptor, Image, Layer
 from builder.plan.config import merge_config
+from builder.plan.context import Tree
 from builder.plan.describe import timestamp
 from builder.plan.files import Changes
 from builder.plan.last import LastBuild, LastStep, load_last, save_last
-from builder.plan.plan import Planned, Planner, read_account
+from builder.plan.plan import Planned, Planner, Sources, read_account
 from builder.plan.state import Fetch, State
 from builder.rootfs.accounts import is_account_file
 from builder.rootfs.table import make_table
@@ -69,7 +70,7 @@ class Built(NamedTuple):
     manifest: Descriptor
     config: Descriptor
     steps: tuple[BuiltStep, ...]  # the base's layers first
-    sources: tuple[str, ...]  # host files the image was made from, for the depfile
+    sources: Sources  # host files the image was made from, for the depfile
     fetch: Fetch
     seconds: float
 
@@ -105,7 +106,7 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
     state = planner.start(spec, image, fetch)
     chain = image.chain_id
     done = [BuiltStep(None, name, "base", "", "", layer, 0.0) for layer in image.layers]
-    sources: list[str] = [spec.file]
+    sources: list[str | Tree] = [spec.file]
     if below is not None:
         sources += below.sources
     for number in range(len(spec.steps)):
@@ -126,9 +127,7 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
     seconds = time.monotonic() - started
     made = sum(step.status == "built" for step in done)
     shop.emit(ImageDone(spec.name, manifest.digest, seconds, made))
-    return Built(
-        spec, image, manifest, config, tuple(done), tuple(dict.fromkeys(sources)), fetch, seconds
-    )
+    return Built(spec, image, manifest, config, tuple(done), tuple(sources), fetch, seconds)
 
 
 def _finish(image: Image, spec: ImageSpec, epoch: int, annotations: Mapping[str, str]) -> Image:

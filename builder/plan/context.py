@@ -10,7 +10,8 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from builder.errors import BuilderError, UsageError
@@ -23,24 +24,14 @@ grain, so what was read of it is not remembered (git's racy rule)."""
 
 _CHUNK = 1 << 20
 _MAGIC = re.compile(r"[*?\[]")
+_NAME = attrgetter("name")
+_MTIME, _CTIME = itemgetter(5), itemgetter(6)
 
 
-class Node(NamedTuple):
-    """One path as lstat saw it. `path` is relative to the source, b"" is the source itself."""
-
-    path: bytes
-    mode: int
-    size: int
-    inode: int
-    device: int
-    mtime: int  # nanoseconds
-    ctime: int  # nanoseconds
-    uid: int
-    gid: int
-
-    @property
-    def is_dir(self) -> bool:
-        return stat.S_ISDIR(self.mode)
+Node = tuple[bytes, int, int, int, int, int, int, int, int]
+"""One path as lstat saw it: path relative to the source (b"" is the source itself), mode, size,
+inode, device, mtime and ctime in nanoseconds, uid, gid. A plain tuple, of which there are as many
+as files: making named ones takes as long as lstat itself."""
 
 
 class Source(NamedTuple):
@@ -57,17 +48,20 @@ class Source(NamedTuple):
 class Tree(NamedTuple):
     """The nodes of a source in layer order, and a way to their bytes."""
 
-    root: str  # host path
+    root: bytes  # host path
     nodes: list[Node]
     settled: bool  # nothing in it is young enough to change unseen
 
-    def host_path(self, node: Node) -> bytes:
-        root = os.fsencode(self.root)
-        return os.path.join(root, node.path) if node.path else root
+    def host_path(self, path: bytes) -> bytes:
+        return self.root + b"/" + path if path else self.root
+
+    def paths(self) -> Iterator[str]:
+        """Host paths of all nodes."""
+        return (os.fsdecode(self.host_path(node[0])) for node in self.nodes)
 
     def fingerprint(self) -> str:
         """Identity of what lstat saw. Equal fingerprints of settled trees: equal bytes."""
-        return hex_of(marshal.dumps([tuple(node) for node in self.nodes], 2))
+        return hex_of(marshal.dumps(self.nodes, 2))
 
 
 class Context:
@@ -101,7 +95,7 @@ class Context:
             below = path[len(prefix) + 1 if prefix else 0 :]
             inside = self._inside(path, text)
             is_dir = os.path.isdir(os.path.join(self.root, inside))
-            if not self._ignored(path, is_dir):
+            if not self._ignored(path):
                 found.append(Source(inside, below, is_dir, True))
                 last = path if is_dir else None
         if not found:
@@ -133,13 +127,15 @@ class Context:
             )
         inside = os.path.relpath(real, self.root)
         is_dir = os.path.isdir(real)
+        if os.path.islink(real):
+            raise BuilderError(f"{text!r} leads through symlinks in a circle")
         if not os.path.lexists(real):
             near = self._near(path)
             raise BuilderError(
                 f"{text!r} does not exist in the context",
                 f"did you mean {near!r}?" if near else None,
             )
-        if not is_dir and self._ignored(path, is_dir):
+        if not is_dir and (self._ignored(path) or self._ignored(inside)):
             raise BuilderError(f"{text!r} is excluded by .dockerignore")
         return "" if inside == "." else inside
 
@@ -184,44 +180,45 @@ class Context:
 
     def tree(self, source: Source, exclude: tuple[str, ...] = (), *, full: bool = False) -> Tree:
         """Everything below a source, ignored paths left out, in layer order. `full` looks at times
-        and owners of directories too (`preserve:`)."""
-        started = time.time_ns()
+        and owners of directories too (`preserve:`). Raises BuilderError for what cannot be read."""
+        young = time.time_ns() - RACY
         root = os.path.join(self.root, source.path) if source.path else self.root
+        host = root.encode("utf-8", "surrogateescape")
         nodes: list[Node] = []
         rules = self._rules(source, exclude)
-        state = os.lstat(root)
-        if stat.S_ISDIR(state.st_mode):
-            nodes.append(_node(b"", state, full))
-            _walk(os.fsencode(root), b"", nodes, rules, full)
-        else:
-            nodes.append(_node(b"", state, full))
-        young = started - RACY
-        settled = all(node.ctime < young and node.mtime < young for node in nodes)
+        try:
+            nodes.append(_node(b"", os.lstat(host), full))
+            if stat.S_ISDIR(nodes[0][1]):
+                _walk(host, nodes, rules, full)
+        except OSError as error:
+            raise _unreadable(error.filename or host, error) from error
+        newest = max(max(map(_MTIME, nodes)), max(map(_CTIME, nodes)))
         if rules:
             rules.save()
-        return Tree(root, nodes, settled)
+        return Tree(host, nodes, newest < young)
 
     def digests(self, tree: Tree) -> dict[bytes, bytes]:
         """Raw sha256 of every regular file of a tree, by path. What lstat shows unchanged since it
         was hashed is not read again."""
-        name = hex_of(os.fsencode(tree.root))
+        name = hex_of(tree.root)
         saved = self._store.load("trees", name)
-        known: dict[tuple[object, ...], bytes] = _loads(saved) if saved else {}
+        known: dict[tuple[int, ...], bytes] = _loads(saved) if saved else {}
         found: dict[bytes, bytes] = {}
-        keep: dict[tuple[object, ...], bytes] = {}
+        keep: dict[tuple[int, ...], bytes] = {}
         young = time.time_ns() - RACY
         new = False
+        regular = stat.S_IFREG
         for node in tree.nodes:
-            if not stat.S_ISREG(node.mode):
+            if node[1] & 0o170000 != regular:
                 continue
             # the path is not part of it: a renamed file keeps its digest
             identity = node[1:7]
             digest = known.get(identity)
             if digest is None:
-                digest = _hash(tree.host_path(node), node)
+                digest = _hash(tree.host_path(node[0]), node[2])
                 new = True
-            found[node.path] = digest
-            if node.ctime < young and node.mtime < young:
+            found[node[0]] = digest
+            if node[5] < young and node[6] < young:
                 keep[identity] = digest
         if new or len(keep) != len(known):
             self._store.save("trees", name, marshal.dumps(keep))
@@ -233,20 +230,19 @@ class Context:
     def ignore_lines(self) -> tuple[str, ...]:
         """The patterns of the context's .dockerignore."""
         if self._ignore is None:
+            path = os.path.join(self.root, ".dockerignore")
             try:
-                with open(os.path.join(self.root, ".dockerignore"), encoding="utf-8-sig") as file:
-                    lines = (line.strip() for line in file.read().splitlines())
-                    self._ignore = tuple(line for line in lines if line and line[0] != "#")
-            except FileNotFoundError:
-                self._ignore = ()
-            except (OSError, UnicodeDecodeError) as error:
-                raise UsageError(f".dockerignore cannot be read: {error}") from error
+                text = read_regular(path).decode("utf-8-sig") if os.path.lexists(path) else ""
+            except UnicodeDecodeError as error:
+                raise UsageError(f".dockerignore is not UTF-8: {error}") from error
+            lines = (line.strip() for line in text.splitlines())
+            self._ignore = tuple(line for line in lines if line and line[0] != "#")
         return self._ignore
 
-    def _ignored(self, path: str, is_dir: bool) -> bool:
+    def _ignored(self, path: str) -> bool:
         if not self.ignore_lines:
             return False
-        rules = self._rules(Source(path, "", is_dir, False), ())
+        rules = self._rules(Source(path, "", False, False), ())
         return rules is not None and rules.docker(path)
 
     def _rules(self, source: Source, exclude: tuple[str, ...]) -> Rules | None:
@@ -310,21 +306,29 @@ class Rules:
             self._store.save("trees", self._name, marshal.dumps(self._known))
 
 
-def _walk(folder: bytes, prefix: bytes, nodes: list[Node], rules: Rules | None, full: bool) -> None:
-    """Append what is below `folder`, sorted. A directory that is left out comes along only when
-    something below it is kept."""
-    with os.scandir(folder) as entries:
-        listed = sorted(entries, key=_name)
-    for entry in listed:
-        path = prefix + entry.name
-        is_dir = entry.is_dir(follow_symlinks=False)
-        verdict = rules(path, is_dir) if rules else 0
-        if verdict == 2 or (verdict and not is_dir):
-            continue
-        state = entry.stat(follow_symlinks=False)
-        if not is_dir:
-            nodes.append(
-                Node(
+def _walk(root: bytes, nodes: list[Node], rules: Rules | None, full: bool) -> None:
+    """Append what is below `root`, sorted. A directory that is left out comes along only when
+    something below it is kept. Not recursive: a tree may be deeper than Python's stack."""
+    append = nodes.append
+    # of each open directory: its entries to come, its path, and where in `nodes` it begins if it
+    # goes again when nothing follows
+    stack = [(iter(_listed(root)), b"", 0)]
+    while stack:
+        entries, prefix, begins = stack[-1]
+        for entry in entries:
+            path = prefix + entry.name
+            is_dir = entry.is_dir(follow_symlinks=False)
+            verdict = rules(path, is_dir) if rules else 0
+            if verdict == 2 or (verdict and not is_dir):
+                continue
+            state = entry.stat(follow_symlinks=False)
+            if is_dir:
+                append(_node(path, state, full))
+                begins = len(nodes) if verdict else 0
+                stack.append((iter(_listed(entry.path)), path + b"/", begins))
+                break
+            append(
+                (
                     path,
                     state.st_mode,
                     state.st_size,
@@ -336,23 +340,22 @@ def _walk(folder: bytes, prefix: bytes, nodes: list[Node], rules: Rules | None, 
                     state.st_gid,
                 )
             )
-            continue
-        at = len(nodes)
-        nodes.append(_node(path, state, full))
-        _walk(entry.path, path + b"/", nodes, rules, full)
-        if verdict and len(nodes) == at + 1:
-            nodes.pop()
+        else:
+            stack.pop()
+            if begins == len(nodes):
+                nodes.pop()
 
 
-def _name(entry: os.DirEntry[bytes]) -> bytes:
-    return entry.name
+def _listed(folder: bytes) -> list[os.DirEntry[bytes]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=_NAME)
 
 
 def _node(path: bytes, state: os.stat_result, full: bool) -> Node:
     if stat.S_ISDIR(state.st_mode) and not full:
         # what else lstat tells of a directory changes with its children, which are looked at anyway
-        return Node(path, state.st_mode, 0, 0, 0, 0, 0, 0, 0)
-    return Node(
+        return (path, state.st_mode, 0, 0, 0, 0, 0, 0, 0)
+    return (
         path,
         state.st_mode,
         state.st_size,
@@ -365,34 +368,32 @@ def _node(path: bytes, state: os.stat_result, full: bool) -> Node:
     )
 
 
-def _hash(path: bytes, node: Node) -> bytes:
-    """Raw sha256 of a file that must still be what lstat saw."""
+def _hash(path: bytes, size: int) -> bytes:
+    """Raw sha256 of a file of `size` bytes. When it is written to after lstat looked at it, this
+    may be the digest of what it was or of what it is: the layer gets the bytes of this digest or
+    none, and lstat will tell it from the file that was looked at."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            data = os.read(handle, min(size + 1, _CHUNK))
+            length = len(data)
+            running = hasher(data)
+            while length < size and (data := os.read(handle, _CHUNK)):
+                running.update(data)
+                length += len(data)
+        finally:
+            os.close(handle)
     except OSError as error:
-        raise BuilderError(f"{os.fsdecode(path)!r} cannot be read: {error.strerror}") from error
-    try:
-        if node.size < _CHUNK:
-            running = hasher(os.read(handle, _CHUNK))
-        else:
-            running = hasher()
-            while chunk := os.read(handle, _CHUNK):
-                running.update(chunk)
-        state = os.fstat(handle)
-    except OSError as error:
-        raise BuilderError(f"{os.fsdecode(path)!r} cannot be read: {error.strerror}") from error
-    finally:
-        os.close(handle)
-    if (state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns) != (
-        node.size,
-        node.inode,
-        node.mtime,
-        node.ctime,
-    ):
+        raise _unreadable(path, error) from error
+    if length != size:
         raise BuilderError(
             f"{os.fsdecode(path)!r} changed while it was read", "build again when it is at rest"
         )
     return running.digest()
+
+
+def _unreadable(path: bytes | str, error: OSError) -> BuilderError:
+    return BuilderError(f"{os.fsdecode(path)!r} cannot be read: {error.strerror}")
 
 
 def _loads(data: bytes) -> dict[Any, Any]:
@@ -432,5 +433,13 @@ def _glob(pattern: str) -> re.Pattern[str]:
         raise BuilderError(f"{pattern!r} is not a glob: {error}") from error
 
 
-def sources_of(context: Context, texts: Iterable[str]) -> list[Source]:
-    return [source for text in texts for source in context.find(text)]
+def read_regular(path: str) -> bytes:
+    """A small file of the context, whole. A FIFO or a device in its place is an error and does not
+    block. Raises BuilderError."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BuilderError(f"{path!r} is not a regular file")
+            return file.read()
+    except OSError as error:
+        raise _unreadable(path, error) from error

@@ -53,12 +53,8 @@ class Changes:
         self.notes: list[str] = []
 
     def add(self, entry: Entry, content: Content = None, digest: bytes = b"") -> None:
-        name = entry.path.rpartition(b"/")[2]
-        if name.startswith(WHITEOUT):
-            raise BuilderError(
-                f"{os.fsdecode(entry.path)!r} cannot be in an image: '.wh.' means a removal",
-                "rename the file",
-            )
+        if entry.path.rpartition(b"/")[2].startswith(WHITEOUT):
+            raise _reserved(entry.path)
         self.entries[entry.path] = (entry, content, digest)
 
     def remove(self, path: bytes) -> None:
@@ -93,26 +89,43 @@ class Changes:
         return [self.entries[path][:2] for path in sorted(self.entries, key=sort_key)]
 
     def document(self) -> dict[str, Any]:
-        """Canonical form of the layer's content, for the key and for `why`: path -> fields."""
-        return {os.fsdecode(path): describe(*item) for path, item in self.entries.items()}
+        """Canonical form of the layer's content, for the key and for `why`. `entries` is path ->
+        "type mode uid gid mtime what", where `what` is the digest of a file, the target of a link
+        or the numbers of a device; `xattrs` is path -> name -> hex, of those that have any."""
+        entries: dict[str, str] = {}
+        xattrs: dict[str, dict[str, str]] = {}
+        heads: dict[tuple[str, int, int, int, int], str] = {}
+        for path, (entry, _, digest) in self.entries.items():
+            of = entry[1:6]
+            head = heads.get(of)
+            if head is None:
+                type_, mode, uid, gid, mtime = of
+                head = heads[of] = f"{type_} {mode:04o} {uid} {gid} {mtime}"
+            name = path.decode("utf-8", "surrogateescape")  # also where the locale says otherwise
+            if entry[1] == FILE:
+                entries[name] = f"{head} {digest.hex()}"
+            elif entry.type in (SYMLINK, HARDLINK):
+                entries[name] = f"{head} {entry.link.decode('utf-8', 'surrogateescape')}"
+            elif entry.type in (CHAR, BLOCK):
+                entries[name] = f"{head} {entry.device[0]}:{entry.device[1]}"
+            else:
+                entries[name] = head
+            if entry.xattrs:
+                xattrs[name] = {
+                    key.decode("utf-8", "surrogateescape"): value.hex()
+                    for key, value in entry.xattrs
+                }
+        return {"entries": entries, "xattrs": xattrs} if xattrs else {"entries": entries}
+
+
+def _reserved(path: bytes) -> BuilderError:
+    return BuilderError(
+        f"{os.fsdecode(path)!r} cannot be in an image: '.wh.' means a removal", "rename the file"
+    )
 
 
 def plain(entry: Entry) -> bool:
     return (entry.mode, entry.uid, entry.gid, entry.xattrs) == (0o755, 0, 0, ())
-
-
-def describe(entry: Entry, content: Content, digest: bytes) -> list[Any]:
-    """[type, mode, uid, gid, mtime, digest or link or device, xattrs...]."""
-    fields: list[Any] = [entry.type, f"{entry.mode:04o}", entry.uid, entry.gid, entry.mtime]
-    if entry.type == FILE:
-        fields.append(digest.hex())
-    elif entry.type in (SYMLINK, HARDLINK):
-        fields.append(os.fsdecode(entry.link))
-    elif entry.type in (CHAR, BLOCK):
-        fields.append(list(entry.device))
-    if entry.xattrs:
-        fields.append({os.fsdecode(name): value.hex() for name, value in entry.xattrs})
-    return fields
 
 
 class Target(NamedTuple):
@@ -139,16 +152,19 @@ def scan(step: Copy | Unpack, context: Context) -> Scanned:
     """Look at a step's sources; nothing is read yet."""
     if isinstance(step, Unpack):
         found = context.find(step.source)
-        if len(found) != 1 or found[0].is_dir:
+        if len(found) != 1:
             raise BuilderError(f"{step.source!r} is not one archive")
-        return [(found[0], context.tree(found[0]))]
+        tree = context.tree(found[0])
+        if not stat.S_ISREG(tree.nodes[0][1]):
+            raise BuilderError(f"{step.source!r} is not a file, expected an archive")
+        return [(found[0], tree)]
     found = [source for text in step.sources for source in context.find(text)]
     full = bool(step.preserve)
     return [(source, context.tree(source, step.exclude, full=full)) for source in found]
 
 
 def copy(step: Copy, context: Context, scanned: Scanned, view: View, epoch: int) -> Changes:
-    """Docker's COPY rules: see docs/spec.md, Where things land."""
+    """Docker's COPY rules: see docs/docker.md."""
     owner = resolve_owner(step.owner, view) if step.owner else None
     changes = Changes(view, epoch, owner)
     to = target(view, step.dest)
@@ -161,14 +177,17 @@ def copy(step: Copy, context: Context, scanned: Scanned, view: View, epoch: int)
         )
     if to.entry is not None and to.entry.type != DIRECTORY and (to.slash or several):
         raise BuilderError(f"{step.dest!r} is a file in the image, not a directory")
+    if is_dir and to.entry is None:
+        # as its parents: it is not the source directory, whose contents alone are copied
+        uid, gid = changes.owner
+        changes.add(Entry(to.path, DIRECTORY, 0o755, uid, gid, epoch))
     for source, tree in scanned:
-        if source.is_dir:
-            base = _join(to.path, os.fsencode(source.below)) if source.globbed else to.path
-        elif is_dir:
-            base = _join(to.path, os.fsencode(source.below))
+        if is_dir and (source.globbed or not source.is_dir):
+            base = _join(to.path, source.below.encode("utf-8", "surrogateescape"))
         else:
             base = to.path
-        _place(step, context, tree, base, changes, owner)
+        whole = source.is_dir and base == to.path
+        _place(step, context, tree, base, changes, owner, contents=whole)
     changes.make_parents()
     return changes
 
@@ -180,62 +199,79 @@ def _place(
     base: bytes,
     changes: Changes,
     owner: tuple[int, int] | None,
+    *,
+    contents: bool,
 ) -> None:
-    """Put a source's nodes at and below `base`."""
+    """Put a source's nodes at and below `base`. `contents`: the source directory itself is not
+    copied, what it holds is."""
     digests = context.digests(tree)
     view, epoch = changes.view, changes.epoch
+    entries = changes.entries
     landed: dict[bytes, tuple[bytes, bool]] = {}  # source directory -> image path, exists below
     keep_mtime, keep_xattrs = "mtime" in step.preserve, "xattrs" in step.preserve
+    keep_owner = "owner" in step.preserve
     modes: dict[tuple[int, bool], int] = {}
+    uid, gid = owner or (0, 0)
+    mtime = epoch
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
     for node in tree.nodes:
-        parent, _, name = node.path.rpartition(b"/")
-        if node.path:
+        source, bits, size = node[:3]
+        parent, _, name = source.rpartition(b"/")
+        if source:
             folder, exists = landed[parent]
-            path = _join(folder, name)
+            path = folder + b"/" + name if folder else name
         else:
             path, exists = base, True
-        kind = TYPES.get(stat.S_IFMT(node.mode))
+        kind = TYPES.get(bits & 0o170000)
         if kind is None:
             changes.notes.append(
-                f"{os.fsdecode(tree.host_path(node))!r} is a socket or device and is left out"
+                f"{os.fsdecode(tree.host_path(source))!r} is a socket or device and is left out"
             )
             continue
+        is_dir = kind == DIRECTORY
         there: Entry | None = None
         if exists:
-            if kind == DIRECTORY:
+            if is_dir:
                 path = view.resolve(path, follow_last=True)
             found = view.lookup(path)
             there = found.entry if found else None
             if not path:
                 there = Entry(b"", DIRECTORY, 0o755)
             _check_replace(kind, there, path)
-        bits = (node.mode, kind == DIRECTORY)
-        mode = modes.get(bits)
+        mode = modes.get((bits, is_dir))
         if mode is None:
-            mode = modes[bits] = _mode(step, *bits)
-        uid, gid = owner or ((node.uid, node.gid) if "owner" in step.preserve else (0, 0))
-        mtime = node.mtime // 1_000_000_000 if keep_mtime else epoch
-        xattrs = _xattrs(tree.host_path(node)) if keep_xattrs else ()
-        if kind == DIRECTORY:
-            landed[node.path] = (path, there is not None)
-            if there is not None:
-                if node.path and path:
-                    _readdress(step, changes, there, path, mode, (uid, gid), owner is not None)
-                continue
-            changes.add(Entry(path, DIRECTORY, mode, uid, gid, mtime, xattrs=xattrs))
+            mode = modes[bits, is_dir] = _mode(step, bits, is_dir)
+        host = tree.host_path(source)
+        if keep_owner:
+            uid, gid = node[7:]
+        if keep_mtime:
+            mtime = node[5] // 1_000_000_000
+        if keep_xattrs:
+            xattrs = _xattrs(host)
+        if is_dir:
+            landed[source] = (path, there is not None)
+            if contents and not source:
+                if there is None and path not in entries:
+                    changes.add(Entry(path, DIRECTORY, 0o755, *changes.owner, epoch))
+            elif there is None:
+                changes.add(Entry(path, DIRECTORY, mode, uid, gid, mtime, xattrs=xattrs))
+            elif path:
+                _readdress(step, changes, there, path, mode, (uid, gid), owner is not None)
         elif kind == FILE:
-            digest = digests[node.path]
-            changes.add(
-                Entry(path, FILE, mode, uid, gid, mtime, node.size, xattrs=xattrs),
-                HostFile(tree.host_path(node), digest),
+            if name.startswith(WHITEOUT):
+                raise _reserved(path)
+            digest = digests[source]
+            entries[path] = (
+                Entry(path, FILE, mode, uid, gid, mtime, size, b"", xattrs),
+                HostFile(host, digest),
                 digest,
             )
         elif kind == SYMLINK:
             try:
-                link = os.readlink(tree.host_path(node))
+                link = os.readlink(host)
             except OSError as error:
                 raise BuilderError(
-                    f"{os.fsdecode(tree.host_path(node))!r} cannot be read: {error.strerror}"
+                    f"{os.fsdecode(host)!r} cannot be read: {error.strerror}"
                 ) from error
             changes.add(Entry(path, SYMLINK, 0o777, uid, gid, mtime, link=link, xattrs=xattrs))
         else:

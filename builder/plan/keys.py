@@ -16,13 +16,8 @@ KEY_VERSION = 1
 """Raised whenever the same document would make another layer than before."""
 
 
-def files_document(entries: dict[str, Any], platform: Platform) -> dict[str, Any]:
-    return {
-        "version": KEY_VERSION,
-        "kind": "files",
-        "platform": str(platform),
-        "entries": entries,
-    }
+def files_document(content: dict[str, Any], platform: Platform) -> dict[str, Any]:
+    return {"version": KEY_VERSION, "kind": "files", "platform": str(platform), **content}
 
 
 def run_document(command: Command, parent: ChainID, platform: Platform) -> dict[str, Any]:

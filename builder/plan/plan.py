@@ -16,7 +16,7 @@ from builder.layer.entry import FILE, Content, HostFile
 from builder.oci.digest import CacheKey, hex_of
 from builder.oci.image import MAX_LAYERS, Image, Layer, Platform, empty_image, encode
 from builder.plan import config, files, keys
-from builder.plan.context import Context
+from builder.plan.context import Context, Tree
 from builder.plan.describe import history, step_name
 from builder.plan.files import Changes
 from builder.plan.last import LastBuild, load_last
@@ -61,6 +61,9 @@ class Settings(NamedTuple):
         return self.codec if self.level is None else f"{self.codec}:{self.level}"
 
 
+Sources = tuple[str | Tree, ...]
+
+
 class Planned(NamedTuple):
     """What is known of one step. `key` is None while something below it is not known."""
 
@@ -74,7 +77,7 @@ class Planned(NamedTuple):
     encoded: bool = True  # the hit's blob is in the codec and level that are wanted
     document: dict[str, Any] | None = None  # what the key is the hash of; None where it was kept
     make: Changes | Command | None = None  # of a build
-    sources: tuple[str, ...] = ()  # host files and folders that were looked at
+    sources: Sources = ()  # host files and trees that were looked at
     notes: tuple[str, ...] = ()
 
 
@@ -179,9 +182,7 @@ class Planner:
             return planned._replace(make=command), state.unknown(label)
 
         scanned = files.scan(step, self.context) if isinstance(step, Copy | Unpack) else []
-        sources = tuple(
-            os.fsdecode(tree.host_path(node)) for _, tree in scanned for node in tree.nodes
-        )
+        sources: Sources = tuple(tree for _, tree in scanned)
         memo = self._memo(step, scanned, state, platform)
         known = self.store.load("memos", memo) if memo else None
         if known:
@@ -216,8 +217,8 @@ class Planner:
         step: Step,
         scanned: files.Scanned,
         state: State,
-        sources: tuple[str, ...],
-    ) -> tuple[Changes, tuple[str, ...]]:
+        sources: Sources,
+    ) -> tuple[Changes, Sources]:
         epoch, view = self.settings.epoch, state.view
         if isinstance(step, Copy):
             return files.copy(step, self.context, scanned, view, epoch), sources
@@ -239,14 +240,10 @@ class Planner:
     def _host(self, path: str) -> str:
         return os.path.join(self.context.root, path)
 
-    def _looked_at(self, step: Step) -> tuple[str, ...]:
+    def _looked_at(self, step: Step) -> Sources:
         """Host paths of a step that cannot be decided yet, for the depfile."""
         if isinstance(step, Copy | Unpack):
-            return tuple(
-                os.fsdecode(tree.host_path(node))
-                for _, tree in files.scan(step, self.context)
-                for node in tree.nodes
-            )
+            return tuple(tree for _, tree in files.scan(step, self.context))
         if isinstance(step, File) and step.template:
             return (self._host(step.template),)
         return ()

@@ -125,7 +125,7 @@ class _Members:
     which wants them in another order."""
 
     def __init__(self, tree: Tree, strip: int) -> None:
-        self._path = tree.host_path(tree.nodes[0])
+        self._path = tree.root
         self._strip = strip
         self._digests: dict[int, bytes] = {}
         self._spool: Spool | None = None

@@ -11,7 +11,7 @@ from builder.plan.last import LastBuild
 from builder.store.records import load_document
 from builder.store.store import Store
 
-_FIELDS = ("type", "mode", "owner", "group", "mtime", "content")
+_FIELDS = ("type", "mode", "owner", "group", "mtime", "content", "xattrs")
 _TYPES = {
     "0": "file", "1": "hard link", "2": "symlink", "3": "device", "4": "device",
     "5": "directory", "6": "FIFO",
@@ -51,7 +51,7 @@ def first_difference(
     if old["platform"] != new["platform"]:
         return f"platform: {old['platform']} -> {new['platform']}"
     if new["kind"] == "files":
-        return _files(old["entries"], new["entries"])
+        return _files(old, new)
     for field in ("command", "env", "user", "working_dir", "network", "parent"):
         if old[field] != new[field]:
             return _field(field, old[field], new[field])
@@ -108,33 +108,48 @@ def _value(value: object) -> str:
 
 
 def _files(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    changed = sorted(path for path in {*old, *new} if old.get(path) != new.get(path))
+    before, after = (_leaves(each) for each in (old, new))
+    changed = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
     if not changed:
         return "changed"
     # a directory that came along says less than the file in it
-    path = next((p for p in changed if (new.get(p) or old[p])[0] != "5"), changed[0])
+    path = next((p for p in changed if (after.get(p) or before[p])[0] != "5"), changed[0])
     more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
     shown = _printable(path)
-    if path not in old:
-        return f"/{shown}: new{more}"
-    if path not in new:
+    if path not in before:
+        removed = path.rpartition("/")[2].startswith(".wh.")
+        return (
+            f"/{shown.replace('.wh.', '', 1)}: removed{more}" if removed else f"/{shown}: new{more}"
+        )
+    if path not in after:
         return f"/{shown}: gone{more}"
-    return f"/{shown}: {_entry(old[path], new[path])}{more}"
+    return f"/{shown}: {_entry(before[path], after[path])}{more}"
+
+
+def _leaves(document: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Path -> type, mode, owner, group, mtime, content, xattrs."""
+    xattrs = document.get("xattrs", {})
+    return {
+        path: [*[*text.split(" ", 5), ""][:6], xattrs.get(path, {})]
+        for path, text in document["entries"].items()
+    }
 
 
 def _entry(old: list[Any], new: list[Any]) -> str:
-    for at, field in enumerate(_FIELDS):
-        before, after = (each[at] if at < len(each) else None for each in (old, new))
+    for field, before, after in zip(_FIELDS, old, new, strict=True):
         if before == after:
             continue
         if field == "type":
-            return f"{_TYPES[old[0]]} -> {_TYPES[new[0]]}"
+            return f"{_TYPES[before]} -> {_TYPES[after]}"
+        if field == "xattrs":
+            name = min(n for n in {*before, *after} if before.get(n) != after.get(n))
+            return f"attribute {name}: {before.get(name, 'unset')} -> {after.get(name, 'unset')}"
         if field == "content" and new[0] == "0":
-            return f"content {str(before)[:12]} -> {str(after)[:12]}"
+            return f"content {before[:12]} -> {after[:12]}"
         if field == "content":
-            field = "target" if new[0] in "12" else field
-        return f"{field} {before} -> {after}"
-    return "extended attributes"
+            field = "target" if new[0] in "12" else "device"
+        return f"{field} {_printable(before)} -> {_printable(after)}"
+    return "changed"
 
 
 def _short(digest: str) -> str:
