@@ -34,7 +34,8 @@ def find_bwrap(path: str) -> str | None:
 
 
 class Bwrap:
-    """`binary` is bubblewrap; `temporary` makes an empty folder for a step, which the step removes."""
+    """`binary` is bubblewrap; `temporary` makes an empty folder for a step, which the step
+    removes."""
 
     name = "bwrap"
 

@@ -1,8 +1,8 @@
 """What a command changed: the upper directory of an overlay beside the tree below, as a changeset.
 
-image-spec layer.md (Representing Changes, Whiteouts, Hardlinks); kernel overlayfs.rst for what an upper
-directory holds: a deletion is a character device 0:0, and every directory the command made carries the
-`opaque` xattr, which therefore says nothing unless the tree below has that directory.
+image-spec layer.md (Representing Changes, Whiteouts, Hardlinks); kernel overlayfs.rst for what an
+upper directory holds: a deletion is a character device 0:0, and every directory the command made
+carries the `opaque` xattr, which therefore says nothing unless the tree below has that directory.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Below(Protocol):
 
 
 class Tree:
-    """A directory as a tree: a merged view of layers, or what a command left. Closed by its owner."""
+    """A directory as a tree: a merged view of layers, or what a command left. Closed by its
+    owner."""
 
     def __init__(self, root: bytes) -> None:
         self.root = root
@@ -117,8 +118,8 @@ class Tree:
 
 
 def kept_xattr(name: str) -> bool:
-    """Capabilities and the user's own attributes. Not those of overlayfs, nor labels, ACLs and hashes
-    that belong to one machine."""
+    """Capabilities and the user's own attributes. Not those of overlayfs, nor labels, ACLs and
+    hashes that belong to one machine."""
     return name == "security.capability" or (
         name.startswith("user.") and not name.startswith("user.overlay.")
     )
@@ -138,13 +139,13 @@ def changeset(
     children by name, each before what it holds.
 
     Written are: what is new; files whose bytes, mode, owner, kept xattrs or clamped mtime differ;
-    directories whose mode, owner or kept xattrs differ; and the parents of all these. A directory that
-    was there before keeps its mtime, so that touching one leaves no trace. A file with several names is
-    always written whole: a layer cannot link to one below it.
+    directories whose mode, owner or kept xattrs differ; and the parents of all these. A directory
+    that was there before keeps its mtime, so that touching one leaves no trace. A file with several
+    names is always written whole: a layer cannot link to one below it.
 
-    `etc` is where /etc really is. `complete`: upper is the whole tree after the command, so that what it lacks was deleted.
-    `untouched` may say that a path is certainly as before. `note` gets a line per thing left out.
-    Raises LayerError for what no layer can hold.
+    `etc` is where /etc really is. `complete`: upper is the whole tree after the command, so that
+    what it lacks was deleted. `untouched` may say that a path is certainly as before. `note` gets a
+    line per thing left out. Raises LayerError for what no layer can hold.
     """
     return _Walk(upper, below, epoch, etc, complete, untouched, note).run()
 

@@ -17,7 +17,8 @@ from builder.store.store import Store
 
 def choose(name: str, store: Store, emit: Emit, path: str = TOOLS) -> Executor:
     """The executor called `name`; `auto` is the first that works when a command is run, of bwrap,
-    runc, chroot. `path` is searched for tools. Raises ExecutorError: unknown, or its tool missing."""
+    runc, chroot. `path` is searched for tools. Raises ExecutorError: unknown, or its tool
+    missing."""
     if name == "auto":
         return Auto(lambda each: _make(each, store, emit, path), emit)
     return _make(name, store, emit, path)

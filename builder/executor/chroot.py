@@ -1,7 +1,7 @@
 """Command steps in a chroot on a copy of the image: the last resort, where nothing can be mounted.
 
-A default container (a CI job, a pod) gives root no namespaces. There the command runs on a copy, without
-/proc and without isolation, and the copy is compared with the layers afterwards.
+A default container (a CI job, a pod) gives root no namespaces. There the command runs on a copy,
+without /proc and without isolation, and the copy is compared with the layers afterwards.
 """
 
 from __future__ import annotations

@@ -62,8 +62,8 @@ class Merged:
         return open(os.open(self._source(path), flags), "rb")
 
     def copy(self, target: bytes, note: Callable[[str], None]) -> None:
-        """Copy everything into the empty directory `target`: hard links come apart, as they do when an
-        overlay copies a file up, so that writing to one name never changes another."""
+        """Copy everything into the empty directory `target`: hard links come apart, as they do when
+        an overlay copies a file up, so that writing to one name never changes another."""
         _attributes(self._root.source, self._root.status, target)
         folders = [(self._root, target)]
         for node, where in folders:  # grows while it is read

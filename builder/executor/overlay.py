@@ -1,8 +1,8 @@
-"""The overlay a command writes to: layers below, a sheet of the sandbox's own files over them, an upper
-directory above.
+"""The overlay a command writes to: layers below, a sheet of the sandbox's own files over them, an
+upper directory above.
 
-The sheet is a lower layer of its own, so that nothing is mounted over files of the image and no mount
-point is left in the upper directory: it holds proc, sys, dev, etc/resolv.conf and etc/hosts.
+The sheet is a lower layer of its own, so that nothing is mounted over files of the image and no
+mount point is left in the upper directory: it holds proc, sys, dev, etc/resolv.conf and etc/hosts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ HOSTS_ALONE = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\
 
 
 class Overlay:
-    """Directories for one command below `folder`, which is on a file system that overlayfs can write to."""
+    """Directories for one command below `folder`, which is on a file system that overlayfs can
+    write to."""
 
     def __init__(self, folder: str, lowers: Sequence[str]) -> None:
         self.folder = os.fsencode(folder)
@@ -73,12 +74,13 @@ class Overlay:
                 if error.errno != errno.EINVAL or attempt is attempts[-1]:
                     raise ExecutorError(
                         f"cannot mount an overlay in {os.fsdecode(self.folder)}: {error.strerror}",
-                        "the cache folder must lie on ext4, xfs, btrfs or tmpfs, not on another overlay",
+                        "the cache folder must lie on ext4, xfs, btrfs or tmpfs, not on an overlay",
                     ) from error
 
 
 def make_sheet(below: Tree, etc: bytes, sheet: bytes, network: str) -> None:
-    """Fill `sheet` with what the sandbox puts over the image; its directories look as those below."""
+    """Fill `sheet` with what the sandbox puts over the image; its directories look as those
+    below."""
     for name in (b"proc", b"sys", b"dev"):
         os.mkdir(sheet + b"/" + name, 0o755)
     made = b""
@@ -113,8 +115,8 @@ def host_files(network: str) -> dict[bytes, bytes]:
 
 
 def copy_modes(below: Tree, path: bytes, target: bytes) -> None:
-    """Let the directory `target` look like `path` below: owner, mode, kept xattrs, mtime. Where there
-    is none, 0755 of root."""
+    """Let the directory `target` look like `path` below: owner, mode, kept xattrs, mtime. Where
+    there is none, 0755 of root."""
     status = below.lstat(path or b".")
     if status is None or not stat.S_ISDIR(status.st_mode):
         os.chmod(target, 0o755)
@@ -127,7 +129,8 @@ def copy_modes(below: Tree, path: bytes, target: bytes) -> None:
 
 
 def resolve_directory(tree: Tree, path: bytes, hops: int = 40) -> bytes:
-    """`path` with every symlink followed within `tree`; parts that do not exist stay as they are."""
+    """`path` with every symlink followed within `tree`; parts that do not exist stay as they
+    are."""
     done: list[bytes] = []
     waiting = path.split(b"/")[::-1]
     while waiting:

@@ -1,4 +1,5 @@
-"""Trying an executor by running something: a program that only ends, on an image that holds only it."""
+"""Trying an executor by running something: a program that only ends, on an image that holds only
+it."""
 
 from __future__ import annotations
 

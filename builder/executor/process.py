@@ -47,9 +47,9 @@ class Pipes:
 class Confined(threading.Thread):
     """Starts a process from a thread of its own and waits for it.
 
-    The thread has mounts of its own, which the process inherits, and the process dies with the thread:
-    kill -9 of the builder leaves neither process nor mount. `prepare` makes the namespaces, mounts
-    and starts; `after` ends what the process left running; both in the thread.
+    The thread has mounts of its own, which the process inherits, and the process dies with the
+    thread: kill -9 of the builder leaves neither process nor mount. `prepare` makes the namespaces,
+    mounts and starts; `after` ends what the process left running; both in the thread.
     """
 
     def __init__(

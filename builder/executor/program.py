@@ -1,14 +1,14 @@
 """The first program of a sandbox: a static ELF of a few hundred bytes, made for one command.
 
 bubblewrap run by root cannot become another user without a user namespace (where mknod fails), it
-searches PATH with the wrong environment and shows a command's environment in its own argv. So it starts
-this program instead, from a memfd: it makes and enters the working directory, sets capabilities, groups
-and user, and executes the command, trying each candidate path as execvp does - all of it within the
-sandbox, where the kernel itself keeps every path inside. Environment and arguments lie in its data, so
-no process list shows them.
+searches PATH with the wrong environment and shows a command's environment in its own argv. So it
+starts this program instead, from a memfd: it makes and enters the working directory, sets
+capabilities, groups and user, and executes the command, trying each candidate path as execvp does -
+all of it within the sandbox, where the kernel itself keeps every path inside. Environment and
+arguments lie in its data, so no process list shows them.
 
-It tells how far it came in records of 16 bytes on a pipe: result (negative errno), stage; little-endian
-int64 each. No descriptor above 2 reaches the command.
+It tells how far it came in records of 16 bytes on a pipe: result (negative errno), stage;
+little-endian int64 each. No descriptor above 2 reaches the command.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ _BASE = 0x400000
 _HEADERS = 64 + 56  # ELF header, one program header
 
 _NUMBERS = {
-    "x86_64": dict(
-        write=1, execve=59, chdir=80, umask=95, setgroups=116, setresuid=117, setresgid=119,
-        capset=126, prctl=157, chroot=161, mount=165, exit_group=231, mkdirat=258, dup3=292,
-        fcntl=72, close_range=436,
-    ),
-    "aarch64": dict(
-        write=64, execve=221, chdir=49, umask=166, setgroups=159, setresuid=147, setresgid=149,
-        capset=91, prctl=167, chroot=51, mount=40, exit_group=94, mkdirat=34, dup3=24,
-        fcntl=25, close_range=436,
-    ),
+    "x86_64": {
+        "write": 1, "execve": 59, "fcntl": 72, "chdir": 80, "umask": 95, "setgroups": 116,
+        "setresuid": 117, "setresgid": 119, "capset": 126, "prctl": 157, "chroot": 161,
+        "mount": 165, "exit_group": 231, "mkdirat": 258, "dup3": 292, "close_range": 436,
+    },
+    "aarch64": {
+        "dup3": 24, "fcntl": 25, "mkdirat": 34, "mount": 40, "chdir": 49, "chroot": 51,
+        "write": 64, "capset": 91, "exit_group": 94, "setresuid": 147, "setresgid": 149,
+        "setgroups": 159, "umask": 166, "prctl": 167, "execve": 221, "close_range": 436,
+    },
 }  # fmt: skip
 _ELF_MACHINE = {"x86_64": 62, "aarch64": 183}
 
@@ -88,7 +88,8 @@ class Assembler:
     def call(
         self, name: str, *arguments: int, stage: int | None = None, go_on: bool = False
     ) -> None:
-        """A system call. A failure is told as `stage` (None: ignored) and ends all unless `go_on`."""
+        """A system call. A failure is told as `stage` (None: ignored) and ends all unless
+        `go_on`."""
         self._syscall(self._numbers[name], arguments)
         if stage is None:
             return
@@ -109,7 +110,8 @@ class Assembler:
         size = _HEADERS + len(self._data) + len(self._code)
         header = struct.pack(
             "<16sHHIQQQIHHHHHH",
-            b"\x7fELF\x02\x01\x01", 2, _ELF_MACHINE[self._machine], 1, entry, 64, 0, 0, 64, 56, 1, 0, 0, 0,
+            b"\x7fELF\x02\x01\x01",
+            2, _ELF_MACHINE[self._machine], 1, entry, 64, 0, 0, 64, 56, 1, 0, 0, 0,
         )  # fmt: skip
         load = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x10000)  # PT_LOAD, r-x
         return header + load + bytes(self._data) + bytes(self._code)
@@ -165,8 +167,8 @@ def _arm_load(register: int, value: int) -> bytes:
 def command_program(
     command: Command, *, report: int, descriptor: int, machine: str, root: bytes | None = None
 ) -> bytes:
-    """The program that runs `command`. It lies in `descriptor` and tells on `report`; both are closed
-    to the command. With `root` it enters that directory with chroot first."""
+    """The program that runs `command`. It lies in `descriptor` and tells on `report`; both are
+    closed to the command. With `root` it enters that directory with chroot first."""
     program = Assembler(machine, report)
     call = program.call
     call(

@@ -1,4 +1,5 @@
-"""Command steps in runc: a bundle of our own over the same overlay, for hosts without bubblewrap."""
+"""Command steps in runc: a bundle of our own over the same overlay, for hosts without
+bubblewrap."""
 
 from __future__ import annotations
 
@@ -94,7 +95,8 @@ class Runc:
 
 
 def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
-    """The runtime-spec's config.json. User, PATH and working_dir are the first program's business."""
+    """The runtime-spec's config.json. User, PATH and working_dir are the first program's
+    business."""
     capabilities = ["CAP_" + name for name in program.CAPABILITY_NAMES]
     namespaces = ["pid", "ipc", "uts", "mount"]
     if command.network == "none":

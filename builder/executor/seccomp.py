@@ -1,8 +1,9 @@
-"""Which system calls a command step may not make: a deny list in the spirit of Docker's default profile.
+"""Which system calls a command step may not make: a deny list in the spirit of Docker's default
+profile.
 
-Denied is what Docker denies to a container without extra capabilities: the mount family, new namespaces,
-kernel modules, keys, tracing of the kernel, clocks, swap, reboot, io_uring. The filter is assembled here
-for bubblewrap, which takes BPF; runc takes the same names as JSON.
+Denied is what Docker denies to a container without extra capabilities: the mount family, new
+namespaces, kernel modules, keys, tracing of the kernel, clocks, swap, reboot, io_uring. The filter
+is assembled here for bubblewrap, which takes BPF; runc takes the same names as JSON.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 
 
 def bpf(machine: str) -> bytes:
-    """The filter as struct sock_filter records. Machines it does not know get ENOSYS for every call."""
+    """The filter as struct sock_filter records. Machines it does not know get ENOSYS for every
+    call."""
     program = _instruction(_LOAD, _ARCHITECTURE)
     for architecture, column in _ARCHITECTURES[machine]:
         body = _architecture(column)

@@ -21,9 +21,9 @@ def need_userns() -> bool:
 
 
 def become_root(path: str = TOOLS) -> None:
-    """Make this process root of a new user namespace: id 0 is the user, 1 and up the user's range of
-    subordinate ids. For good, and only while it has a single thread. `path` is where newuidmap and
-    newgidmap are. Raises ExecutorError."""
+    """Make this process root of a new user namespace: id 0 is the user, 1 and up the user's range
+    of subordinate ids. For good, and only while it has a single thread. `path` is where newuidmap
+    and newgidmap are. Raises ExecutorError."""
     import pwd
 
     uid, gid = os.geteuid(), os.getegid()
@@ -75,7 +75,7 @@ def _map_ids(wait: int, go: int, maps: list[list[str]]) -> None:
     try:
         os.close(go)
         if os.read(wait, 1):
-            status = max(os.spawnve(os.P_WAIT, argv[0], argv, {}) for argv in maps)
+            status = max(os.spawnve(os.P_WAIT, argv[0], argv, {}) for argv in maps)  # noqa: S606  # no shell wanted
     finally:
         os._exit(1 if status else 0)
 

@@ -79,7 +79,7 @@ STEPS: dict[str, tuple[str, list[str]]] = {
     "sparse": ("dd if=/dev/null of=/hole bs=1 seek=3000000 2>/dev/null", ["hole"]),
     "no utf-8": ("touch $(printf '/\\377\\376')", ["\udcff\udcfe"]),
     "long path": (
-        "d=/; for i in 1 2 3 4 5; do d=$d/$(printf 'x%.0s' $(seq 200)); done; mkdir -p $d; touch $d/f",
+        "x=$(printf 'x%.0s' $(seq 200)); d=/$x/$x/$x/$x/$x; mkdir -p $d; touch $d/f",
         ["/".join(["x" * 200] * n) for n in (1, 2, 3, 4, 5)] + ["/".join(["x" * 200] * 5) + "/f"],
     ),
     "the sandbox's files": ("rm -f /etc/hosts; echo x > /etc/resolv.conf; touch /.dockerenv", []),

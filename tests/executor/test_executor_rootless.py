@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.needs("bwrap", "busybox", "newuidmap", "newgidmap", "useradd", "setpriv"),
 ]
 
-USER = "builder-test-user"
+USER, RANGE = "builder-test-user", "500000-565535"
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,8 @@ SCRIPT = """
     parts.make_rootfs(home / "own/image")
     found = step.run(
         "mkdir /home; mkdir -m 750 /home/app; chown 1000:42 /home/app; rm -r /srv/old; mkdir /srv/old;"
-        "chown app:8 /srv/one; chmod 4755 /srv/one; cp /bin/busybox /p; setcap cap_net_raw+ep /p;"
+        "chown app:8 /srv/one; chmod 4755 /srv/one;"
+        "cp /bin/busybox /p; setcap cap_net_raw+ep /p;"
         "id -u; su app -s /bin/sh -c 'id -u' ")
     for entry, _ in found.values():
         print(entry.path.decode(), entry.type, oct(entry.mode), entry.uid, entry.gid,
