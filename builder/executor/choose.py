@@ -42,8 +42,7 @@ class Finding(NamedTuple):
     why: str
 
 
-NAMES = ("bwrap", "runc", "docker", "chroot")
-_AUTO = ("bwrap", "runc", "chroot")
+NAMES = ("bwrap", "runc", "chroot")
 
 
 def _make(name: str, store: Store, emit: Emit, path: str) -> Executor:
@@ -84,7 +83,7 @@ class Auto:
 
     def __init__(self, make: Callable[[str], Executor], emit: Emit) -> None:
         self._make, self._emit = make, emit
-        self._left = list(_AUTO)
+        self._left = list(NAMES)
         self._faults: list[str] = []
         self._warned = False
 
@@ -112,7 +111,8 @@ class Auto:
                     self._emit(Warned(_CHROOT.format("; ".join(self._faults))))
                 return stack.enter_context(executor.run(command, parent, output, epoch))
             except ExecutorError as error:
-                self._faults.append(error.message)
+                if error.message not in self._faults:
+                    self._faults.append(error.message)
                 if self._left and self._left[0] == name:
                     self._left.pop(0)
         raise ExecutorError(
@@ -122,7 +122,7 @@ class Auto:
 
     def probe(self) -> str | None:
         faults = []
-        for name in _AUTO:
+        for name in NAMES:
             try:
                 why = self._make(name).probe()
             except ExecutorError as error:

@@ -79,7 +79,8 @@ class Confined(threading.Thread):
         """Raises what went wrong on the way."""
         self._under_way.wait()
         if isinstance(self._failure, OSError):
-            raise ExecutorError(f"cannot start the sandbox: {self._failure}") from self._failure
+            place, reason = self._failure.filename or "start", self._failure.strerror
+            raise ExecutorError(f"no sandbox: {place}: {reason}") from self._failure
         if self._failure is not None:
             raise self._failure
 

@@ -50,7 +50,7 @@ def user() -> Iterator[pwd.struct_passwd]:
 
 @pytest.fixture
 def home(user: pwd.struct_passwd) -> Iterator[Path]:
-    """A folder the user owns, below folders that everybody may enter, with what the script needs."""
+    """A folder of the user, below folders that all may enter, with what the script needs."""
     folder = Path(tempfile.mkdtemp(prefix="rootless-"))
     folder.chmod(0o755)
     own = folder / "own"
@@ -114,7 +114,8 @@ SCRIPT = """
     (home / "own").chmod(0o755)
     parts.make_rootfs(home / "own/image")
     found = step.run(
-        "mkdir /home; mkdir -m 750 /home/app; chown 1000:42 /home/app; rm -r /srv/old; mkdir /srv/old;"
+        "mkdir /home; mkdir -m 750 /home/app; chown 1000:42 /home/app;"
+        "rm -r /srv/old; mkdir /srv/old;"
         "chown app:8 /srv/one; chmod 4755 /srv/one;"
         "cp /bin/busybox /p; setcap cap_net_raw+ep /p;"
         "id -u; su app -s /bin/sh -c 'id -u' ")
