@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from builder.errors import BuilderError, ExecutorError, UsageError
+from builder.errors import ExecutorError, UsageError
 from builder.events import Emit, Lines, StepOutput, ignore
 from builder.oci.image import Image, Platform, host_platform
 from builder.plan.context import Context
@@ -138,7 +138,9 @@ class Project:
             options.pull,
         )
         render = partial(_render, context, options.environ)
-        return Planner(self.store, context, _Sources(self, context.root), settings, render)
+        return Planner(
+            self.store, context, _Sources(self, context.root), settings, render, options.environ
+        )
 
     def _lowers(self, image: Image, fetch: Fetch) -> tuple[str, ...]:
         """The unpacked layers of an image, bottom first."""
@@ -158,17 +160,21 @@ def _in_user_namespace() -> bool:
         return file.read().split() != ["0", "0", "4294967295"]
 
 
-def _render(context: Context, environ: Mapping[str, str], step: File, spec: ImageSpec) -> bytes:
+def _render(
+    context: Context,
+    environ: Mapping[str, str],
+    step: File,
+    spec: ImageSpec,
+    asked: dict[str, str | None],
+) -> bytes:
     if step.template is None:
         return (step.content or "").encode("utf-8", "surrogateescape")
     from builder.spec.render import render_template
 
-    source, *others = context.find(step.template)
-    if others or source.is_dir:
-        raise BuilderError(f"{step.template!r} is not one template")
+    (source,) = context.find(step.template)  # the plan has looked at it
     path = os.path.join(context.root, source.path)
     shown = {"name": spec.name}
-    return render_template(path, step.variables, shown, environ, name=step.template)
+    return render_template(path, step.variables, shown, environ, asked, name=step.template)
 
 
 class _SpecCache:

@@ -80,7 +80,8 @@ def _destinations(
 def _document(built: Built) -> dict[str, Any]:
     layers = []
     for step in built.steps:
-        entry: dict[str, Any] = {"step": step.number, "name": step.name, "status": step.status}
+        status = step.status if step.layer else "empty"
+        entry: dict[str, Any] = {"step": step.number, "name": step.name, "status": status}
         if step.layer:
             entry["diff_id"] = step.layer.diff_id
             blob = step.layer.blob
@@ -111,12 +112,9 @@ def _files(
     if arguments.depfile:
         if not arguments.iidfile:
             raise UsageError("--depfile needs --iidfile: the file that the rule makes")
-        sources = dict.fromkeys(
-            path
-            for name in names
-            for source in built[name].sources
-            for path in ((source,) if isinstance(source, str) else source.paths())
-        )
+        files = [file for name in names for file in built[name].files]
+        trees = [tree for name in names for tree in built[name].sources]
+        sources = dict.fromkeys((*files, *(path for tree in trees for path in tree.paths())))
         paths = [_escape(os.path.relpath(source)) for source in sources]
         # an empty rule for each, so that make does not stop when one of them is deleted
         text = f"{_escape(arguments.iidfile)}: " + " \\\n  ".join(paths) + "\n"

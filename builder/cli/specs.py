@@ -29,7 +29,7 @@ def lint(arguments: argparse.Namespace) -> int:
 
 
 def schema(arguments: argparse.Namespace) -> int:
-    from builder.spec.schema import json_schema
+    from builder.spec.language import json_schema
 
     sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
     return 0

@@ -21,22 +21,16 @@ from builder.events import (
     StepStarted,
     Warned,
 )
-from builder.executor.base import Command, Executor, Parent
-from builder.layer.entry import FILE, Change, Entry
-from builder.layer.write import Written, write_layer
 from builder.oci import media
 from builder.oci.digest import DiffID
-from builder.oci.image import Descriptor, Image, Layer
+from builder.oci.image import Descriptor, Image, Layer, encode
 from builder.plan.config import merge_config
 from builder.plan.context import Tree
 from builder.plan.describe import timestamp
-from builder.plan.files import Changes
 from builder.plan.last import LastBuild, LastStep, load_last, save_last
-from builder.plan.plan import Planned, Planner, Sources, read_account
+from builder.plan.plan import Planned, Planner
 from builder.plan.state import Fetch, State
-from builder.rootfs.accounts import is_account_file
-from builder.rootfs.table import make_table
-from builder.spec.model import ImageSpec
+from builder.spec.model import ImageSpec, Run
 from builder.store.records import (
     LayerInfo,
     Record,
@@ -51,13 +45,18 @@ from builder.store.store import Store
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+    from builder.executor.base import Command, Executor
+    from builder.layer.entry import Change, Entry
+    from builder.layer.write import Written
+    from builder.plan.files import Changes
+
 
 class BuiltStep(NamedTuple):
     """One line of the result. `number` is None for layers of the base; `layer` None when empty."""
 
     number: int | None
     name: str
-    status: str  # base | hit | built | empty
+    status: str  # base | hit | built
     why: str
     key: str
     layer: Layer | None
@@ -70,7 +69,8 @@ class Built(NamedTuple):
     manifest: Descriptor
     config: Descriptor
     steps: tuple[BuiltStep, ...]  # the base's layers first
-    sources: Sources  # host files the image was made from, for the depfile
+    files: tuple[str, ...]  # specs it was made from, host paths
+    sources: tuple[Tree, ...]  # what it took from the context
     fetch: Fetch
     seconds: float
 
@@ -106,8 +106,9 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
     state = planner.start(spec, image, fetch)
     chain = image.chain_id
     done = [BuiltStep(None, name, "base", "", "", layer, 0.0) for layer in image.layers]
-    sources: list[str | Tree] = [spec.file]
+    files, sources = [spec.file], list[Tree]()
     if below is not None:
+        files += below.files
         sources += below.sources
     for number in range(len(spec.steps)):
         planned, _ = planner.step(spec, number, state, last)
@@ -127,7 +128,9 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
     seconds = time.monotonic() - started
     made = sum(step.status == "built" for step in done)
     shop.emit(ImageDone(spec.name, manifest.digest, seconds, made))
-    return Built(spec, image, manifest, config, tuple(done), tuple(sources), fetch, seconds)
+    return Built(
+        spec, image, manifest, config, tuple(done), tuple(files), tuple(sources), fetch, seconds
+    )
 
 
 def _finish(image: Image, spec: ImageSpec, epoch: int, annotations: Mapping[str, str]) -> Image:
@@ -156,8 +159,6 @@ def _step(
                 status = "built"
     if layer and not encoded:
         layer = _convert(shop, layer)
-    if layer is None and status == "hit":
-        status = "empty"
     seconds = time.monotonic() - started
     size = layer.blob.size if layer else 0
     shop.emit(StepDone(spec.name, planned.number, planned.name, status, seconds, size, why))
@@ -170,18 +171,16 @@ def _make(
     """Make a layer and record it. A step that fails leaves nothing."""
     started = time.monotonic()
     assert planned.key is not None and planned.document is not None
-    if isinstance(planned.make, Changes):
+    if isinstance(planned.step, Run):
+        written = _run(shop, spec, planned, cast("Command", planned.make), state, fetch)
+    else:
+        changes = cast("Changes", planned.make)
         try:
-            written = _write(shop, spec, planned, planned.make.sorted())
+            written = _write(shop, spec, planned, changes.sorted())
         except StoreError:
             raise
         except BuilderError as error:
             raise type(error)(f"{planned.step.place}: {error.message}", error.hint) from error
-    else:
-        assert isinstance(planned.make, Command)
-        written = _run(shop, spec, planned, planned.make, state, fetch)
-    from builder.oci.image import encode
-
     save_document(shop.store, planned.key, encode(planned.document))
     diff_id = written.layer.diff_id if written else None
     record = Record(diff_id, round(time.monotonic() - started, 3), int(shop.now()))
@@ -197,6 +196,8 @@ def _run(
     state: State,
     fetch: Fetch,
 ) -> Written | None:
+    from builder.executor.base import Parent
+
     image = state.image
     assert image is not None
     lines = Lines(lambda line: shop.emit(StepOutput(spec.name, planned.number, line)))
@@ -221,6 +222,12 @@ def _write(
     shop: Workshop, spec: ImageSpec, planned: Planned, changes: Iterable[Change]
 ) -> Written | None:
     """Changes to a layer in the store with its path table."""
+    from builder.layer.entry import FILE
+    from builder.layer.write import write_layer
+    from builder.plan.plan import read_account
+    from builder.rootfs.accounts import is_account_file
+    from builder.rootfs.table import make_table
+
     settings = shop.planner.settings
     entries: list[Entry] = []
     accounts: dict[bytes, bytes] = {}
@@ -255,7 +262,9 @@ def _convert(shop: Workshop, layer: Layer) -> Layer:
     """The same layer in the codec that is wanted: read and written again, equal to the bit to one
     that was built so."""
     from builder.layer.decompress import open_layer
+    from builder.layer.entry import FILE
     from builder.layer.read import read_layer
+    from builder.layer.write import write_layer
 
     settings = shop.planner.settings
 
@@ -308,7 +317,7 @@ def _remember(
             continue
         old = before.get(step.key)
         diff_id = step.layer.diff_id if step.layer else DiffID("")
-        verb = "run" if type(spec.steps[step.number]).__name__ == "Run" else "files"
+        verb = "run" if isinstance(spec.steps[step.number], Run) else "files"
         if old and step.status != "built":
             steps.append(old._replace(name=step.name, diff_id=diff_id))
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import platform as host
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ def parse_platform(text: str) -> Platform:
 
 
 def host_platform() -> Platform:
-    machine = host.machine()
+    machine = os.uname().machine
     return Platform("linux", _ARCHITECTURES.get(machine, machine))
 
 

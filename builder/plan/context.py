@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from builder.errors import BuilderError, UsageError
 from builder.oci.digest import hasher, hex_of
+from builder.spec.model import Copy, File, Step, Unpack
 from builder.store.store import Store
 
 RACY = 2_000_000_000
@@ -62,6 +63,10 @@ class Tree(NamedTuple):
     def fingerprint(self) -> str:
         """Identity of what lstat saw. Equal fingerprints of settled trees: equal bytes."""
         return hex_of(marshal.dumps(self.nodes, 2))
+
+
+Scanned = list[tuple[Source, Tree]]
+"""The sources of a step, each with what lstat saw of it."""
 
 
 class Context:
@@ -175,6 +180,30 @@ class Context:
                     yield joined(name)
                 elif os.path.isdir(os.path.join(here, name)):
                     yield from self._expand(joined(name), rest)
+
+    def scan(self, step: Step) -> Scanned:
+        """Look at what a step takes from the context; no file is read. Nothing for most kinds."""
+        if isinstance(step, Copy):
+            full = bool(step.preserve)
+            return [
+                (source, self.tree(source, step.exclude, full=full))
+                for text in step.sources
+                for source in self.find(text)
+            ]
+        if isinstance(step, Unpack):
+            return [self._one_file(step.source, "archive")]
+        if isinstance(step, File) and step.template:
+            return [self._one_file(step.template, "template")]
+        return []
+
+    def _one_file(self, text: str, what: str) -> tuple[Source, Tree]:
+        found = self.find(text)
+        if len(found) != 1:
+            raise BuilderError(f"{text!r} matches {len(found)} files, expected one {what}")
+        tree = self.tree(found[0])
+        if not stat.S_ISREG(tree.nodes[0][1]):
+            raise BuilderError(f"{text!r} is not a file, expected a file: the {what}")
+        return found[0], tree
 
     # -- reading trees -------------------------------------------------------------------
 

@@ -28,11 +28,11 @@ from builder.layer.entry import (
 )
 from builder.layer.write import sort_key
 from builder.oci.digest import hasher
-from builder.plan.context import Context, Source, Tree
+from builder.plan.context import Context, Scanned, Tree
 from builder.plan.modes import apply_mode
 from builder.rootfs.accounts import resolve_owner
 from builder.rootfs.view import View
-from builder.spec.model import Copy, Directory, File, Remove, Symlink, Unpack
+from builder.spec.model import Copy, Directory, File, Remove, Symlink
 
 TYPES = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK, stat.S_IFIFO: FIFO}
 
@@ -143,24 +143,6 @@ def target(view: View, dest: str, *, follow_last: bool = True) -> Target:
     if not path:
         entry = Entry(b"", DIRECTORY, 0o755)
     return Target(path, entry, dest.endswith("/"))
-
-
-Scanned = list[tuple[Source, Tree]]
-
-
-def scan(step: Copy | Unpack, context: Context) -> Scanned:
-    """Look at a step's sources; nothing is read yet."""
-    if isinstance(step, Unpack):
-        found = context.find(step.source)
-        if len(found) != 1:
-            raise BuilderError(f"{step.source!r} is not one archive")
-        tree = context.tree(found[0])
-        if not stat.S_ISREG(tree.nodes[0][1]):
-            raise BuilderError(f"{step.source!r} is not a file, expected an archive")
-        return [(found[0], tree)]
-    found = [source for text in step.sources for source in context.find(text)]
-    full = bool(step.preserve)
-    return [(source, context.tree(source, step.exclude, full=full)) for source in found]
 
 
 def copy(step: Copy, context: Context, scanned: Scanned, view: View, epoch: int) -> Changes:

@@ -6,9 +6,10 @@ holds the chain_id it runs on. Nothing else may reach a layer, so nothing else i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from builder.executor.base import Command
+if TYPE_CHECKING:
+    from builder.executor.base import Command
 from builder.oci.digest import CacheKey, ChainID, hex_of
 from builder.oci.image import Platform, encode
 

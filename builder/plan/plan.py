@@ -6,29 +6,18 @@ only in that a miss is made and its layer put on the State before the next step 
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.errors import BuilderError, SpecError, UsageError
-from builder.executor.base import Command
-from builder.layer.entry import FILE, Content, HostFile
 from builder.oci.digest import CacheKey, hex_of
 from builder.oci.image import MAX_LAYERS, Image, Layer, Platform, empty_image, encode
-from builder.plan import config, files, keys
-from builder.plan.context import Context, Tree
+from builder.plan import config, keys
+from builder.plan.context import Context, Scanned, Tree
 from builder.plan.describe import history, step_name
-from builder.plan.files import Changes
 from builder.plan.last import LastBuild, load_last
-from builder.plan.state import (
-    Fetch,
-    State,
-    base_state,
-    open_table,
-)
-from builder.plan.why import why_base, why_step
-from builder.rootfs.accounts import ACCOUNT_FILE, is_account_file, resolve_user
-from builder.rootfs.table import MemoryTable
+from builder.plan.state import Fetch, State, base_state, no_view, open_table
 from builder.spec.model import (
     Copy,
     Directory,
@@ -44,6 +33,17 @@ from builder.spec.model import (
 from builder.store.records import Record, load_layer, load_record
 from builder.store.store import Store
 from builder.transport.base import Base, BaseSource
+
+if TYPE_CHECKING:
+    # what only a miss needs is imported when there is one: a build in which nothing changed is
+    # mostly imports
+    from builder.executor.base import Command
+    from builder.layer.entry import Content
+    from builder.plan.files import Changes
+    from builder.rootfs.table import Table
+
+Render = Callable[[File, ImageSpec, dict[str, str | None]], bytes]
+"""A `file` or `template` step to its bytes; the dict takes what env() was asked for."""
 
 
 class Settings(NamedTuple):
@@ -61,9 +61,6 @@ class Settings(NamedTuple):
         return self.codec if self.level is None else f"{self.codec}:{self.level}"
 
 
-Sources = tuple[str | Tree, ...]
-
-
 class Planned(NamedTuple):
     """What is known of one step. `key` is None while something below it is not known."""
 
@@ -77,7 +74,7 @@ class Planned(NamedTuple):
     encoded: bool = True  # the hit's blob is in the codec and level that are wanted
     document: dict[str, Any] | None = None  # what the key is the hash of; None where it was kept
     make: Changes | Command | None = None  # of a build
-    sources: Sources = ()  # host files and trees that were looked at
+    sources: tuple[Tree, ...] = ()  # what was looked at on the host
     notes: tuple[str, ...] = ()
 
 
@@ -103,13 +100,15 @@ class Planner:
         context: Context,
         sources: Mapping[str, BaseSource],
         settings: Settings,
-        render: Callable[[File, ImageSpec], bytes],
+        render: Render,
+        environ: Mapping[str, str],
     ) -> None:
         self.store = store
         self.context = context
         self.settings = settings
         self._sources = sources
-        self._render = render  # a template step to its bytes
+        self._render = render
+        self._environ = environ
 
     # -- bases --------------------------------------------------------------------------------
 
@@ -169,103 +168,102 @@ class Planner:
         if state.identities is None or (isinstance(step, Run) and state.image is None):
             planned = Planned(
                 index, name, step, "unknown", f"decided after {state.undecided}",
-                sources=self._looked_at(step),
+                sources=tuple(tree for _, tree in self.context.scan(step)),
             )  # fmt: skip
             return planned, state.unknown(label) if isinstance(step, Run) else state
+        scanned = self.context.scan(step)
+        sources = tuple(tree for _, tree in scanned)
+        memo = self._memo(step, scanned, state, platform)
+        remembered = self._remembered(memo)
+        if remembered:
+            key, hit = remembered
+            planned = Planned(
+                index, name, step, "hit", "unchanged", key, hit.layer, hit.encoded,
+                sources=sources,
+            )  # fmt: skip
+            return planned, self._above(state, planned)
         if isinstance(step, Run):
             assert state.image is not None
             command = self._command(step, state)
             document = keys.run_document(command, state.image.chain_id, platform)
-            planned = self._decide(index, name, step, document, last, platform)
-            if planned.status == "hit":
-                return planned, self._above(state, planned)
-            return planned._replace(make=command), state.unknown(label)
-
-        scanned = files.scan(step, self.context) if isinstance(step, Copy | Unpack) else []
-        sources: Sources = tuple(tree for _, tree in scanned)
-        memo = self._memo(step, scanned, state, platform)
-        known = self.store.load("memos", memo) if memo else None
-        if known:
-            key = CacheKey(known.decode("ascii", "replace"))
-            hit = self._hit(key, platform)
-            if hit:
-                planned = Planned(
-                    index, name, step, "hit", "unchanged", key, hit.layer, hit.encoded,
-                    sources=sources,
-                )  # fmt: skip
-                return planned, self._above(state, planned)
-        changes, sources = self._changes(spec, step, scanned, state, sources)
-        document = keys.files_document(changes.document(), platform)
-        planned = self._decide(index, name, step, document, last, platform)._replace(
-            sources=sources, notes=tuple(changes.notes)
-        )
-        if memo and planned.key:
-            self.store.save("memos", memo, planned.key.encode())
+            planned = self._decide(index, name, step, document, last)
+            above = state.unknown(label)
+            make: Changes | Command = command
+            asked: dict[str, str | None] = {}
+        else:
+            changes, asked = self._changes(spec, step, scanned, state)
+            document = keys.files_document(changes.document(), platform)
+            planned = self._decide(index, name, step, document, last)
+            planned = planned._replace(sources=sources, notes=tuple(changes.notes))
+            assert planned.key is not None
+            above = state.with_files(planned.key, lambda: _table_of(changes), label)
+            make = changes
+        if memo and planned.key and not planned.notes:
+            value = {"key": planned.key, "asked": asked}
+            self.store.save("memos", memo, encode(value))
         if planned.status == "hit":
             return planned, self._above(state, planned)
-        planned = planned._replace(make=changes)
-
-        def table() -> MemoryTable:
-            return MemoryTable((entry for entry, *_ in changes.entries.values()), accounts(changes))
-
-        assert planned.key is not None
-        return planned, state.with_files(planned.key, table, label)
+        return planned._replace(make=make), above
 
     def _changes(
-        self,
-        spec: ImageSpec,
-        step: Step,
-        scanned: files.Scanned,
-        state: State,
-        sources: Sources,
-    ) -> tuple[Changes, Sources]:
+        self, spec: ImageSpec, step: Step, scanned: Scanned, state: State
+    ) -> tuple[Changes, dict[str, str | None]]:
+        """A file step's changes, and what its template asked the environment for."""
+        from builder.plan import files
+
         epoch, view = self.settings.epoch, state.view
+        asked: dict[str, str | None] = {}
         if isinstance(step, Copy):
-            return files.copy(step, self.context, scanned, view, epoch), sources
+            return files.copy(step, self.context, scanned, view, epoch), asked
         if isinstance(step, File):
-            data = self._render(step, spec)
-            named = (self._host(step.template),) if step.template else ()
-            return files.file(step, data, view, epoch), named
+            return files.file(step, self._render(step, spec, asked), view, epoch), asked
         if isinstance(step, Directory):
-            return files.directory(step, view, epoch), ()
+            return files.directory(step, view, epoch), asked
         if isinstance(step, Symlink):
-            return files.symlink(step, view, epoch), ()
+            return files.symlink(step, view, epoch), asked
         if isinstance(step, Remove):
-            return files.remove(step, view, epoch), ()
+            return files.remove(step, view, epoch), asked
         assert isinstance(step, Unpack)
         from builder.plan.unpack import unpack
 
-        return unpack(step, scanned[0][1], view, epoch), sources
+        return unpack(step, scanned[0][1], view, epoch), asked
 
-    def _host(self, path: str) -> str:
-        return os.path.join(self.context.root, path)
-
-    def _looked_at(self, step: Step) -> Sources:
-        """Host paths of a step that cannot be decided yet, for the depfile."""
-        if isinstance(step, Copy | Unpack):
-            return tuple(tree for _, tree in files.scan(step, self.context))
-        if isinstance(step, File) and step.template:
-            return (self._host(step.template),)
-        return ()
-
-    def _memo(
-        self, step: Step, scanned: files.Scanned, state: State, platform: Platform
-    ) -> str | None:
-        """A name for everything that decides a step's key, from lstat alone: a speed-up. None for
-        steps without sources, and where one is too young to be told by its times."""
-        if not scanned or not all(tree.settled for _, tree in scanned):
+    def _memo(self, step: Step, scanned: Scanned, state: State, platform: Platform) -> str | None:
+        """A name for everything that decides a step's key, its sources told by lstat alone: a
+        speed-up. None where a source is too young to be told by its times."""
+        if not all(tree.settled for _, tree in scanned):
             return None
         inputs = [
             keys.KEY_VERSION,
+            type(step).__name__,
             step._replace(place=Place("", 0, 0), name=None),
             state.identities,
             self.settings.epoch,
             platform,
             [(source, tree.fingerprint()) for source, tree in scanned],
+            state.config.get("config") if isinstance(step, Run) else None,
         ]
         return hex_of(encode(inputs))
 
+    def _remembered(self, memo: str | None) -> tuple[CacheKey, Hit] | None:
+        """The hit that a memo leads to, if what it was made from still holds."""
+        data = self.store.load("memos", memo) if memo else None
+        if data is None:
+            return None
+        try:
+            value = json.loads(data)
+            key, asked = CacheKey(value["key"]), value["asked"]
+            if any(self._environ.get(name) != known for name, known in asked.items()):
+                return None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+        hit = self._hit(key)
+        return (key, hit) if hit else None
+
     def _command(self, step: Run, state: State) -> Command:
+        from builder.executor.base import Command
+        from builder.rootfs.accounts import resolve_user
+
         settings = state.config.get("config") or {}
         user = resolve_user(step.user or settings.get("User") or "", state.view)
         if isinstance(step.command, str):
@@ -292,18 +290,19 @@ class Planner:
         step: Step,
         document: dict[str, Any],
         last: LastBuild | None,
-        platform: Platform,
     ) -> Planned:
         key = keys.key_of(document)
-        hit = self._hit(key, platform)
+        hit = self._hit(key)
         if hit:
             return Planned(
                 index, name, step, "hit", "unchanged", key, hit.layer, hit.encoded, document
             )
+        from builder.plan.why import why_step
+
         why = why_step(self.store, last, index, name, document, key)
         return Planned(index, name, step, "build", why, key, document=document)
 
-    def _hit(self, key: CacheKey, platform: Platform) -> Hit | None:
+    def _hit(self, key: CacheKey) -> Hit | None:
         record = load_record(self.store, key)
         return self.layer_of(record) if record else None
 
@@ -331,7 +330,7 @@ class Planner:
         if state.image is not None:
             image = state.image.append(layer, history(step, name, self.settings.epoch))
         if layer is None:
-            return state.with_layer(None, image, lambda: MemoryTable(()))
+            return state.with_layer(None, image, _no_table)
         return state.with_layer(layer, image, lambda: open_table(self.store, layer, None))
 
 
@@ -342,6 +341,8 @@ class Hit(NamedTuple):
 
 def plan_image(planner: Planner, spec: ImageSpec, below: State | None) -> tuple[ImagePlan, State]:
     """Plan one image. `below`: the state that its `image:` base will have; None: another base."""
+    from builder.plan.why import why_base
+
     last = load_last(planner.store, spec.name)
     if below is not None:
         text, status = f"image {spec.base.value}", "hit"
@@ -355,7 +356,7 @@ def plan_image(planner: Planner, spec: ImageSpec, below: State | None) -> tuple[
         base = planner.base(spec, make=False)
         if base is None:
             text, status, why = str(spec.base), "build", "made when the image is built"
-            nowhere = State(None, {}, None, lambda: _never(), f"the base {spec.base}")
+            nowhere = State(None, {}, None, no_view, f"the base {spec.base}")
             state = nowhere
         else:
             text, status, why = base.about, "hit", "unchanged"
@@ -369,12 +370,22 @@ def plan_image(planner: Planner, spec: ImageSpec, below: State | None) -> tuple[
     return ImagePlan(spec, text, status, why, tuple(steps)), state
 
 
-def _never() -> Any:
-    raise AssertionError("a view of layers that are not known")
+def _no_table() -> Table:
+    raise AssertionError("an empty layer has no table")
+
+
+def _table_of(changes: Changes) -> Table:
+    """The paths of a layer that is planned."""
+    from builder.rootfs.table import MemoryTable
+
+    return MemoryTable((entry for entry, *_ in changes.entries.values()), accounts(changes))
 
 
 def accounts(changes: Changes) -> dict[bytes, bytes]:
     """The contents of account files that a step writes, for owners named in later steps."""
+    from builder.layer.entry import FILE
+    from builder.rootfs.accounts import is_account_file
+
     return {
         path: read_account(content)
         for path, (entry, content, _) in changes.entries.items()
@@ -384,6 +395,9 @@ def accounts(changes: Changes) -> dict[bytes, bytes]:
 
 def read_account(content: Content) -> bytes:
     """An account file's bytes; only the first of one that is too large to be one."""
+    from builder.layer.entry import HostFile
+    from builder.rootfs.accounts import ACCOUNT_FILE
+
     if isinstance(content, bytes):
         return content[:ACCOUNT_FILE]
     if isinstance(content, HostFile):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from builder.errors import CorruptBlob
 from builder.oci import media
-from builder.oci.digest import DiffID
-from builder.oci.image import Descriptor, Document, Image, Layer
-from builder.rootfs.accounts import ACCOUNT_FILE, is_account_file
-from builder.rootfs.table import PathTable, Table, make_table
-from builder.rootfs.view import View
+from builder.oci.image import Layer
 from builder.store.records import load_layer
 
 if TYPE_CHECKING:
+    from builder.layer.entry import Entry
+    from builder.oci.digest import DiffID
+    from builder.oci.image import Descriptor, Document, Image
+    from builder.rootfs.table import PathTable, Table
+    from builder.rootfs.view import View
     from builder.store.store import Store
 
 Fetch = Callable[[Layer], None] | None
@@ -79,11 +81,17 @@ class State:
 
     def unknown(self, undecided: str) -> State:
         """One command step further that will run."""
-        return State(None, self.config, None, View, self.undecided or undecided)
+        return State(None, self.config, None, no_view, self.undecided or undecided)
+
+
+def no_view() -> View:
+    raise AssertionError("what these layers hold is not known before they are built")
 
 
 def open_table(store: Store, layer: Layer, fetch: Fetch) -> PathTable:
     """A layer's path table, made from its blob when it is not there."""
+    from builder.rootfs.table import PathTable
+
     try:
         return PathTable.open(store.table_path(layer.diff_id))
     except CorruptBlob:
@@ -101,8 +109,9 @@ def open_table(store: Store, layer: Layer, fetch: Fetch) -> PathTable:
 def _table_of_blob(store: Store, diff_id: DiffID, blob: Descriptor) -> PathTable:
     """Read a layer once more to list its paths."""
     from builder.layer.decompress import open_layer
-    from builder.layer.entry import Entry
     from builder.layer.read import read_layer
+    from builder.rootfs.accounts import ACCOUNT_FILE, is_account_file
+    from builder.rootfs.table import make_table
 
     files: dict[bytes, bytes] = {}
     with store.open(blob) as stream:
@@ -110,7 +119,7 @@ def _table_of_blob(store: Store, diff_id: DiffID, blob: Descriptor) -> PathTable
         def entries() -> Iterator[Entry]:
             for entry, content in read_layer(open_layer(stream, media.CODECS[blob.media_type])):
                 if is_account_file(entry.path) and entry.size <= ACCOUNT_FILE:
-                    files[entry.path] = content.read(entry.size)
+                    files[entry.path] = b"".join(iter(partial(content.read, 1 << 16), b""))
                 yield entry
 
         return make_table(store, diff_id, entries(), files)
@@ -118,6 +127,8 @@ def _table_of_blob(store: Store, diff_id: DiffID, blob: Descriptor) -> PathTable
 
 def base_state(store: Store, image: Image, fetch: Fetch) -> State:
     def view() -> View:
+        from builder.rootfs.view import View
+
         return View(tuple(open_table(store, layer, fetch) for layer in image.layers))
 
     identities = tuple(str(layer.diff_id) for layer in image.layers)
