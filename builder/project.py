@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from builder.errors import ExecutorError, UsageError
+from builder.errors import CorruptBlob, ExecutorError, UsageError
 from builder.events import Emit, Lines, StepOutput, ignore
 from builder.oci.image import Image, Platform, host_platform
 from builder.plan.context import Context
@@ -21,6 +21,7 @@ from builder.transport.base import BaseSource
 if TYPE_CHECKING:
     from builder.executor.base import Executor
     from builder.make.image import Built
+    from builder.store.files import Files
 
 EPOCH = 315532800
 """1980-01-01 UTC, the first day that zip can say."""
@@ -45,12 +46,13 @@ class Options(NamedTuple):
 
 
 class Project:
-    """Specs, store and context of one run. `emit` gets the events."""
+    """Specs, store and context of one run. `emit` gets the events, `files` does the store's file
+    calls (None: the real ones)."""
 
-    def __init__(self, options: Options, emit: Emit = ignore) -> None:
+    def __init__(self, options: Options, emit: Emit = ignore, files: Files | None = None) -> None:
         self.options = options
         self.emit = emit
-        self.store = Store(options.cache_dir, emit)
+        self.store = Store(options.cache_dir, emit, files)
         folder = options.context
         if folder and not os.path.isdir(folder):
             raise UsageError(f"--context {folder!r} is not a folder")
@@ -60,7 +62,7 @@ class Project:
 
     def told(self, emit: Emit) -> Project:
         """The same project, telling `emit` from now on."""
-        other = Project(self.options, emit)
+        other = Project(self.options, emit, self.store.files)
         other._executor_fault = self._executor_fault
         return other
 
@@ -70,14 +72,17 @@ class Project:
         from builder.spec.load import load_project
 
         options = self.options
-        project = load_project(
-            images,
-            options.specs,
-            environ=options.environ,
-            sets=options.variables,
-            vars_files=options.vars_files,
-            cache=_SpecCache(self.store),
-        )
+        try:
+            project = load_project(
+                images,
+                options.specs,
+                environ=options.environ,
+                sets=options.variables,
+                vars_files=options.vars_files,
+                cache=_SpecCache(self.store),
+            )
+        finally:
+            self.store.close()
         return project.specs, project.asked
 
     def plan(self, specs: Mapping[str, ImageSpec]) -> dict[str, ImagePlan]:
@@ -85,22 +90,46 @@ class Project:
         planner = self._planner()
         states: dict[str, State] = {}
         plans = {}
-        for name, spec in specs.items():
-            below = states[spec.base.value] if spec.base.kind == "image" else None
-            plans[name], states[name] = plan_image(planner, spec, below)
+        try:
+            for name, spec in specs.items():
+                below = states[spec.base.value] if spec.base.kind == "image" else None
+                plans[name], states[name] = plan_image(planner, spec, below)
+        finally:
+            self.store.close()
         return plans
 
-    def build(self, specs: Mapping[str, ImageSpec]) -> dict[str, Built]:
-        """Build specs in the order of load(). What is built when one fails stays cached."""
+    def build(
+        self,
+        specs: Mapping[str, ImageSpec],
+        deliver: Callable[[dict[str, Built]], None] = lambda built: None,
+    ) -> dict[str, Built]:
+        """Build specs in the order of load(), then `deliver` them while gc leaves them alone. What
+        is built when one fails stays cached.
+
+        What is cached is only looked at, so a corrupt blob may first be seen when it is read: it
+        is out of the store by then, and all is built once more.
+        """
+        seen: set[str] = set()
+        with self.store.live():
+            while True:
+                try:
+                    built = self._build(specs)
+                    deliver(built)
+                    return built
+                except CorruptBlob as error:
+                    if error.message in seen:
+                        raise
+                    seen.add(error.message)
+
+    def _build(self, specs: Mapping[str, ImageSpec]) -> dict[str, Built]:
         from builder.make.image import Workshop, build_image
 
         planner = self._planner()
         shop = Workshop(self.store, planner, self.executor, self._lowers, self.emit)
         built: dict[str, Built] = {}
-        with self.store.live():
-            for name, spec in specs.items():
-                below = built[spec.base.value] if spec.base.kind == "image" else None
-                built[name] = build_image(shop, spec, below)
+        for name, spec in specs.items():
+            below = built[spec.base.value] if spec.base.kind == "image" else None
+            built[name] = build_image(shop, spec, below)
         return built
 
     def become_root(self, specs: Mapping[str, ImageSpec]) -> None:

@@ -46,14 +46,21 @@ def _build(
     names: tuple[str, ...],
 ) -> dict[str, Any]:
     destinations = _destinations(arguments, project, specs, names)
-    built = project.build(specs)
-    for name, destination in destinations:
-        delivered = destination.put(built[name].image)
-        project.emit(Noted(f"{name}: written to {delivered.where}"))
-    if arguments.push:
-        from builder.cli.registry import push_built
 
-        push_built(project, [built[name] for name in names])
+    def deliver(built: dict[str, Built]) -> None:
+        for name, destination in destinations:
+            image, fetch = built[name].image, built[name].fetch
+            for layer in image.layers if fetch else ():
+                if fetch and not project.store.has(layer.blob):
+                    fetch(layer)
+            delivered = destination.put(image)
+            project.emit(Noted(f"{name}: written to {delivered.where}"))
+        if arguments.push:
+            from builder.cli.registry import push_built
+
+            push_built(project, [built[name] for name in names])
+
+    built = project.build(specs, deliver)
     document = {"images": [_document(each) for each in built.values()]}
     _files(arguments, built, names, document)
     return document

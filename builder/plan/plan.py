@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from builder.errors import BuilderError, SpecError, UsageError
+from builder.errors import BuilderError, SpecError, StoreError, UsageError
 from builder.oci.digest import CacheKey, hex_of
 from builder.oci.image import MAX_LAYERS, Image, Layer, Platform, empty_image, encode
 from builder.plan import config, keys
@@ -149,7 +149,7 @@ class Planner:
         step = spec.steps[index]
         try:
             return self._step(spec, index, state, last)
-        except (SpecError, UsageError):
+        except (SpecError, UsageError, StoreError):
             raise
         except BuilderError as error:
             raise self._placed(error, step.place) from error
