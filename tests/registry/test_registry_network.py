@@ -171,7 +171,7 @@ def test_a_page_elsewhere_is_not_followed(
 ) -> None:
     proxy = before(fault("GET", "", status=200, body=b'{"tags": ["a"]}'))
     proxy.faults[0].headers = {"Link": '<http://127.0.0.1:1/v2/a/tags/list>; rel="next"'}
-    with Registry(QUICK) as session, pytest.raises(TransportError, match="is elsewhere"):
+    with Registry(QUICK) as session, pytest.raises(TransportError, match=r"elsewhere|not https"):
         session.tags(parse_reference(f"{proxy.name}/a"))
 
 

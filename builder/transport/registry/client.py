@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
-from urllib.parse import urljoin
 
 from builder.errors import BuilderError, TransportError
 from builder.oci import media
@@ -155,7 +154,7 @@ class Client:
             onward = _NEXT.match(response.header("Link") or "")
             if not onward or not names:
                 return
-            url = urljoin(url, onward[1])
+            url = self.http.join(url, onward[1])
             if parse_origin(url) != parse_origin(self.base) or url in seen:
                 raise TransportError(f"{what}: its next page is elsewhere, which is not followed")
             seen.add(url)

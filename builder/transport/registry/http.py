@@ -218,7 +218,10 @@ class Http:
 
     def join(self, base: str, location: str) -> str:
         """Where a Location leads; never from TLS to plain http, nor in the clear to elsewhere."""
-        there = urljoin(base, location)
+        try:
+            there = urljoin(base, location)
+        except ValueError as error:
+            raise TransportError(f"{shown(base)}: it leads to {shown(location)!r}") from error
         origin, home = parse_origin(there), parse_origin(base)
         plain = origin.scheme == "http" and origin != home
         if plain and (

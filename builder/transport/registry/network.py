@@ -7,6 +7,7 @@ and auth.py.
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import ssl
 import threading
@@ -97,6 +98,7 @@ class Network:
         self.settings = settings
         self.requests = 0  # exchanges begun, token servers and redirects included
         self.stopped = threading.Event()
+        logging.getLogger("urllib3").propagate = False  # it logs signed URLs and hostile headers
         self._pools: dict[Origin, urllib3.PoolManager] = {}
         self._known: set[Origin] = set()
         self._lock = threading.Lock()
