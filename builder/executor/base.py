@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from builder.layer.entry import Change
-from builder.oci.image import Image
+from builder.oci.image import Image, Layer
+
+if TYPE_CHECKING:
+    from builder.rootfs.view import View
 
 
 class Command(NamedTuple):
@@ -30,6 +33,10 @@ class Parent(NamedTuple):
     """Unpack what is not yet unpacked and give the layers' folders as overlay lower dirs, bottom
     first. Whiteouts stand in them as overlayfs wants them (char device 0:0, `overlay.opaque`
     xattr: `trusted.` as root, `user.` in a user namespace). Never written to."""
+    fetch: Callable[[Layer], None] | None = None
+    """Bring a layer's blob into the store, where the base left it elsewhere."""
+    view: Callable[[], View] | None = None
+    """The layers through their path tables, for executors that do not unpack them."""
 
 
 class Executor(Protocol):

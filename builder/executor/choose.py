@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from builder.errors import ExecutorError
@@ -15,21 +16,32 @@ from builder.layer.entry import Change
 from builder.store.store import Store
 
 
-def choose(name: str, store: Store, emit: Emit, path: str = TOOLS) -> Executor:
+def choose(
+    name: str,
+    store: Store,
+    emit: Emit,
+    path: str = TOOLS,
+    environ: Mapping[str, str] = MappingProxyType({}),
+) -> Executor:
     """The executor called `name`; `auto` is the first that works when a command is run, of bwrap,
-    runc, chroot. `path` is searched for tools. Raises ExecutorError: unknown, or its tool
-    missing."""
+    runc, chroot. `path` is searched for tools, `environ` says where a Docker engine is. Raises
+    ExecutorError: unknown, or its tool missing."""
     if name == "auto":
-        return Auto(lambda each: _make(each, store, emit, path), emit)
-    return _make(name, store, emit, path)
+        return Auto(lambda each: _make(each, store, emit, path, environ), emit)
+    return _make(name, store, emit, path, environ)
 
 
-def doctor(store: Store, emit: Emit, path: str = TOOLS) -> list[Finding]:
+def doctor(
+    store: Store,
+    emit: Emit,
+    path: str = TOOLS,
+    environ: Mapping[str, str] = MappingProxyType({}),
+) -> list[Finding]:
     """Each executor, tried with a trivial command."""
     findings = []
-    for name in NAMES:
+    for name in (*NAMES, "docker"):
         try:
-            why = _make(name, store, emit, path).probe()
+            why = _make(name, store, emit, path, environ).probe()
         except ExecutorError as error:
             why = error.message
         findings.append(Finding(name, why is None, why or "works"))
@@ -43,9 +55,10 @@ class Finding(NamedTuple):
 
 
 NAMES = ("bwrap", "runc", "chroot")
+"""What `auto` tries, in this order. Not docker: an engine is asked for by name."""
 
 
-def _make(name: str, store: Store, emit: Emit, path: str) -> Executor:
+def _make(name: str, store: Store, emit: Emit, path: str, environ: Mapping[str, str]) -> Executor:
     def warn(text: str) -> None:
         emit(Warned(text))
 
@@ -67,7 +80,12 @@ def _make(name: str, store: Store, emit: Emit, path: str) -> Executor:
         from builder.executor.chroot import Chroot
 
         return Chroot(store.temporary, warn)
-    raise ExecutorError(f"{name!r} is no executor, expected one of auto, {', '.join(NAMES)}")
+    if name == "docker":
+        from builder.executor.docker import Docker
+
+        return Docker(environ, store, warn)
+    names = ", ".join(("auto", *NAMES, "docker"))
+    raise ExecutorError(f"{name!r} is no executor, expected one of {names}")
 
 
 _CHROOT = (

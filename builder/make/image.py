@@ -201,7 +201,7 @@ def _run(
     image = state.image
     assert image is not None
     lines = Lines(lambda line: shop.emit(StepOutput(spec.name, planned.number, line)))
-    parent = Parent(image, lambda: shop.lowers(image, fetch))
+    parent = Parent(image, lambda: shop.lowers(image, fetch), fetch, lambda: state.view)
     epoch = shop.planner.settings.epoch
     try:
         with shop.executor().run(command, parent, lines.feed, epoch) as changes:

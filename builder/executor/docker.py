@@ -1,0 +1,343 @@
+"""Command steps in a Docker engine, near or far: nothing assumes files that both sides see.
+
+The image below is sent to the engine (only what it lacks), the command runs in a container of it,
+and what changed comes back as the tar of the container's own layer. That tar passes through the same
+comparison as the embedded executors' upper directories, so the layer is the same to the byte.
+
+Docker keeps `security.capability` and no other extended attribute: what a step writes into `user.*`
+is lost. What Docker mounts (/etc/hosts, /etc/hostname, /etc/resolv.conf) cannot be changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import re
+import signal
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from builder.errors import CommandFailed, ExecutorError, LayerError, TransportError
+from builder.events import Lines
+from builder.executor.base import Command, Parent
+from builder.executor.changes import changeset
+from builder.executor.docker_session import LABEL, owner, sweep
+from builder.executor.docker_tree import LayerTree, LowerTree
+from builder.executor.overlay import remove_tree
+from builder.layer.entry import FILE, WHITEOUT, Change, Entry
+from builder.layer.read import read_tar
+from builder.oci.digest import ChainID, hasher
+from builder.oci.image import Image, Platform, empty_image, encode
+from builder.transport.engine import Engine, connect
+from builder.transport.engine_send import send_image
+
+if TYPE_CHECKING:
+    from builder.rootfs.view import View
+    from builder.store.store import Store
+
+_TAIL = 20  # lines
+_CHUNK = 1 << 20
+HOSTNAME = "localhost"
+
+
+class Docker:
+    """`environ` says where the engine is. Connects at the first step; what it has in the engine is
+    removed when the object is, at the latest when the program ends."""
+
+    name = "docker"
+
+    def __init__(
+        self, environ: Mapping[str, str], store: Store, warn: Callable[[str], None]
+    ) -> None:
+        self._environ, self._store, self._warn = environ, store, warn
+        self._session: _Session | None = None
+
+    def probe(self) -> str | None:
+        from builder.executor.program import Assembler
+        from builder.layer.write import write_layer
+        from builder.rootfs.table import make_table
+        from builder.rootfs.view import View
+
+        try:
+            machine = os.uname().machine
+            program = Assembler(machine, 2).elf(status=0)
+            entries = [Entry(b"true", FILE, 0o755, size=len(program))]
+            written = write_layer([(entries[0], program)], self._store)
+            assert written is not None
+            table = make_table(self._store, written.layer.diff_id, entries, {})
+            image = empty_image(_machine()).append(written.layer, {})
+            parent = Parent(image, tuple, None, lambda: View((table,)))
+            command = Command(("/true",), {}, 0, 0, (), "/", "none")
+            with self.run(command, parent, lambda chunk: None, 0):
+                return None
+        except (ExecutorError, CommandFailed) as error:
+            return error.message
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Remove what is left in the engine."""
+        if self._session is not None:
+            self._session.end()
+            self._session = None
+
+    @contextlib.contextmanager
+    def run(
+        self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
+    ) -> Iterator[Iterable[Change]]:
+        with contextlib.ExitStack() as stack:
+            folder = self._store.temporary()
+            stack.callback(remove_tree, folder)
+            try:
+                if self._session is None:
+                    self._session = _Session(connect(self._environ))
+                session = self._session
+                image = session.parent(self._store, parent)
+                container = _Container(session, image, command)
+                stack.callback(container.remove)
+                container.run(output)
+                upper = container.changes(folder)
+            except TransportError as error:
+                raise ExecutorError(error.message, error.hint) from error
+            if upper is None:
+                yield ()
+                return
+            stack.callback(upper.close)
+            view = _view(parent)
+            lower = LowerTree(view, folder)
+            lower.extract(upper, epoch, parent.image.layers, self._store, parent.fetch)
+            etc = view.resolve(b"etc", follow_last=True)
+            yield changeset(upper, lower, epoch, etc=etc, note=self._warn)
+
+
+def _view(parent: Parent) -> View:
+    if parent.view is None:
+        raise ExecutorError("docker: the layers below the step are not known")
+    return parent.view()
+
+
+def _machine() -> Platform:
+    from builder.oci.image import host_platform
+
+    return host_platform()
+
+
+class _Session:
+    """The images of one builder in one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.owner = engine, owner()
+        self._images: dict[ChainID, str] = {}
+        sweep(engine)
+        self._finalizer = weakref.finalize(self, _end, engine, self.owner)
+
+    def end(self) -> None:
+        self._finalizer()
+
+    def parent(self, store: Store, parent: Parent) -> str:
+        """The engine's id of an image with the parent's layers and an empty configuration: no
+        environment, no volumes whose content a layer would lack, no health check."""
+        chain = parent.image.chain_id
+        known = self._images.get(chain)
+        if known is not None and self.engine.inspect_image(known):
+            return known
+        config = _bare_config(parent.image, self.owner)
+        sent = send_image(self.engine, store, parent.image, config, (), fetch=parent.fetch)
+        self._images[chain] = sent.image
+        return sent.image
+
+
+def _end(engine: Engine, mine: str) -> None:
+    with contextlib.suppress(TransportError):
+        sweep(engine, mine)
+    engine.close()
+
+
+def _bare_config(image: Image, label: str) -> bytes:
+    document: dict[str, Any] = {
+        "architecture": image.platform.architecture,
+        "os": image.platform.os,
+        "config": {"Labels": {LABEL: label}},
+        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in image.layers]},
+    }
+    if image.platform.variant:
+        document["variant"] = image.platform.variant
+    return encode(document)
+
+
+class _Container:
+    """One container for one command. Its labels say whose it is."""
+
+    def __init__(self, session: _Session, image: str, command: Command) -> None:
+        from docker.errors import APIError
+
+        self._engine, self._command = session.engine, command
+        self._label = session.owner
+        self._image = image
+        self._committed: str | None = None
+        api = self._engine.api
+        # A name without a value takes a variable away that Docker would add.
+        environment = [f"{name}={value}" for name, value in command.env.items()]
+        environment += [name for name in ("HOSTNAME", "PATH") if name not in command.env]
+        with self._engine.asking():
+            host = api.create_host_config(
+                network_mode=command.network,
+                group_add=[str(group) for group in command.groups],
+                log_config={"Type": "none"},
+            )
+            try:
+                made = api.create_container(
+                    image,
+                    list(command.argv),
+                    environment=environment,
+                    user=f"{command.uid}:{command.gid}",
+                    working_dir=command.working_dir,
+                    hostname=HOSTNAME,
+                    labels={LABEL: self._label},
+                    host_config=host,
+                    use_config_proxy=False,
+                )
+            except APIError as error:
+                raise _not_started(command, str(error.explanation or error)) from error
+        self._id = str(made["Id"])
+
+    def remove(self) -> None:
+        api = self._engine.api
+        with contextlib.suppress(TransportError), self._engine.asking():
+            api.remove_container(self._id, force=True, v=True)
+        if self._committed:
+            with contextlib.suppress(TransportError), self._engine.asking():
+                api.remove_image(self._committed, force=True, noprune=True)
+
+    def run(self, output: Callable[[bytes], None]) -> None:
+        """Run the command to its end. Raises CommandFailed, ExecutorError, TransportError."""
+        from docker.errors import APIError
+
+        api = self._engine.api
+        tail: deque[str] = deque(maxlen=_TAIL)
+        lines = Lines(tail.append)
+        with self._engine.asking():
+            stream = api.attach(self._id, stdout=True, stderr=True, stream=True, logs=False)
+            try:
+                api.start(self._id)
+            except APIError as error:
+                raise _not_started(self._command, str(error.explanation or error)) from error
+            for chunk in stream:
+                output(chunk)
+                lines.feed(chunk)
+            status = int(api.wait(self._id, timeout=None)["StatusCode"])
+            state = api.inspect_container(self._id)["State"] if status else {}
+        lines.close()
+        if state.get("OOMKilled"):
+            message = "killed: out of memory"
+            raise CommandFailed(message, exit_status=status, tail=tuple(tail))
+        if status:
+            raise _failed(status, tuple(tail))
+
+    def changes(self, folder: str) -> LayerTree | None:
+        """What the command left in the container's layer; None: nothing."""
+        api = self._engine.api
+        with self._engine.asking():
+            found = api.diff(self._id) or []
+        for path in (str(each["Path"]) for each in found):
+            # in a layer's tar such a name is a deletion, and could not be told from one
+            if any(part.startswith(os.fsdecode(WHITEOUT)) for part in path.split("/")):
+                raise LayerError(
+                    f"the step left {path!r}: a layer cannot hold a name that begins with '.wh.'",
+                    "such names mark deletions in layers: remove or rename it in the step",
+                )
+        if not found:
+            return None
+        with self._engine.asking():
+            self._committed = str(api.commit(self._id)["Id"])
+            wanted = api.inspect_image(self._committed)["RootFS"].get("Layers") or []
+            before = api.inspect_image(self._image)["RootFS"].get("Layers") or []
+            if len(wanted) == len(before):
+                return None
+            return self._layer(str(wanted[-1]), folder)
+
+    def _layer(self, wanted: str, folder: str) -> LayerTree:
+        """Of all the layers that `save` writes, the one with this diff_id. Where it stands differs
+        between engines, so every member is read until it is found."""
+        spool = os.path.join(folder, "saved")
+        stream = _Chunks(self._engine.api.get_image(self._committed))
+        for entry, content in read_tar(cast(BinaryIO, io.BufferedReader(stream, _CHUNK))):
+            if entry.type != FILE:
+                continue
+            running = hasher()
+            with open(spool, "wb") as file:
+                while chunk := content.read(_CHUNK):
+                    running.update(chunk)
+                    file.write(chunk)
+            if running.hexdigest() == wanted[7:]:
+                stream.close()
+                with open(spool, "rb") as tar:
+                    return LayerTree(tar, folder)
+        raise ExecutorError(
+            f"the Docker engine at {self._engine.host} saved an image without its layer"
+        )
+
+
+class _Chunks(io.RawIOBase):
+    """Chunks as a file."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # no other
+        while not self._left:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._left = memoryview(chunk)
+        size = min(len(buffer), len(self._left))
+        buffer[:size] = self._left[:size]
+        self._left = self._left[size:]
+        return size
+
+
+_NOT_THERE = ("executable file not found", "no such file or directory")
+_DIRECTORY = re.compile(r"chdir to cwd|Cannot mkdir|mkdir .*: (?:not a directory|file exists)")
+
+
+def _not_started(command: Command, said: str) -> CommandFailed | ExecutorError:
+    """Why an engine could not start the command: a fault of the step, or of the engine."""
+    said = " ".join(said.split())
+    reason = said.removesuffix(": unknown").rpartition(": ")[2]
+    first = command.argv[0]
+    if _DIRECTORY.search(said):
+        return CommandFailed(f"working_dir {command.working_dir!r}: {reason}", exit_status=127)
+    if f'exec: "{first}": ' in said or f"exec {first}: " in said:
+        if any(text in said for text in _NOT_THERE):
+            return CommandFailed(
+                f"the image has no {first}",
+                "a command step runs a program of the image: install it in a step before",
+                exit_status=127,
+            )
+        status, hint = 127, "it is for another machine, or a script without a #! line"
+        if "permission denied" in said:
+            reason = os.strerror(errno.EACCES)
+            status, hint = 126, "it is not executable for the step's user"
+        return CommandFailed(f"{first!r}: {reason}", hint, exit_status=status)
+    return ExecutorError(f"docker: {said[:500]}")
+
+
+def _failed(status: int, tail: tuple[str, ...]) -> CommandFailed:
+    hint = None
+    message = f"exit status {status}"
+    if status == 127:
+        hint = "127 is what a shell says of a command that the image does not have"
+    elif status == 126:
+        hint = "126 is what a shell says of a file that it may not execute"
+    elif status > 128 and status - 128 in {each.value for each in signal.Signals}:
+        message = f"killed by signal {status - 128} ({signal.Signals(status - 128).name})"
+        hint = "often: out of memory" if status == 128 + signal.SIGKILL else None
+    return CommandFailed(message, hint, exit_status=status, tail=tail)

@@ -1,0 +1,246 @@
+"""What a container changed, as a tree: the engine's layer tar, to be compared with the image's view.
+
+Neither needs a file system that can hold owners, devices or capabilities, so that an ordinary user
+gets the same layer as root. The tar is spooled to one file, its paths are listed in a path table.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from builder.errors import ExecutorError
+from builder.executor.changes import Tree, Xattrs, kept_xattr
+from builder.layer.decompress import open_layer
+from builder.layer.entry import (
+    BLOCK,
+    CHAR,
+    DIRECTORY,
+    FIFO,
+    FILE,
+    HARDLINK,
+    SYMLINK,
+    Content,
+    Entry,
+)
+from builder.layer.read import read_layer
+from builder.oci import media
+from builder.rootfs.table import PathTable, write_table
+
+if TYPE_CHECKING:
+    from builder.oci.image import Layer
+    from builder.rootfs.view import View
+    from builder.store.store import Store
+
+_CHUNK = 1 << 20
+_KINDS = {
+    FILE: stat.S_IFREG,
+    SYMLINK: stat.S_IFLNK,
+    CHAR: stat.S_IFCHR,
+    BLOCK: stat.S_IFBLK,
+    DIRECTORY: stat.S_IFDIR,
+    FIFO: stat.S_IFIFO,
+}
+_WHITEOUT = Entry(b"", CHAR, 0)  # as overlayfs writes it: device 0:0
+
+
+class LayerTree(Tree):
+    """An engine's layer tar as the upper directory of an overlay would show it. `folder` stays until
+    `close`; the tar is read at once, to its end."""
+
+    def __init__(self, tar: BinaryIO, folder: str) -> None:
+        self._spool = open(os.path.join(folder, "files"), "w+b")  # noqa: SIM115  # see close
+        try:
+            self._places: dict[bytes, int] = {}  # of files' bytes in the spool
+            self._links: dict[bytes, bytes] = {}
+            path = os.path.join(folder, "table")
+            write_table(path, self._spooled(tar), {})
+            self._table = PathTable.open(path)
+        except BaseException:
+            self._spool.close()
+            raise
+        self._first: dict[bytes, int] = {}  # files with several names, numbered
+        self._count: dict[bytes, int] = {}
+        for target in self._links.values():
+            self._first.setdefault(target, len(self._first) + 1)
+            self._count[target] = self._count.get(target, 1) + 1
+        self._removed: dict[bytes, list[bytes]] = {}
+        for each in self._table.whiteouts:
+            parent, _, name = each.rpartition(b"/")
+            self._removed.setdefault(parent, []).append(name)
+
+    def close(self) -> None:
+        self._spool.close()
+
+    def _spooled(self, tar: BinaryIO) -> Iterator[Entry]:
+        for entry, content in read_layer(tar):
+            if entry.type == FILE:
+                self._places[entry.path] = self._spool.tell()
+                self._links.pop(entry.path, None)
+                while chunk := content.read(_CHUNK):
+                    self._spool.write(chunk)
+            elif entry.type == HARDLINK:
+                self._links[entry.path] = self._links.get(entry.link, entry.link)
+            yield entry
+        self._spool.flush()
+
+    def files(self) -> Iterator[Entry]:
+        """Regular files with one name."""
+        for path in self._places:
+            entry = self._table.get(path)
+            if entry is not None and entry.type == FILE and path not in self._first:
+                yield entry
+
+    def lstat(self, path: bytes) -> os.stat_result | None:
+        path = b"" if path == b"." else path
+        entry = self._table.get(path)
+        if entry is None:
+            if path in self._table.whiteouts:
+                return status_of(_WHITEOUT)
+            if path and path not in self._table.implied:
+                return None
+            entry = Entry(path, DIRECTORY, 0o755)
+        target = self._links.get(path, path)
+        return status_of(entry, self._first.get(target, 0), self._count.get(target, 1))
+
+    def names(self, path: bytes) -> list[bytes]:
+        depth = len(path) + 1 if path else 0
+        names = [entry.path[depth:] for entry in self._table.children(path)]
+        return names + [
+            name
+            for name in self._removed.get(path, ())
+            if self._table.get(path + b"/" + name if path else name) is None
+        ]
+
+    def xattrs(self, path: bytes) -> Xattrs:
+        return xattrs_of(self._table.get(path))
+
+    def opaque(self, path: bytes) -> bool:
+        return path in self._table.opaque
+
+    def readlink(self, path: bytes) -> bytes:
+        entry = self._table.get(path)
+        return entry.link if entry else b""
+
+    def open(self, path: bytes) -> BinaryIO:
+        entry = self._table.get(path)
+        place = self._places.get(self._links.get(path, path))
+        if entry is None or place is None:
+            raise ExecutorError(f"/{os.fsdecode(path)}: the engine's layer has no bytes of it")
+        piece = _Slice(self._spool.fileno(), place, entry.size)
+        return cast(BinaryIO, io.BufferedReader(piece, _CHUNK))
+
+    def content(self, path: bytes) -> Content:
+        return partial(self.open, path)
+
+
+class LowerTree:
+    """The image below, from the path tables of its layers. Bytes are there for the files that were
+    asked for with `extract`, as files in `folder`."""
+
+    def __init__(self, view: View, folder: str) -> None:
+        self._view, self._folder = view, folder
+        self._extracted: dict[bytes, str] = {}
+
+    def lstat(self, path: bytes) -> os.stat_result | None:
+        found = self._view.lookup(path)
+        return status_of(found.entry) if found else None
+
+    def names(self, path: bytes) -> list[bytes]:
+        return [found.entry.path.rpartition(b"/")[2] for found in self._view.children(path)]
+
+    def xattrs(self, path: bytes) -> Xattrs:
+        found = self._view.lookup(path)
+        return xattrs_of(found.entry if found else None)
+
+    def readlink(self, path: bytes) -> bytes:
+        found = self._view.lookup(path)
+        return found.entry.link if found else b""
+
+    def open(self, path: bytes) -> BinaryIO:
+        return open(self._extracted[path], "rb")
+
+    def extract(
+        self,
+        upper: LayerTree,
+        epoch: int,
+        layers: tuple[Layer, ...],
+        store: Store,
+        fetch: Callable[[Layer], None] | None,
+    ) -> None:
+        """Bring the bytes here of every file that differs from its new self in bytes, if at all.
+        Few files do: a new one has a new mtime."""
+        wanted: dict[int, set[bytes]] = {}
+        for entry in upper.files():
+            found = self._view.lookup(entry.path)
+            if found is not None and _may_be_same(entry, found.entry, epoch):
+                wanted.setdefault(found.table, set()).add(entry.path)
+        for index, paths in wanted.items():
+            if fetch and not store.claim(layers[index].blob):
+                fetch(layers[index])
+            while paths:  # again for the targets of hard links that came before them
+                paths = self._read(layers[index], paths, store)
+
+    def _read(self, layer: Layer, paths: set[bytes], store: Store) -> set[bytes]:
+        aliases: dict[bytes, bytes] = {}
+        with store.open(layer.blob) as blob:
+            for entry, content in read_layer(open_layer(blob, media.CODECS[layer.blob.media_type])):
+                if entry.path not in paths:
+                    continue
+                if entry.type == HARDLINK:
+                    aliases[entry.path] = entry.link
+                elif entry.type == FILE:
+                    place = os.path.join(self._folder, f"below{len(self._extracted)}")
+                    with open(place, "wb") as file:
+                        while chunk := content.read(_CHUNK):
+                            file.write(chunk)
+                    self._extracted[entry.path] = place
+        missing = {link for link in aliases.values() if link not in self._extracted}
+        for path, link in aliases.items():
+            if link in self._extracted:
+                self._extracted[path] = self._extracted[link]
+        return missing | set(aliases) if missing else set()
+
+
+def _may_be_same(entry: Entry, below: Entry, epoch: int) -> bool:
+    """Whether only the bytes can tell that a file changed."""
+    return (
+        below.type == FILE
+        and (entry.size, entry.mode, entry.uid, entry.gid)
+        == (below.size, below.mode, below.uid, below.gid)
+        and below.mtime in (entry.mtime, min(entry.mtime, epoch))
+    )
+
+
+def status_of(entry: Entry, number: int = 0, names: int = 1) -> os.stat_result:
+    """An entry as lstat would tell it. `number` is the inode's where a file has several `names`."""
+    mode = _KINDS[entry.type] | entry.mode
+    fields = (mode, number, 0, names, entry.uid, entry.gid, entry.size, 0, entry.mtime, 0)
+    more = {"st_mtime_ns": entry.mtime * 10**9, "st_rdev": os.makedev(*entry.device)}
+    return os.stat_result(fields, more)
+
+
+def xattrs_of(entry: Entry | None) -> Xattrs:
+    kept = entry.xattrs if entry else ()
+    return tuple((name, value) for name, value in kept if kept_xattr(os.fsdecode(name)))
+
+
+class _Slice(io.RawIOBase):
+    """Some bytes of an open file."""
+
+    def __init__(self, handle: int, start: int, size: int) -> None:
+        self._handle, self._at, self._end = handle, start, start + size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # no other
+        size = min(len(buffer), self._end - self._at)
+        data = os.pread(self._handle, size, self._at)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
