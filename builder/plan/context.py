@@ -319,6 +319,7 @@ class Rules:
             from docker.utils.build import PatternMatcher
 
             matcher = PatternMatcher(list(self._ignore))
+            matcher.patterns.pop()  # the SDK sends .dockerignore always; an image gets it by rule
             # the stubs want a PathLike, the matcher splits text
             self._docker = lambda path: bool(matcher.matches(path))  # type: ignore[arg-type]
         return self._docker(path)

@@ -1,0 +1,103 @@
+"""The config document beside what a Dockerfile's instructions make of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BASE = """FROM scratch
+COPY file /file
+ENV PATH=/base/bin B=base A=base
+LABEL a=base keep=base
+EXPOSE 80
+VOLUME /base
+WORKDIR /base/work
+USER 5
+ENTRYPOINT ["/base"]
+CMD ["from", "base"]
+STOPSIGNAL SIGINT
+"""
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "nothing": ("", {}),
+    "env keeps the base's order, new ones last": (
+        "ENV Z=1 A=changed\nENV C=2 PATH=/mine:$PATH",
+        {"env": {"Z": "1", "A": "changed", "C": "2", "PATH": "/mine:/base/bin"}},
+    ),
+    "an empty and an odd value": (
+        'ENV EMPTY= EQUALS=a=b SPACE="a b"',
+        {"env": {"EMPTY": "", "EQUALS": "a=b", "SPACE": "a b"}},
+    ),
+    "user": ("USER 33:34", {"user": "33:34"}),
+    "entrypoint clears cmd": ('ENTRYPOINT ["/new", "a"]', {"entrypoint": ["/new", "a"]}),
+    "entrypoint with cmd": (
+        'ENTRYPOINT ["/new"]\nCMD ["b"]',
+        {"entrypoint": ["/new"], "cmd": ["b"]},
+    ),
+    "cmd": ('CMD ["only"]', {"cmd": ["only"]}),
+    "an empty cmd": ("CMD []", {"cmd": []}),
+    "an empty entrypoint": ("ENTRYPOINT []", {"entrypoint": []}),
+    "exposed ports add up": (
+        "EXPOSE 80/tcp 53/udp 8080",
+        {"exposed_ports": ["80/tcp", "53/udp", "8080"]},
+    ),
+    "volumes add up": ('VOLUME ["/data", "/more"]', {"volumes": ["/data", "/more"]}),
+    "labels add up": (
+        'LABEL a=mine b="with space"',
+        {"labels": {"a": "mine", "b": "with space"}},
+    ),
+    "healthcheck": (
+        'HEALTHCHECK --interval=30s --timeout=3s --start-period=1m --retries=4 CMD ["/ok", "x"]',
+        {
+            "healthcheck": {
+                "test": ["CMD", "/ok", "x"],
+                "interval": "30s",
+                "timeout": "3s",
+                "start_period": "1m",
+                "retries": 4,
+            }
+        },
+    ),
+    "healthcheck by the shell": ("HEALTHCHECK CMD /ok x", {"healthcheck": {"test": "/ok x"}}),
+    "no healthcheck": ("HEALTHCHECK NONE", {"healthcheck": {"test": ["NONE"]}}),
+    "shell": ('SHELL ["/bin/bash", "-c"]', {"shell": ["/bin/bash", "-c"]}),
+    "stop signal": ("STOPSIGNAL SIGQUIT", {"stop_signal": "SIGQUIT"}),
+    "an absolute working directory": ("WORKDIR /other", {"working_dir": "/other"}),
+    "a working directory that is not clean": ("WORKDIR /a//b/./c/", {"working_dir": "/a//b/./c/"}),
+}
+
+FIELDS = (
+    "Env", "User", "Entrypoint", "Cmd", "ExposedPorts", "Volumes", "Labels", "Healthcheck",
+    "Shell", "StopSignal", "WorkingDir",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def base(sides: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A context with the base's archive in it."""
+    context = tmp_path_factory.mktemp("config")
+    (context / "file").write_text("file")
+    assert not sides.build(BASE, context, "parity:config-base", buildkit=True)
+    (context / "base.tar").write_bytes(sides.out("save", "parity:config-base"))
+    return context
+
+
+@pytest.mark.root
+@pytest.mark.needs("dockerd", "skopeo")
+@pytest.mark.parametrize("name", CASES)
+def test_config_is_what_docker_makes_of_it(
+    sides: Any, base: Path, tmp_path: Path, name: str
+) -> None:
+    dockerfile, change = CASES[name]
+    text = f"FROM parity:config-base\n{dockerfile}\n"
+    assert not sides.build(text, base, "parity:theirs", buildkit=True)
+    done = sides.ours({"from": "docker-archive:base.tar", "config": change}, base, tmp_path)
+    assert done.returncode == 0, done.stderr
+    sides.load(tmp_path / "store", "ours", "parity:ours", tmp_path)
+    theirs, ours = (
+        {field: sides.config(f"parity:{who}").get(field) or None for field in FIELDS}
+        for who in ("theirs", "ours")
+    )
+    assert ours == theirs
