@@ -1,11 +1,17 @@
-"""What every test may use. Real parts only: tools are looked up on PATH, and a missing one skips by name."""
+"""What every test may use. Real parts only: a tool that is missing skips its tests by name."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 
 import pytest
+
+pytest_plugins = ["tests.engine"]
+
+# A job that a script starts with `&` ignores SIGINT, and so would every builder started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _missing(reason: str) -> None:

@@ -25,7 +25,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The namespace of a command; its `run` is the function to call with it."""
     parser = _Parser(prog="builder", description=_TOP, allow_abbrev=False)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    commands = parser.add_subparsers(
+        metavar="COMMAND", required=True, parser_class=_Parser, prog="builder"
+    )  # a given prog spares argparse the making of a help text
 
     def command(name: str, module: str, help_: str, *groups: Callable[..., None]) -> _Parser:
         sub: _Parser = commands.add_parser(
@@ -98,7 +100,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     render.add_argument("image", metavar="IMAGE")
 
     cache = command("cache", "cache", "look after the store")
-    actions = cache.add_subparsers(metavar="ACTION", required=True, parser_class=_Parser)
+    actions = cache.add_subparsers(
+        metavar="ACTION", required=True, parser_class=_Parser, prog="builder cache"
+    )
     for name, text in (
         ("ls", "say what the store holds and how much"),
         ("check", "verify every blob and record"),
