@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -52,6 +54,36 @@ def answering() -> Iterator[Answering]:
     for server in servers:
         server.shutdown(socket.SHUT_RDWR)
         server.close()
+
+
+def test_a_header_that_comes_drop_by_drop_is_given_up() -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            threading.Thread(target=drip, args=(connection,), daemon=True).start()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            if connection.recv(65536)[:1] != b"G":
+                return
+            connection.sendall(OK)
+            for number in range(200):
+                connection.sendall(b"X-%d: y\r\n" % number)
+                time.sleep(0.1)
+
+    threading.Thread(target=serve, daemon=True).start()
+    reference = parse_reference(f"127.0.0.1:{server.getsockname()[1]}/a")
+    began = time.monotonic()
+    with Registry(QUICK) as session, pytest.raises(BuilderError):
+        session.tags(reference)
+    assert time.monotonic() - began < 6  # two tries of a second
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
 
 
 NONSENSE = [

@@ -19,6 +19,7 @@ import urllib3
 from urllib3 import exceptions
 
 from builder.errors import TransportError
+from builder.transport.registry.deadline import with_deadline
 from builder.transport.registry.settings import Settings
 from builder.version import __version__
 
@@ -116,7 +117,7 @@ class Network:
             self.requests += 1
             pool = self._pools.get(origin)
             if pool is None:
-                pool = self._pools[origin] = self._pool(origin)
+                pool = self._pools[origin] = with_deadline(self._pool(origin))
         slow = method in ("PUT", "PATCH")
         try:
             response = pool.request(
