@@ -28,7 +28,7 @@ from builder.plan.config import merge_config
 from builder.plan.context import Tree
 from builder.plan.describe import timestamp
 from builder.plan.last import LastBuild, LastStep, load_last, save_last
-from builder.plan.plan import Planned, Planner
+from builder.plan.plan import Planned, Planner, steps_of
 from builder.plan.state import Fetch, State
 from builder.spec.model import ImageSpec, Run
 from builder.store.records import (
@@ -110,8 +110,12 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
     if below is not None:
         files += below.files
         sources += below.sources
-    for number in range(len(spec.steps)):
+    for number in range(len(steps_of(spec))):
         planned, _ = planner.step(spec, number, state, last)
+        if number == len(spec.steps) and not planned.makes_layer:
+            if planned.status == "build":
+                _make(shop, spec, planned, state, fetch)  # noted as empty, so that it is known
+            continue
         sources += planned.sources
         for note in planned.notes:
             shop.emit(Warned(f"{planned.step.place}: {note}"))
@@ -317,7 +321,7 @@ def _remember(
             continue
         old = before.get(step.key)
         diff_id = step.layer.diff_id if step.layer else DiffID("")
-        verb = "run" if isinstance(spec.steps[step.number], Run) else "files"
+        verb = "run" if isinstance(steps_of(spec)[step.number], Run) else "files"
         if old and step.status != "built":
             steps.append(old._replace(name=step.name, diff_id=diff_id))
         else:

@@ -77,6 +77,13 @@ class Planned(NamedTuple):
     sources: tuple[Tree, ...] = ()  # what was looked at on the host
     notes: tuple[str, ...] = ()
 
+    @property
+    def makes_layer(self) -> bool:
+        """Whether it is known to give a layer that is not empty."""
+        if self.status != "build":
+            return self.layer is not None
+        return bool(getattr(self.make, "entries", True))  # a command's are not known beforehand
+
 
 class ImagePlan(NamedTuple):
     spec: ImageSpec
@@ -128,9 +135,10 @@ class Planner:
     def start(self, spec: ImageSpec, image: Image, fetch: Fetch) -> State:
         """The state on a base, with the config that the spec's commands run under."""
         state = base_state(self.store, image, fetch)
-        if len(image.layers) + len(spec.steps) > MAX_LAYERS:
+        steps = len(steps_of(spec))
+        if len(image.layers) + steps > MAX_LAYERS:
             raise SpecError(
-                f"{spec.base.place}: {len(image.layers)} layers of the base and {len(spec.steps)}"
+                f"{spec.base.place}: {len(image.layers)} layers of the base and {steps}"
                 f" steps are more than the {MAX_LAYERS} layers an image may have",
                 "join steps: several lines in one `run`, several sources in one `copy`",
             )
@@ -146,7 +154,7 @@ class Planner:
         self, spec: ImageSpec, index: int, state: State, last: LastBuild | None
     ) -> tuple[Planned, State]:
         """Decide about one step; also the state above it, were it built as planned."""
-        step = spec.steps[index]
+        step = steps_of(spec)[index]
         try:
             return self._step(spec, index, state, last)
         except (SpecError, UsageError, StoreError):
@@ -161,7 +169,7 @@ class Planner:
     def _step(
         self, spec: ImageSpec, index: int, state: State, last: LastBuild | None
     ) -> tuple[Planned, State]:
-        step = spec.steps[index]
+        step = steps_of(spec)[index]
         name = step_name(step)
         label = f"step {index + 1} ({name})"
         platform = self.platform(spec)
@@ -364,10 +372,24 @@ def plan_image(planner: Planner, spec: ImageSpec, below: State | None) -> tuple[
                 why = why_base(last, str(spec.base), base.image.chain_id)
             state = planner.start(spec, base.image, base.fetch)
     steps = []
-    for index in range(len(spec.steps)):
-        planned, state = planner.step(spec, index, state, last)
-        steps.append(planned)
+    for index in range(len(steps_of(spec))):
+        planned, above = planner.step(spec, index, state, last)
+        if index < len(spec.steps) or planned.makes_layer:
+            steps.append(planned)
+            state = above
     return ImagePlan(spec, text, status, why, tuple(steps)), state
+
+
+def steps_of(spec: ImageSpec) -> tuple[Step, ...]:
+    """The spec's steps, and the one that config's working_dir asks for: it is made when missing,
+    0755 0:0, as by WORKDIR. That one counts only where there is something to make."""
+    path = spec.config.working_dir
+    if path is None:
+        return spec.steps
+    path = config.working_dir(path)
+    if path == "/":
+        return spec.steps
+    return (*spec.steps, Directory(Place(spec.file, 1, 1), f"working_dir {path}", path))
 
 
 def _no_table() -> Table:
