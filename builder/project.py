@@ -110,7 +110,7 @@ class Project:
         is out of the store by then, and all is built once more.
         """
         seen: set[str] = set()
-        with self.store.live():
+        with self.store.live(), self.store.writing():
             while True:
                 try:
                     built = self._build(specs)
@@ -153,7 +153,10 @@ class Project:
                 raise self._executor_fault
             from builder.executor.choose import choose
 
-            self._executor = choose(self.options.executor, self.store, self.emit)
+            options = self.options
+            self._executor = choose(
+                options.executor, self.store, self.emit, environ=options.environ
+            )
         return self._executor
 
     def _planner(self) -> Planner:
@@ -216,7 +219,7 @@ class _SpecCache:
         return self._store.load("specs", name)
 
     def save(self, name: str, data: bytes) -> None:
-        self._store.save("specs", name, data)
+        self._store.remember("specs", name, data)
 
 
 class _Sources(Mapping[str, BaseSource]):
@@ -230,6 +233,7 @@ class _Sources(Mapping[str, BaseSource]):
             "docker-archive": self._docker_archive,
             "rootfs": self._rootfs,
             "debootstrap": self._debootstrap,
+            "docker-daemon": self._docker_daemon,
             "registry": self._registry,
         }
 
@@ -267,6 +271,12 @@ class _Sources(Mapping[str, BaseSource]):
         insecure = frozenset(options.insecure_registries)
         settings = settings_from(options.environ, insecure=insecure)
         return RegistrySource(self._project.store, settings, self._project.emit)
+
+    def _docker_daemon(self) -> BaseSource:
+        from builder.transport.engine_base import DaemonSource
+
+        project = self._project
+        return DaemonSource(project.store, project.options.environ, project.emit)
 
     def _debootstrap(self) -> BaseSource:
         from builder.transport.debootstrap import DebootstrapSource

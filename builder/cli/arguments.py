@@ -85,14 +85,16 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     pull = command("pull", "registry", "pull an image into the store", _common, _registry)
     pull.add_argument("reference", metavar="REF")
     pull.add_argument("--platform", metavar="OS/ARCH", help="default: this machine's")
-    load = command("load", "registry", "load an image into a Docker engine", _project, _common)
+    load = command("load", "engine", "load an image into a Docker engine", _project, _common)
     load.add_argument("image", metavar="IMAGE")
     load.add_argument("--tag", "-t", action="append", default=[], help="default: the spec's tags")
-    search = command("search", "registry", "search for images", _common, _registry)
+    load.add_argument("--json", action="store_true")
+    search = command("search", "engine", "search for images", _common, _registry)
     search.add_argument("term", metavar="TERM")
     search.add_argument(
         "--registry", metavar="HOST", help="its catalogue and tags; default: the engine's search"
     )
+    search.add_argument("--json", action="store_true")
 
     command("lint", "specs", "check spec files", _images, _project, _common)
     command("schema", "specs", "print the JSON Schema of spec files")

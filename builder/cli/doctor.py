@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 
 from builder.cli import screen, wiring
@@ -11,12 +12,13 @@ from builder.cli import screen, wiring
 
 def doctor(arguments: argparse.Namespace) -> int:
     """1 when no executor works."""
+    from builder.executor.choose import NAMES
     from builder.executor.choose import doctor as examine
 
     emit = screen.renderer("plain")
     store = wiring.open_store(arguments, emit)
-    found = examine(store, emit)
-    chosen = next((name for name, works, _ in found if works), None)
+    found = examine(store, emit, environ=os.environ)
+    chosen = next((name for name, works, _ in found if works and name in NAMES), None)
     if arguments.json:
         executors = [{"name": name, "works": works, "why": why} for name, works, why in found]
         document = {"executors": executors, "auto": chosen, "store": store.root}

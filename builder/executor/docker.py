@@ -1,8 +1,8 @@
 """Command steps in a Docker engine, near or far: nothing assumes files that both sides see.
 
 The image below is sent to the engine (only what it lacks), the command runs in a container of it,
-and what changed comes back as the tar of the container's own layer. That tar passes through the same
-comparison as the embedded executors' upper directories, so the layer is the same to the byte.
+and what changed comes back as the tar of the container's own layer. That tar passes through the
+same comparison as the embedded executors' upper directories: the layer is the same to the byte.
 
 Docker keeps `security.capability` and no other extended attribute: what a step writes into `user.*`
 is lost. What Docker mounts (/etc/hosts, /etc/hostname, /etc/resolv.conf) cannot be changed.
@@ -34,6 +34,7 @@ from builder.oci.digest import ChainID, hasher
 from builder.oci.image import Image, Platform, empty_image, encode
 from builder.transport.engine import Engine, connect
 from builder.transport.engine_send import send_image
+from builder.transport.engine_stream import Chunks
 
 if TYPE_CHECKING:
     from builder.rootfs.view import View
@@ -264,7 +265,7 @@ class _Container:
         """Of all the layers that `save` writes, the one with this diff_id. Where it stands differs
         between engines, so every member is read until it is found."""
         spool = os.path.join(folder, "saved")
-        stream = _Chunks(self._engine.api.get_image(self._committed))
+        stream = Chunks(self._engine.api.get_image(self._committed))
         for entry, content in read_tar(cast(BinaryIO, io.BufferedReader(stream, _CHUNK))):
             if entry.type != FILE:
                 continue
@@ -280,28 +281,6 @@ class _Container:
         raise ExecutorError(
             f"the Docker engine at {self._engine.host} saved an image without its layer"
         )
-
-
-class _Chunks(io.RawIOBase):
-    """Chunks as a file."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._left = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # no other
-        while not self._left:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._left = memoryview(chunk)
-        size = min(len(buffer), len(self._left))
-        buffer[:size] = self._left[:size]
-        self._left = self._left[size:]
-        return size
 
 
 _NOT_THERE = ("executable file not found", "no such file or directory")

@@ -1,4 +1,4 @@
-"""What a container changed, as a tree: the engine's layer tar, to be compared with the image's view.
+"""What a container changed, as a tree: the engine's layer tar, compared with the image's view.
 
 Neither needs a file system that can hold owners, devices or capabilities, so that an ordinary user
 gets the same layer as root. The tar is spooled to one file, its paths are listed in a path table.
@@ -49,7 +49,7 @@ _WHITEOUT = Entry(b"", CHAR, 0)  # as overlayfs writes it: device 0:0
 
 
 class LayerTree(Tree):
-    """An engine's layer tar as the upper directory of an overlay would show it. `folder` stays until
+    """An engine's layer tar as an overlay's upper directory would show it. `folder` stays until
     `close`; the tar is read at once, to its end."""
 
     def __init__(self, tar: BinaryIO, folder: str) -> None:

@@ -38,6 +38,7 @@ from builder.transport.kept import (
 
 if TYPE_CHECKING:
     from builder.store.store import Store
+    from builder.transport.importing import Readable
 
 _KEY_VERSION = 1
 _MEMBERS = 100_000
@@ -70,7 +71,7 @@ class ArchiveSource:
         before = identity(file)
         try:
             contents = _list(file)
-            chosen = _choose(contents.manifest, tag, where)
+            chosen = choose_image(contents.manifest, tag, where)
             image = self._image(file, contents, chosen, platform, where)
         except LayerError as error:
             raise TransportError(f"{where}: {error.message}", error.hint) from error
@@ -78,7 +79,7 @@ class ArchiveSource:
         return Kept(image, self._clock())
 
     def _image(
-        self, file: BinaryIO, contents: _Contents, chosen: _Chosen, platform: Platform, where: str
+        self, file: BinaryIO, contents: Contents, chosen: Chosen, platform: Platform, where: str
     ) -> Image:
         from builder.layer.decompress import open_layer
         from builder.layer.read import read_tar, show
@@ -95,7 +96,7 @@ class ArchiveSource:
             if entry.type != FILE:
                 continue
             if name == config_at:
-                config = _whole(content, entry.size, MAX_CONFIG, name)
+                config = whole(content, entry.size, MAX_CONFIG, name)
             elif name in missing:
                 missing.discard(name)
                 layers[name] = import_tar(self._store, content, f"{where}: {show(entry.path)}")
@@ -112,7 +113,7 @@ class ArchiveSource:
         return Image(parsed.platform, parsed.document, found)
 
 
-class _Chosen(NamedTuple):
+class Chosen(NamedTuple):
     """One image of manifest.json."""
 
     config: str
@@ -120,7 +121,9 @@ class _Chosen(NamedTuple):
     tags: tuple[str, ...]
 
 
-class _Contents(NamedTuple):
+class Contents(NamedTuple):
+    """What an archive holds: manifest.json, and the names of all else."""
+
     manifest: bytes
     links: dict[str, str]  # symlinks and hard links -> the name they mean within the archive
     files: frozenset[str]
@@ -137,7 +140,7 @@ class _Contents(NamedTuple):
         raise TransportError(f"{where}: the archive has no file {name[:200]!r}")
 
 
-def _list(file: BinaryIO) -> _Contents:
+def _list(file: BinaryIO) -> Contents:
     """The first pass: names, links and manifest.json."""
     from builder.layer.decompress import open_layer
     from builder.layer.read import read_tar, show
@@ -155,7 +158,7 @@ def _list(file: BinaryIO) -> _Contents:
                 raise LayerError(f"the archive has {show(entry.path)} twice")
             files.add(name)
             if name == "manifest.json":
-                manifest = _whole(content, entry.size, MAX_MANIFEST, name)
+                manifest = whole(content, entry.size, MAX_MANIFEST, name)
         elif entry.type == SYMLINK:
             folder = posixpath.dirname(name)
             links[name] = posixpath.normpath(posixpath.join(folder, os.fsdecode(entry.link)))
@@ -163,16 +166,18 @@ def _list(file: BinaryIO) -> _Contents:
             links[name] = os.fsdecode(entry.link)
     if manifest is None:
         raise LayerError("it has no manifest.json: it is not what docker save writes")
-    return _Contents(manifest, links, frozenset(files))
+    return Contents(manifest, links, frozenset(files))
 
 
-def _whole(content: BinaryIO, size: int, limit: int, name: str) -> bytes:
+def whole(content: Readable, size: int, limit: int, name: str) -> bytes:
+    """A document's bytes. Raises LayerError where it has more than `limit`."""
     if size > limit:
         raise LayerError(f"{name[:200]!r} has {size} bytes, at most {limit}")
     return b"".join(iter(lambda: content.read(size), b""))
 
 
-def _choose(manifest: bytes, tag: str, where: str) -> _Chosen:
+def choose_image(manifest: bytes, tag: str, where: str) -> Chosen:
+    """The image that `tag` means, by its whole name or its tag; "": the only one."""
     place = f"{where}: manifest.json"
     images = [_image_of(each, place) for each in load_list(manifest, place, MAX_MANIFEST, "list")]
     if not tag and len(images) == 1:
@@ -192,7 +197,7 @@ def _means(wanted: str, name: str) -> bool:
     return wanted in (name, name.rpartition("/")[2].partition(":")[2])
 
 
-def _image_of(value: Any, where: str) -> _Chosen:
+def _image_of(value: Any, where: str) -> Chosen:
     if not isinstance(value, dict):
         raise TransportError(f"{where}: an image is no object")
     config, layers, tags = value.get("Config"), value.get("Layers"), value.get("RepoTags") or []
@@ -201,7 +206,7 @@ def _image_of(value: Any, where: str) -> _Chosen:
         raise TransportError(
             f"{where}: Config, Layers and RepoTags are not texts and lists of them"
         )
-    chosen = _Chosen(str(config), tuple(layers or ()), tuple(tags))
+    chosen = Chosen(str(config), tuple(layers or ()), tuple(tags))
     if len(chosen.layers) > MAX_LAYERS:
         raise TransportError(
             f"{where}: {len(chosen.layers)} layers, at most {MAX_LAYERS} can be run"
