@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.errors import BuilderError, SpecError, StoreError, UsageError
-from builder.oci.digest import CacheKey, hex_of
+from builder.oci.digest import CacheKey, chain_id, hex_of
 from builder.oci.image import MAX_LAYERS, Image, Layer, Platform, empty_image, encode
 from builder.plan import config, keys
 from builder.plan.context import Context, Scanned, Tree
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from builder.executor.base import Command
     from builder.layer.entry import Content
     from builder.plan.files import Changes
+    from builder.plan.why import Below
     from builder.rootfs.table import Table
 
 Render = Callable[[File, ImageSpec, dict[str, str | None]], bytes]
@@ -194,21 +195,21 @@ class Planner:
             assert state.image is not None
             command = self._command(step, state)
             document = keys.run_document(command, state.image.chain_id, platform)
-            planned = self._decide(index, name, step, document, last)
+            planned = self._decide(spec, index, document, last, state)
             above = state.unknown(label)
             make: Changes | Command = command
             asked: dict[str, str | None] = {}
         else:
             changes, asked = self._changes(spec, step, scanned, state)
             document = keys.files_document(changes.document(), platform)
-            planned = self._decide(index, name, step, document, last)
+            planned = self._decide(spec, index, document, last, state)
             planned = planned._replace(sources=sources, notes=tuple(changes.notes))
             assert planned.key is not None
             above = state.with_files(planned.key, lambda: _table_of(changes), label)
             make = changes
         if memo and planned.key and not planned.notes:
             value = {"key": planned.key, "asked": asked}
-            self.store.save("memos", memo, encode(value))
+            self.store.remember("memos", memo, encode(value))
         if planned.status == "hit":
             return planned, self._above(state, planned)
         return planned._replace(make=make), above
@@ -293,12 +294,14 @@ class Planner:
 
     def _decide(
         self,
+        spec: ImageSpec,
         index: int,
-        name: str,
-        step: Step,
         document: dict[str, Any],
         last: LastBuild | None,
+        state: State,
     ) -> Planned:
+        steps = steps_of(spec)
+        step, name = steps[index], step_name(steps[index])
         key = keys.key_of(document)
         hit = self._hit(key)
         if hit:
@@ -307,7 +310,9 @@ class Planner:
             )
         from builder.plan.why import why_step
 
-        why = why_step(self.store, last, index, name, document, key)
+        names = [step_name(each) for each in steps]
+        below = _below(state.image, names[:index]) if state.image else None
+        why = why_step(self.store, last, index, names, document, key, below)
         return Planned(index, name, step, "build", why, key, document=document)
 
     def _hit(self, key: CacheKey) -> Hit | None:
@@ -390,6 +395,20 @@ def steps_of(spec: ImageSpec) -> tuple[Step, ...]:
     if path == "/":
         return spec.steps
     return (*spec.steps, Directory(Place(spec.file, 1, 1), f"working_dir {path}", path))
+
+
+def _below(image: Image, names: list[str]) -> Below:
+    """What a step stands on: the base, and the steps of these names, each with its layer."""
+    from builder.plan.why import Below
+
+    entries = image.config.get("history", ())[-len(names) :] if names else ()
+    made = [not entry.get("empty_layer") for entry in entries]
+    count = len(image.layers) - sum(made)
+    diff_ids = iter([layer.diff_id for layer in image.layers[count:]])
+    steps = tuple(
+        (name, next(diff_ids) if real else "") for name, real in zip(names, made, strict=True)
+    )
+    return Below(chain_id(layer.diff_id for layer in image.layers[:count]), steps)
 
 
 def _no_table() -> Table:

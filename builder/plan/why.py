@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from builder.oci.digest import CacheKey
-from builder.plan.last import LastBuild
+from builder.plan.last import LastBuild, LastStep
 from builder.store.records import load_document
 from builder.store.store import Store
 
+_PARENT = "what it stands on changed"
 _FIELDS = ("type", "mode", "owner", "group", "mtime", "content", "xattrs")
 _TYPES = {
     "0": "file", "1": "hard link", "2": "symlink", "3": "device", "4": "device",
@@ -18,18 +19,27 @@ _TYPES = {
 }  # fmt: skip
 
 
+class Below(NamedTuple):
+    """What a step stands on."""
+
+    base_chain: str
+    steps: tuple[tuple[str, str], ...]  # names and diff_ids ("" where the layer is empty)
+
+
 def why_step(
     store: Store,
     last: LastBuild | None,
     index: int,
-    name: str,
+    names: Sequence[str],
     document: Mapping[str, Any],
     key: CacheKey,
+    below: Below | None,
 ) -> str:
-    """One line that says what makes this key another than the last build's."""
+    """One line that says what makes this key another than the last build's. `names` are those of
+    all steps of the spec, `below` is what a command stands on."""
     if last is None:
         return "never built"
-    before = last.match(index, name, document["kind"])
+    before = _before(last, index, names, document["kind"])
     if before is None:
         return "new step"
     if before.key == key:
@@ -38,12 +48,41 @@ def why_step(
     if data is None:
         return "changed; what it was is no longer in the cache"
     old = json.loads(data.decode("utf-8", "surrogateescape"))
-    return first_difference(old, document, last)
+    difference = first_difference(old, document)
+    if difference == _PARENT and below is not None:
+        return _parent(last, last.steps.index(before), below)
+    return difference
 
 
-def first_difference(
-    old: Mapping[str, Any], new: Mapping[str, Any], last: LastBuild | None = None
-) -> str:
+def _before(last: LastBuild, index: int, names: Sequence[str], verb: str) -> LastStep | None:
+    """What the step was: the one of its name, else the one in its place if that one is not
+    elsewhere now."""
+    for step in last.steps:
+        if step.name == names[index]:
+            return step
+    if index < len(last.steps):
+        step = last.steps[index]
+        if step.verb == verb and step.name not in names:
+            return step
+    return None
+
+
+def _parent(last: LastBuild, index: int, below: Below) -> str:
+    """What changed below a command that was step `index`."""
+    if below.base_chain != last.base_chain:
+        return why_base(last, last.base, below.base_chain)
+    old = {step.name: step.diff_id for step in last.steps[:index]}
+    new = dict(below.steps)
+    for name, diff_id in below.steps:
+        if name not in old:
+            return f"step {name!r} below it is new"
+        if diff_id != old[name]:
+            return f"step {name!r} below it changed"
+    gone = [name for name in old if name not in new]
+    return f"step {gone[0]!r} below it is gone" if gone else "the steps below it changed places"
+
+
+def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     if old.get("version") != new["version"]:
         return "made by another version of the builder"
     if old["kind"] != new["kind"]:
@@ -77,7 +116,7 @@ def why_variables(last: LastBuild | None, variables: Mapping[str, Any]) -> str:
 
 def _field(field: str, old: Any, new: Any) -> str:
     if field == "parent":
-        return "what it stands on changed"
+        return _PARENT
     if field == "env":
         for name in sorted({*old, *new}):
             if old.get(name) != new.get(name):
