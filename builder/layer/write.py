@@ -234,7 +234,7 @@ class _Sink:
 
 
 class _Threads:
-    """Two threads compress, one hashes and writes in order; at most eight runs are under way."""
+    """Two threads compress, one hashes and writes in order; at most six runs are under way."""
 
     def __init__(
         self, hasher: Hasher, compress: Callable[[bytes | bytearray], bytes], incoming: Incoming
@@ -245,7 +245,7 @@ class _Threads:
 
         self._pool = ThreadPoolExecutor(3)
         self._queue: SimpleQueue[tuple[bytes | bytearray, Future[bytes]] | None] = SimpleQueue()
-        self._room = Semaphore(8)
+        self._room = Semaphore(6)
         self._hasher, self._compress, self._incoming = hasher, compress, incoming
         self._writer: Future[None] | None = self._pool.submit(self._write)
 
