@@ -249,8 +249,8 @@ class Context:
             found[node[0]] = digest
             if node[5] < young and node[6] < young:
                 keep[identity] = digest
-        if new or len(keep) != len(known):
-            self._store.save("trees", name, marshal.dumps(keep))
+        if (new or len(keep) != len(known)) and keep != known:
+            self._store.remember("trees", name, marshal.dumps(keep))
         return found
 
     # -- ignore rules --------------------------------------------------------------------
@@ -333,7 +333,7 @@ class Rules:
 
     def save(self) -> None:
         if len(self._known) != self._count:
-            self._store.save("trees", self._name, marshal.dumps(self._known))
+            self._store.remember("trees", self._name, marshal.dumps(self._known))
 
 
 def _walk(root: bytes, nodes: list[Node], rules: Rules | None, full: bool) -> None:

@@ -53,4 +53,4 @@ def load_last(store: Store, image: str) -> LastBuild | None:
 
 def save_last(store: Store, image: str, last: LastBuild) -> None:
     document = {**last._asdict(), "steps": [step._asdict() for step in last.steps]}
-    store.save("builds", build_name(image), encode(document))
+    store.remember("builds", build_name(image), encode(document))

@@ -112,7 +112,9 @@ _REASONS = {
     errno.ENFILE: ("the system has too many open files", None),
     errno.EIO: ("input/output error", "check the disk; --cache-dir names another"),
 }
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF})
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""What writing anywhere below the root may end with, whatever it was that was written."""
 
 
 def failure(
@@ -127,7 +129,7 @@ def failure(
         )
         reason = f"{what} that holds {root}" + (f": {readable(needed)} needed" if needed else "")
         hint = "`builder cache gc` frees space; --cache-dir names a folder on another disk"
-    elif doing == "lock" and code in _NO_LOCKS:
+    elif code == errno.ENOLCK or (doing == "lock" and code in NO_LOCKS):
         reason = "the file system has no locks (NFS without lockd?)"
         hint = "--cache-dir names a folder on a local disk"
     else:

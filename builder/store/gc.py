@@ -191,7 +191,3 @@ def _clean(store: Store) -> None:
     """What the dead left: temporary files, marks and locks."""
     for path in store.folder.session().sweep()[:1]:
         store.folder.warn(f"cannot remove {path}, left by an earlier build")
-    folder = os.path.join(store.root, "locks")
-    for name in store.files.listdir(folder):
-        if name != locks.COLLECTOR:
-            locks.remove_dead(store.files, os.path.join(folder, name))

@@ -7,11 +7,13 @@ to start removes what it left.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import stat
 
-from builder.store.files import CREATE, LOCK_EX, LOCK_NB, READ, Files
+from builder.store import locks
+from builder.store.files import CREATE, LOCK_EX, LOCK_NB, NO_LOCKS, READ, Files
 from builder.store.trees import remove_tree
 
 
@@ -36,7 +38,9 @@ class Session:
         try:
             files.flock(self._handle, LOCK_EX)
             status = files.fstat(self._handle)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in NO_LOCKS:
+                error.errno = errno.ENOLCK  # of what it may be called, the plainest
             with contextlib.suppress(OSError):
                 files.unlink(self.path)
             with contextlib.suppress(OSError):
@@ -85,6 +89,9 @@ class Session:
             owners.discard(name)
         for orphan in sorted(owners - living):
             stuck += self._remove(orphan)
+        for name in self._list("locks"):
+            if name != locks.COLLECTOR:
+                locks.remove_dead(self.files, os.path.join(self.root, "locks", name))
         return stuck
 
     def oldest_other(self) -> float | None:

@@ -27,7 +27,7 @@ from builder.oci.digest import Digest, Hasher, digest_of, hasher, hex_of
 from builder.oci.image import Descriptor, encode
 from builder.store import layout, locks
 from builder.store.blobs import Checked, corrupt_blob
-from builder.store.files import NO_WRITING, OWN_TROUBLE, READ, Files, failure
+from builder.store.files import NO_ROOM, NO_WRITING, OWN_TROUBLE, READ, Files, failure
 from builder.store.folder import Folder
 from builder.store.incoming import Incoming
 from builder.store.names import (
@@ -149,6 +149,11 @@ class Store:
             raise StoreError(f"{path}: an entry of {len(data)} bytes, at most {MAX_ENTRY} are kept")
         self.folder.write(path, _checksum_of(kind, name, data) + b"\n", data)
 
+    def remember(self, kind: str, name: str, data: bytes) -> None:
+        """As `save`, for what only makes the next run faster: kept where that is possible."""
+        with contextlib.suppress(StoreError):
+            self.save(kind, name, data)
+
     def entries(self, kind: str) -> list[str]:
         """The names under a kind, sorted."""
         try:
@@ -255,6 +260,17 @@ class Store:
             yield
         finally:
             self.close()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around what writes below the root by calls of its own: a full disk is a StoreError."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            path = os.fsdecode(error.filename or os.path.join(self.root, "tmp"))
+            raise failure(error, "write", path, self.root) from error
 
     def close(self) -> None:
         """Remove what this builder left below tmp/; writing starts anew."""

@@ -91,7 +91,7 @@ def content_of(store: Store, file: BinaryIO, where: str, now: float) -> str:
     unchanged(file, before, where)
     found = os.fstat(file.fileno())
     if now - max(found.st_mtime, found.st_ctime) > _RACY:
-        store.save("memos", name, running.hexdigest().encode())
+        store.remember("memos", name, running.hexdigest().encode())
     return running.hexdigest()
 
 
