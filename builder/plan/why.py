@@ -91,7 +91,8 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         return f"platform: {old['platform']} -> {new['platform']}"
     if new["kind"] == "files":
         return _files(old, new)
-    for field in ("command", "env", "user", "working_dir", "network", "parent"):
+    # the user before the environment: HOME follows the user
+    for field in ("command", "user", "env", "working_dir", "network", "parent"):
         if old[field] != new[field]:
             return _field(field, old[field], new[field])
     return "changed"
