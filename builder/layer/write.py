@@ -247,12 +247,13 @@ class _Threads:
         self._queue: SimpleQueue[tuple[bytes | bytearray, Future[bytes]] | None] = SimpleQueue()
         self._room = Semaphore(6)
         self._hasher, self._compress, self._incoming = hasher, compress, incoming
+        self._failed = False
         self._writer: Future[None] | None = self._pool.submit(self._write)
 
     def put(self, run: bytes | bytearray) -> None:
         self._room.acquire()
-        if self._writer and self._writer.done():
-            self._writer.result()  # raises what ended it
+        if self._failed:
+            self.finish()  # raises what ended the writer
         self._queue.put((run, self._pool.submit(self._compress, run)))
 
     def _write(self) -> None:
@@ -264,7 +265,10 @@ class _Threads:
                 del run, compressed, item
                 self._room.release()
         except BaseException:
-            self._room.release(1 << 30)  # whoever waits for room finds the error
+            self._failed = True
+            self._room.release()  # who waits for room finds the error
+            while self._queue.get() is not None:
+                self._room.release()
             raise
 
     def finish(self) -> None:
