@@ -34,6 +34,7 @@ from builder.oci.digest import digest_of
 from builder.rootfs.arrange import ancestors
 from builder.rootfs.view import View
 from builder.store import unpacked
+from builder.store.files import failure
 
 if TYPE_CHECKING:
     from builder.oci.image import Layer
@@ -74,7 +75,7 @@ def unpack_layer(
             try:
                 jail.add(entry, content)
             except OSError as error:
-                raise _failure(entry, error) from error
+                raise _failure(entry, error, target) from error
         jail.finish(below, hides)
     finally:
         jail.close()
@@ -84,7 +85,7 @@ def unpack_layer(
 class _Jail:
     def __init__(self, target: str, privileged: bool) -> None:
         self.notes: list[str] = []
-        self._privileged = privileged
+        self._target, self._privileged = target, privileged
         self._opaque_name = ("trusted" if privileged else "user") + ".overlay.opaque"
         self._root = os.open(target, _FOLDER)
         os.fchmod(self._root, 0o700)  # no set-group-id to be inherited
@@ -299,7 +300,7 @@ class _Jail:
                     os.setxattr(handle, self._opaque_name, b"y")
                 self._settle(handle, entry)
             except OSError as error:
-                raise _failure(entry, error) from error
+                raise _failure(entry, error, self._target) from error
             if path:
                 self._forget(path)
 
@@ -308,8 +309,8 @@ class _Jail:
             self.notes.append(f"{show(entry.path)} {what}")
 
 
-def _failure(entry: Entry, error: OSError) -> StoreError:
-    return StoreError(f"cannot unpack {show(entry.path)}: {error.strerror}")
+def _failure(entry: Entry, error: OSError, target: str) -> StoreError:
+    return failure(error, f"unpack {show(entry.path)} in", target, target)
 
 
 # -- in the store ---------------------------------------------------------------------------------
