@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+PULL = ("always", "missing", "never")
 
 _TOP = """\
 Build container images from YAML specs: cached layers, no daemon, and a plan that says beforehand
@@ -15,102 +18,128 @@ what will be rebuilt and why. IMAGE is a spec's name (`site` for specs/site.yaml
 class _Parser(argparse.ArgumentParser):
     """One line for a usage error, as for any other error."""
 
+    width = 90
+    """Columns of help texts. Given, because argparse would ask the terminal at every argument."""
+
+    def __init__(self, **settings: Any) -> None:
+        def formatter(prog: str) -> argparse.HelpFormatter:
+            return argparse.HelpFormatter(prog, max_help_position=28, width=self.width)
+
+        super().__init__(formatter_class=formatter, allow_abbrev=False, **settings)
+
     def error(self, message: str) -> None:  # type: ignore[override]  # argparse types it NoReturn
         from builder.errors import UsageError
 
         raise UsageError(message, f"{self.prog} --help tells how it is used")
 
 
+class Command(NamedTuple):
+    """A command: the module of this room that has it as a function, a line of help, its options."""
+
+    module: str
+    help: str
+    options: tuple[Callable[[argparse.ArgumentParser], object], ...] = ()
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The namespace of a command; its `run` is the function to call with it."""
-    parser = _Parser(prog="builder", description=_TOP, allow_abbrev=False)
+    parser = _Parser(prog="builder", description=_TOP)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
-    commands = parser.add_subparsers(
-        metavar="COMMAND", required=True, parser_class=_Parser, prog="builder"
-    )  # a given prog spares argparse the making of a help text
+    # a given prog spares argparse the making of a help text
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, prog="builder")
+    # with a command named, only its options are made: all of them take longer than many a build
+    wanted = argv[0] if argv and argv[0] in COMMANDS else None
+    for name in [wanted] if wanted else COMMANDS:
+        command = COMMANDS[name]
+        text = command.help[0].upper() + command.help[1:] + "."
+        sub = commands.add_parser(name, help=command.help, description=text)
+        sub.set_defaults(run=_lazy(command.module, name))
+        for options in command.options:
+            options(sub)
+    return parser.parse_args(list(_plain(argv)))
 
-    def command(name: str, module: str, help_: str, *groups: Callable[..., None]) -> _Parser:
-        sub: _Parser = commands.add_parser(
-            name, help=help_, description=help_[0].upper() + help_[1:] + ".", allow_abbrev=False
-        )
-        sub.set_defaults(run=_lazy(module, name))
-        for group in groups:
-            group(sub)
-        return sub
 
-    plan = command("plan", "plan", "say what would be built, what reused, and why",
-                   _images, _project, _common)  # fmt: skip
-    plan.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    plan.add_argument("--exit-code", action="store_true", help="3 when something would be built")
+def _plain(argv: Sequence[str]) -> Iterator[str]:
+    """`--pull IMAGE` means `--pull=always IMAGE`: argparse would take IMAGE for its value."""
+    for number, text in enumerate(argv):
+        bare = text == "--pull" and (number + 1 == len(argv) or argv[number + 1] not in PULL)
+        yield "--pull=always" if bare else text
 
-    build = command("build", "build", "build images and what they stand on",
-                    _images, _project, _common, _running)  # fmt: skip
-    build.add_argument(
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def _image(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", metavar="IMAGE")
+
+
+def _plan(parser: argparse.ArgumentParser) -> None:
+    _json(parser)
+    parser.add_argument("--exit-code", action="store_true", help="3 when something would be built")
+
+
+def _build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--output", "-o", action="append", default=[], metavar="WHERE",
         help="also write the image: oci:DIR[:tag], docker-archive:FILE[:tag], oci-archive:FILE",
     )  # fmt: skip
-    build.add_argument("--push", action="store_true", help="push to the spec's tags")
-    build.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    build.add_argument("--iidfile", metavar="FILE", help="write the manifest digest there")
-    build.add_argument("--metadata-file", metavar="FILE", help="write the JSON document there")
-    build.add_argument(
+    parser.add_argument("--push", action="store_true", help="push to the spec's tags")
+    _json(parser)
+    parser.add_argument("--iidfile", metavar="FILE", help="write the manifest digest there")
+    parser.add_argument("--metadata-file", metavar="FILE", help="write the JSON document there")
+    parser.add_argument(
         "--depfile", metavar="FILE", help="write a make rule with every file that was looked at"
     )
 
-    why = command("why", "plan", "name the first input that differs from the last build",
-                  _project, _common)  # fmt: skip
-    why.add_argument("image", metavar="IMAGE")
-    why.add_argument("step", metavar="STEP", nargs="?", help="a step's name or number")
 
-    images = command("images", "images", "list the images in the store", _common)
-    images.add_argument("--json", action="store_true")
-    for name, text in (
-        ("inspect", "print an image's manifest and config as JSON"),
-        ("history", "list an image's layers and how each was made"),
-    ):
-        sub = command(name, "images", text, _common)
-        sub.add_argument("image", metavar="IMAGE")
-        if name == "history":
-            sub.add_argument("--json", action="store_true")
-    tag = command("tag", "images", "give an image in the store another name", _common)
-    tag.add_argument("image", metavar="IMAGE")
-    tag.add_argument("name", metavar="NAME")
-    rmi = command("rmi", "images", "forget an image's name; `cache gc` frees its layers", _common)
-    rmi.add_argument("names", metavar="IMAGE", nargs="+")
+def _why(parser: argparse.ArgumentParser) -> None:
+    _image(parser)
+    parser.add_argument("step", metavar="STEP", nargs="?", help="a step's name or number")
 
-    push = command("push", "registry", "push images to registries", _project, _common)
-    push.add_argument("image", metavar="IMAGE")
-    push.add_argument("references", metavar="REF", nargs="*", help="default: the spec's tags")
-    push.add_argument("--json", action="store_true")
-    pull = command("pull", "registry", "pull an image into the store", _common, _registry)
-    pull.add_argument("reference", metavar="REF")
-    pull.add_argument("--platform", metavar="OS/ARCH", help="default: this machine's")
-    load = command("load", "engine", "load an image into a Docker engine", _project, _common)
-    load.add_argument("image", metavar="IMAGE")
-    load.add_argument("--tag", "-t", action="append", default=[], help="default: the spec's tags")
-    load.add_argument("--json", action="store_true")
-    search = command("search", "engine", "search for images", _common, _registry)
-    search.add_argument("term", metavar="TERM")
-    search.add_argument(
+
+def _tag(parser: argparse.ArgumentParser) -> None:
+    _image(parser)
+    parser.add_argument("name", metavar="NAME")
+
+
+def _rmi(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", metavar="IMAGE", nargs="+")
+
+
+def _push(parser: argparse.ArgumentParser) -> None:
+    _image(parser)
+    parser.add_argument("references", metavar="REF", nargs="*", help="default: the spec's tags")
+    _json(parser)
+
+
+def _pull(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("reference", metavar="REF")
+    parser.add_argument("--platform", metavar="OS/ARCH", help="default: this machine's")
+
+
+def _load(parser: argparse.ArgumentParser) -> None:
+    _image(parser)
+    parser.add_argument("--tag", "-t", action="append", default=[], help="default: the spec's tags")
+    _json(parser)
+
+
+def _search(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("term", metavar="TERM")
+    parser.add_argument(
         "--registry", metavar="HOST", help="its catalogue and tags; default: the engine's search"
     )
-    search.add_argument("--json", action="store_true")
+    _json(parser)
 
-    command("lint", "specs", "check spec files", _images, _project, _common)
-    command("schema", "specs", "print the JSON Schema of spec files")
-    render = command("render", "specs", "print a spec after Jinja", _project, _common)
-    render.add_argument("image", metavar="IMAGE")
 
-    cache = command("cache", "cache", "look after the store")
-    actions = cache.add_subparsers(
-        metavar="ACTION", required=True, parser_class=_Parser, prog="builder cache"
-    )
+def _cache(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(metavar="ACTION", required=True, prog="builder cache")
     for name, text in (
         ("ls", "say what the store holds and how much"),
         ("check", "verify every blob and record"),
         ("gc", "remove what is not used"),
     ):
-        sub = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+        sub = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         _common(sub)
         sub.set_defaults(run=_lazy("cache", name))
         if name == "check":
@@ -119,11 +148,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             sub.add_argument("--max-size", metavar="SIZE", help="keep at most this much, as 20GB")
             sub.add_argument("--max-age", metavar="AGE", help="remove what is unused so long: 30d")
             sub.add_argument("--dry-run", action="store_true", help="only say what would go")
-
-    doctor = command("doctor", "doctor", "say which executor works here, and why others do not",
-                     _common)  # fmt: skip
-    doctor.add_argument("--json", action="store_true")
-    return parser.parse_args(argv)
 
 
 def _lazy(module: str, name: str) -> Callable[[argparse.Namespace], int]:
@@ -160,7 +184,7 @@ def _project(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--platform", metavar="OS/ARCH", help="default: this machine's")
     group.add_argument(
         "--pull", nargs="?", const="always", default="missing",
-        choices=("always", "missing", "never"), help="make or fetch bases again",
+        choices=PULL, help="make or fetch bases again",
     )  # fmt: skip
     group.add_argument(
         "--compression", metavar="CODEC[:LEVEL]", default="gzip",
@@ -194,3 +218,41 @@ def _running(parser: argparse.ArgumentParser) -> None:
         "--executor", default="auto", choices=("auto", "bwrap", "runc", "docker", "chroot"),
         help="what runs them; default: auto, the first of these that works",
     )  # fmt: skip
+
+
+COMMANDS = {
+    "plan": Command(
+        "plan", "say what would be built, what reused, and why", (_images, _plan, _project, _common)
+    ),
+    "build": Command(
+        "build",
+        "build images and what they stand on",
+        (_images, _build, _project, _common, _running),
+    ),
+    "why": Command(
+        "plan",
+        "name the first input that differs from the last build",
+        (_why, _project, _common),
+    ),
+    "images": Command("images", "list the images in the store", (_json, _common)),
+    "inspect": Command("images", "print an image's manifest and config as JSON", (_image, _common)),
+    "history": Command(
+        "images", "list an image's layers and how each was made", (_image, _json, _common)
+    ),
+    "tag": Command("images", "give an image in the store another name", (_tag, _common)),
+    "rmi": Command(
+        "images", "forget an image's name; `cache gc` frees its layers", (_rmi, _common)
+    ),
+    "push": Command("registry", "push images to registries", (_push, _project, _common)),
+    "pull": Command("registry", "pull an image into the store", (_pull, _common, _registry)),
+    "load": Command("engine", "load an image into a Docker engine", (_load, _project, _common)),
+    "search": Command("engine", "search for images", (_search, _common, _registry)),
+    "lint": Command("specs", "check spec files", (_images, _project, _common)),
+    "schema": Command("specs", "print the JSON Schema of spec files"),
+    "render": Command("specs", "print a spec after Jinja", (_image, _project, _common)),
+    "cache": Command("cache", "look after the store", (_cache,)),
+    "doctor": Command(
+        "doctor", "say which executor works here, and why others do not", (_json, _common)
+    ),
+}
+"""In the order of the help text."""
