@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
+
+from builder.errors import UsageError
 
 PULL = ("always", "missing", "never")
 
@@ -27,9 +29,7 @@ class _Parser(argparse.ArgumentParser):
 
         super().__init__(formatter_class=formatter, allow_abbrev=False, **settings)
 
-    def error(self, message: str) -> None:  # type: ignore[override]  # argparse types it NoReturn
-        from builder.errors import UsageError
-
+    def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"{self.prog} --help tells how it is used")
 
 
@@ -43,6 +43,8 @@ class Command(NamedTuple):
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The namespace of a command; its `run` is the function to call with it."""
+    if argv and argv[0] not in COMMANDS and not argv[0].startswith("-"):
+        raise _unknown(argv[0])
     parser = _Parser(prog="builder", description=_TOP)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     # a given prog spares argparse the making of a help text
@@ -57,6 +59,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         for options in command.options:
             options(sub)
     return parser.parse_args(list(_plain(argv)))
+
+
+def _unknown(command: str) -> UsageError:
+    import difflib
+
+    near = difflib.get_close_matches(command, COMMANDS, 1)
+    hint = f"did you mean {near[0]!r}?" if near else "builder --help lists the commands"
+    return UsageError(f"there is no command {command!r}", hint)
 
 
 def _plain(argv: Sequence[str]) -> Iterator[str]:
