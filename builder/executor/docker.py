@@ -12,29 +12,27 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import re
 import signal
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
-from builder.errors import CommandFailed, ExecutorError, LayerError, TransportError
+from builder.errors import CommandFailed, ExecutorError, TransportError
 from builder.events import Lines
 from builder.executor.base import Command, Parent
 from builder.executor.changes import changeset
+from builder.executor.docker_changes import Stopped, has_upper, read_changes
 from builder.executor.docker_session import LABEL, owner, sweep
 from builder.executor.docker_tree import LayerTree, LowerTree
 from builder.executor.overlay import remove_tree
-from builder.layer.entry import FILE, WHITEOUT, Change, Entry
-from builder.layer.read import read_tar
-from builder.oci.digest import ChainID, hasher
+from builder.layer.entry import FILE, Change, Entry
+from builder.oci.digest import ChainID
 from builder.oci.image import Image, Platform, empty_image, encode
 from builder.transport.engine import Engine, connect
 from builder.transport.engine_send import send_image
-from builder.transport.engine_stream import Chunks
 
 if TYPE_CHECKING:
     from builder.rootfs.view import View
@@ -134,6 +132,7 @@ class _Session:
         self.engine, self.owner = engine, owner()
         self._images: dict[ChainID, str] = {}
         sweep(engine)
+        self.upper = has_upper(engine)
         self._finalizer = weakref.finalize(self, _end, engine, self.owner)
 
     def end(self) -> None:
@@ -176,10 +175,8 @@ class _Container:
     def __init__(self, session: _Session, image: str, command: Command) -> None:
         from docker.errors import APIError
 
-        self._engine, self._command = session.engine, command
-        self._label = session.owner
-        self._image = image
-        self._committed: str | None = None
+        self._session, self._engine = session, session.engine
+        self._image, self._command = image, command
         api = self._engine.api
         # A name without a value takes a variable away that Docker would add.
         environment = [f"{name}={value}" for name, value in command.env.items()]
@@ -198,7 +195,7 @@ class _Container:
                     user=f"{command.uid}:{command.gid}",
                     working_dir=command.working_dir,
                     hostname=HOSTNAME,
-                    labels={LABEL: self._label},
+                    labels={LABEL: session.owner},
                     host_config=host,
                     use_config_proxy=False,
                 )
@@ -210,9 +207,6 @@ class _Container:
         api = self._engine.api
         with contextlib.suppress(TransportError), self._engine.asking():
             api.remove_container(self._id, force=True, v=True)
-        if self._committed:
-            with contextlib.suppress(TransportError), self._engine.asking():
-                api.remove_image(self._committed, force=True, noprune=True)
 
     def run(self, output: Callable[[bytes], None]) -> None:
         """Run the command to its end. Raises CommandFailed, ExecutorError, TransportError."""
@@ -241,46 +235,8 @@ class _Container:
 
     def changes(self, folder: str) -> LayerTree | None:
         """What the command left in the container's layer; None: nothing."""
-        api = self._engine.api
-        with self._engine.asking():
-            found = api.diff(self._id) or []
-        for path in (str(each["Path"]) for each in found):
-            # in a layer's tar such a name is a deletion, and could not be told from one
-            if any(part.startswith(os.fsdecode(WHITEOUT)) for part in path.split("/")):
-                raise LayerError(
-                    f"the step left {path!r}: a layer cannot hold a name that begins with '.wh.'",
-                    "such names mark deletions in layers: remove or rename it in the step",
-                )
-        if not found:
-            return None
-        with self._engine.asking():
-            self._committed = str(api.commit(self._id)["Id"])
-            wanted = api.inspect_image(self._committed)["RootFS"].get("Layers") or []
-            before = api.inspect_image(self._image)["RootFS"].get("Layers") or []
-            if len(wanted) == len(before):
-                return None
-            return self._layer(str(wanted[-1]), folder)
-
-    def _layer(self, wanted: str, folder: str) -> LayerTree:
-        """Of all the layers that `save` writes, the one with this diff_id. Where it stands differs
-        between engines, so every member is read until it is found."""
-        spool = os.path.join(folder, "saved")
-        stream = Chunks(self._engine.api.get_image(self._committed))
-        for entry, content in read_tar(cast(BinaryIO, io.BufferedReader(stream, _CHUNK))):
-            if entry.type != FILE:
-                continue
-            running = hasher()
-            with open(spool, "wb") as file:
-                while chunk := content.read(_CHUNK):
-                    running.update(chunk)
-                    file.write(chunk)
-            if running.hexdigest() == wanted[7:]:
-                stream.close()
-                with open(spool, "rb") as tar:
-                    return LayerTree(tar, folder)
-        raise ExecutorError(
-            f"the Docker engine at {self._engine.host} saved an image without its layer"
-        )
+        stopped = Stopped(self._engine, self._id, self._image, {LABEL: self._session.owner})
+        return read_changes(stopped, folder, upper=self._session.upper)
 
 
 _NOT_THERE = ("executable file not found", "no such file or directory")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -49,16 +49,16 @@ _WHITEOUT = Entry(b"", CHAR, 0)  # as overlayfs writes it: device 0:0
 
 
 class LayerTree(Tree):
-    """An engine's layer tar as an overlay's upper directory would show it. `folder` stays until
-    `close`; the tar is read at once, to its end."""
+    """A layer's entries with their contents as an overlay's upper directory would show them. They
+    are read at once; `folder` stays until `close`."""
 
-    def __init__(self, tar: BinaryIO, folder: str) -> None:
+    def __init__(self, members: Iterable[tuple[Entry, BinaryIO]], folder: str) -> None:
         self._spool = open(os.path.join(folder, "files"), "w+b")  # noqa: SIM115  # see close
         try:
             self._places: dict[bytes, int] = {}  # of files' bytes in the spool
             self._links: dict[bytes, bytes] = {}
             path = os.path.join(folder, "table")
-            write_table(path, self._spooled(tar), {})
+            write_table(path, self._spooled(members), {})
             self._table = PathTable.open(path)
         except BaseException:
             self._spool.close()
@@ -76,8 +76,8 @@ class LayerTree(Tree):
     def close(self) -> None:
         self._spool.close()
 
-    def _spooled(self, tar: BinaryIO) -> Iterator[Entry]:
-        for entry, content in read_layer(tar):
+    def _spooled(self, members: Iterable[tuple[Entry, BinaryIO]]) -> Iterator[Entry]:
+        for entry, content in members:
             if entry.type == FILE:
                 self._places[entry.path] = self._spool.tell()
                 self._links.pop(entry.path, None)

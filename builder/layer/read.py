@@ -100,13 +100,16 @@ def read_layer(stream: BinaryIO, limits: Limits = DEFAULT) -> Iterator[tuple[Ent
         yield entry, content
 
 
-def read_tar(stream: BinaryIO, limits: Limits = DEFAULT) -> Iterator[tuple[Entry, BinaryIO]]:
-    """The members of any tar, as read_layer but with global headers and without whiteouts."""
-    return _read(stream, limits, use_globals=True)
+def read_tar(
+    stream: BinaryIO, limits: Limits = DEFAULT, *, upper: bool = False
+) -> Iterator[tuple[Entry, BinaryIO]]:
+    """The members of any tar, as read_layer but with global headers and without whiteouts. `upper`:
+    it is of an overlay's upper directory, where a character device 0:0 means a removed file."""
+    return _read(stream, limits, use_globals=True, upper=upper)
 
 
 def _read(
-    stream: BinaryIO, limits: Limits, *, use_globals: bool
+    stream: BinaryIO, limits: Limits, *, use_globals: bool, upper: bool = False
 ) -> Iterator[tuple[Entry, BinaryIO]]:
     source = Source(stream)
     shared: dict[bytes, bytes] = {}
@@ -117,6 +120,9 @@ def _read(
         if use_globals and shared:
             records = {**shared, **records}
         entry, stored, holes = _entry(source, header, numbers, records)
+        if entry.type == CHAR and entry.device == (0, 0) and not upper:
+            place = show(entry.path)
+            raise LayerError(f"device {place} is 0:0, which means a removed file to overlayfs")
         count += 1
         total += entry.size
         if count > limits.entries:
@@ -283,8 +289,6 @@ def _entry(
             raise LayerError(f"hard link {show(path)} has the target {target[:80]!r}")
     elif type_ in (CHAR, BLOCK):
         device = (_number(header[329:337]), _number(header[337:345]))
-        if device == (0, 0) and type_ == CHAR:
-            raise LayerError(f"device {show(path)} is 0:0, which means a removed file to overlayfs")
         if not (0 <= device[0] < 1 << 12 and 0 <= device[1] < 1 << 20):
             raise LayerError(f"device {show(path)} has the number {device[0]}:{device[1]}")
     return Entry(path, type_, mode & 0o7777, uid, gid, mtime, 0, link, xattrs, device), 0, None

@@ -1,0 +1,185 @@
+"""What a stopped container changed, out of its engine: two ways with one result.
+
+The quick way: overlay2 keeps a container's changes in a directory of the engine's host. A second
+container, never started, gets it as a mount, and its archive is the changes and nothing else.
+`diff` adds what overlayfs says by an `opaque` xattr, which archives do not carry.
+
+The general way: commit the container, save the image, take the last layer. `save` writes all the
+layers, so it takes seconds where the quick way takes a tenth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+
+from builder.errors import ExecutorError, LayerError, TransportError
+from builder.executor.docker_tree import LayerTree
+from builder.layer.entry import CHAR, FILE, HARDLINK, WHITEOUT, Entry, whiteout
+from builder.layer.read import read_layer, read_tar
+from builder.oci.digest import hasher
+from builder.transport.engine_stream import Chunks
+
+if TYPE_CHECKING:
+    from builder.transport.engine import Engine
+
+_CHUNK = 1 << 20
+_PLACE = "/.builder-changes"
+_DELETED = 2  # Kind of a `diff` line
+
+
+class Stopped(NamedTuple):
+    """A container whose command has ended."""
+
+    engine: Engine
+    container: str
+    image: str  # that it was made of
+    labels: dict[str, str]  # for what is made on the way
+
+
+def has_upper(engine: Engine) -> bool:
+    """Whether the engine keeps changes as directories with the owners that the command sees."""
+    with engine.asking():
+        about = engine.api.info()
+    options = about.get("SecurityOptions") or ()
+    return about.get("Driver") == "overlay2" and not any(
+        text.startswith(("name=userns", "name=rootless")) for text in options
+    )
+
+
+def read_changes(stopped: Stopped, folder: str, *, upper: bool) -> LayerTree | None:
+    """The changes as a tree with its files in `folder`; None: nothing. `upper`: see has_upper.
+    Raises LayerError, ExecutorError, TransportError."""
+    engine = stopped.engine
+    with engine.asking():
+        found = engine.api.diff(stopped.container) or []
+    paths = [str(each["Path"]) for each in found]
+    for path in paths:
+        # in a layer's tar such a name is a deletion, and could not be told from one
+        if any(part.startswith(os.fsdecode(WHITEOUT)) for part in path.split("/")):
+            raise LayerError(
+                f"the step left {path!r}: a layer cannot hold a name that begins with '.wh.'",
+                "such names mark deletions in layers: remove or rename it in the step",
+            )
+    if not found:
+        return None
+    deleted = [path for path, each in zip(paths, found, strict=True) if each["Kind"] == _DELETED]
+    # JSON has lost the bytes of such a name
+    if upper and not any("\ufffd" in path for path in deleted):
+        tree = _from_upper(stopped, deleted, folder)
+        if tree is not None:
+            if all(tree.lstat(_inner(path)) or "\ufffd" in path for path in paths):
+                return tree
+            tree.close()  # not the directory that it should be
+    return _from_commit(stopped, folder)
+
+
+def _inner(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape").strip(b"/")
+
+
+# -- the quick way -------------------------------------------------------------------------------
+
+
+def _from_upper(stopped: Stopped, deleted: Sequence[str], folder: str) -> LayerTree | None:
+    """None: the engine does not give its directory away."""
+    from docker.types import Mount
+
+    engine, api = stopped.engine, stopped.engine.api
+    with engine.asking():
+        driver = api.inspect_container(stopped.container).get("GraphDriver") or {}
+    source = (driver.get("Data") or {}).get("UpperDir")
+    if not source:
+        return None
+    try:
+        with engine.asking():
+            # a mount, not a `bind`: the engine makes no directory where there is none
+            mount = Mount(_PLACE, source, type="bind", read_only=True)
+            config = api.create_host_config(network_mode="none", mounts=[mount])
+            helper = str(
+                api.create_container(
+                    stopped.image,
+                    ["/"],
+                    labels=stopped.labels,
+                    host_config=config,
+                    use_config_proxy=False,
+                )["Id"]
+            )
+    except TransportError:
+        return None
+    try:
+        with engine.asking():
+            chunks, _ = api.get_archive(helper, _PLACE)
+            tar = cast(BinaryIO, io.BufferedReader(Chunks(chunks), _CHUNK))
+            return LayerTree(_rebased(tar, deleted), folder)
+    finally:
+        with contextlib.suppress(TransportError), engine.asking():
+            api.remove_container(helper, force=True, v=True)
+
+
+def _rebased(tar: BinaryIO, deleted: Sequence[str]) -> Iterator[tuple[Entry, BinaryIO]]:
+    """Below the mount's name, deletions as a layer says them."""
+    nothing = io.BytesIO()
+    top = os.fsencode(_PLACE[1:])
+    for entry, content in read_tar(tar, upper=True):
+        first, _, path = entry.path.partition(b"/")
+        if first != top:
+            raise ExecutorError(f"docker: the engine's archive has {entry.path[:100]!r}")
+        if entry.type == CHAR and entry.device == (0, 0):
+            yield whiteout(path, 0), nothing
+            continue
+        link = entry.link
+        if entry.type == HARDLINK:
+            link = link.removeprefix(top + b"/")
+        yield entry._replace(path=path, link=link), content
+    for each in deleted:
+        yield whiteout(_inner(each), 0), nothing
+
+
+# -- the general way -----------------------------------------------------------------------------
+
+
+def _from_commit(stopped: Stopped, folder: str) -> LayerTree | None:
+    engine, api = stopped.engine, stopped.engine.api
+    with engine.asking():
+        made = str(api.commit(stopped.container)["Id"])  # it has the container's labels
+    try:
+        with engine.asking():
+            before = _layers(api, stopped.image)
+            after = _layers(api, made)
+            if len(after) == len(before):
+                return None
+            return _last_layer(engine, made, after[-1], folder)
+    finally:
+        with contextlib.suppress(TransportError), engine.asking():
+            api.remove_image(made, force=True, noprune=True)
+
+
+def _layers(api: Any, image: str) -> list[str]:
+    return api.inspect_image(image)["RootFS"].get("Layers") or []
+
+
+def _last_layer(engine: Engine, image: str, diff_id: str, folder: str) -> LayerTree:
+    """Of all the layers that `save` writes, the one with this diff_id. Where it stands differs
+    between engines, so every member is read until it is found."""
+    from builder.layer.decompress import open_layer
+
+    spool = os.path.join(folder, "saved")
+    stream = Chunks(engine.api.get_image(image))
+    for entry, content in read_tar(cast(BinaryIO, io.BufferedReader(stream, _CHUNK))):
+        if entry.type != FILE or entry.size < 512:
+            continue
+        running = hasher()
+        with open(spool, "wb") as file:
+            plain = open_layer(content)
+            while chunk := plain.read(_CHUNK):
+                running.update(chunk)
+                file.write(chunk)
+        if running.hexdigest() == diff_id[7:]:
+            stream.close()
+            with open(spool, "rb") as tar:
+                return LayerTree(read_layer(tar), folder)
+    raise ExecutorError(f"the Docker engine at {engine.host} saved an image without its last layer")
