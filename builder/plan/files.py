@@ -203,7 +203,7 @@ def _place(
             folder, exists = landed[parent]
             path = folder + b"/" + name if folder else name
         else:
-            path, exists = base, True
+            path, exists, name = base, True, base.rpartition(b"/")[2]
         kind = TYPES.get(bits & 0o170000)
         if kind is None:
             changes.notes.append(

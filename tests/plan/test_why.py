@@ -90,6 +90,23 @@ def test_after_a_build_nothing_is_left_to_do(site: Site) -> None:
 
 
 WORLD, YOU = short("hello world\n"), short("hello you\n")
+
+
+def make_folder(site: Site) -> None:
+    (site.root / "pages" / "new").mkdir()
+    (site.root / "pages" / "new" / "d.html").write_text("d")
+
+
+def remove_folder(site: Site) -> None:
+    (site.root / "pages" / "sub" / "c.html").unlink()
+    (site.root / "pages" / "sub").rmdir()
+
+
+def make_link(site: Site) -> None:
+    (site.root / "pages" / "a.html").unlink()
+    (site.root / "pages" / "a.html").symlink_to("b.html")
+
+
 CHANGES: dict[str, tuple[Callable[[Site], object], dict[str, str]]] = {
     "a file's bytes": (
         lambda site: (site.root / "pages" / "a.html").write_text("A"),
@@ -110,10 +127,7 @@ CHANGES: dict[str, tuple[Callable[[Site], object], dict[str, str]]] = {
         {"pages": "/srv/d.html: new"},
     ),
     "a new file in a new directory": (
-        lambda site: [
-            (site.root / "pages" / "new").mkdir(),
-            (site.root / "pages" / "new" / "d.html").write_text("d"),
-        ],
+        make_folder,
         {"pages": "/srv/new/d.html: new (and 1 more)"},
     ),
     "a file is gone": (
@@ -121,17 +135,11 @@ CHANGES: dict[str, tuple[Callable[[Site], object], dict[str, str]]] = {
         {"pages": "/srv/a.html: gone"},
     ),
     "a directory is gone": (
-        lambda site: [
-            (site.root / "pages" / "sub" / "c.html").unlink(),
-            (site.root / "pages" / "sub").rmdir(),
-        ],
+        remove_folder,
         {"pages": "/srv/sub/c.html: gone (and 1 more)"},
     ),
     "a file became a symlink": (
-        lambda site: [
-            (site.root / "pages" / "a.html").unlink(),
-            (site.root / "pages" / "a.html").symlink_to("b.html"),
-        ],
+        make_link,
         {"pages": "/srv/a.html: file -> symlink"},
     ),
     "a name with a line break": (
