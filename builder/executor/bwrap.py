@@ -102,6 +102,8 @@ def _isolation() -> Iterator[str]:
 
 def _tree(root: bytes) -> Iterator[str]:
     yield from ("--bind", os.fsdecode(root), "/", "--proc", "/proc", "--dev", "/dev")
+    # bubblewrap makes /dev/shm 0755: an ordinary user could have no semaphore
+    yield from ("--perms", "1777", "--tmpfs", "/dev/shm", "--mqueue", "/dev/mqueue")
     yield from ("--ro-bind", "/sys", "/sys")
     for path in MASKED:
         if os.path.isdir(path):

@@ -136,6 +136,12 @@ def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
                 "options": [*quiet, "mode=1777"],
             },
             {
+                "destination": "/dev/mqueue",
+                "type": "mqueue",
+                "source": "mqueue",
+                "options": quiet,
+            },
+            {
                 "destination": "/sys",
                 "type": "none",
                 "source": "/sys",
