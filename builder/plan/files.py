@@ -137,7 +137,7 @@ class Target(NamedTuple):
 
 
 def target(view: View, dest: str, *, follow_last: bool = True) -> Target:
-    path = view.resolve(os.fsencode(dest.strip("/")), follow_last=follow_last)
+    path = view.resolve(dest.strip("/").encode("utf-8", "surrogateescape"), follow_last=follow_last)
     found = view.lookup(path)
     entry = found.entry if found else None
     if not path:
@@ -362,7 +362,7 @@ def symlink(step: Symlink, view: View, epoch: int) -> Changes:
             "remove it in a step before, or name the link within it",
         )
     uid, gid = changes.owner
-    link = os.fsencode(step.to)
+    link = step.to.encode("utf-8", "surrogateescape")
     changes.add(Entry(to.path, SYMLINK, 0o777, uid, gid, epoch, link=link))
     changes.make_parents()
     return changes
