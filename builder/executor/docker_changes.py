@@ -124,17 +124,21 @@ def _rebased(tar: BinaryIO, deleted: Sequence[str]) -> Iterator[tuple[Entry, Bin
     """Below the mount's name, deletions as a layer says them."""
     nothing = io.BytesIO()
     top = os.fsencode(_PLACE[1:])
+    removed: set[bytes] = set()
     for entry, content in read_tar(tar, upper=True):
         first, _, path = entry.path.partition(b"/")
         if first != top:
             raise ExecutorError(f"docker: the engine's archive has {entry.path[:100]!r}")
-        if entry.type == CHAR and entry.device == (0, 0):
-            yield whiteout(path, 0), nothing
-            continue
         link = entry.link
         if entry.type == HARDLINK:
             link = link.removeprefix(top + b"/")
-        yield entry._replace(path=path, link=link), content
+        # the kernel makes one whiteout and links the others to it
+        is_link = entry.type == HARDLINK and link in removed
+        if is_link or (entry.type == CHAR and entry.device == (0, 0)):
+            removed.add(path)
+            yield whiteout(path, 0), nothing
+        else:
+            yield entry._replace(path=path, link=link), content
     for each in deleted:
         yield whiteout(_inner(each), 0), nothing
 
