@@ -78,7 +78,7 @@ def _make_in(files: Files, root: str) -> None:
         found = set(files.listdir(root))
         if "version" in found:
             return  # another builder was faster
-        if found and not ("tmp" in found and found <= _PARTIAL):
+        if found and not ("tmp" in found and found <= _PARTIAL) and not _tagged(files, root):
             raise _foreign(root, f"it holds {min(found)!r}")
         files.chmod(root, 0o700)
         for folder in ("tmp", "locks", "live", "blobs", "blobs/sha256"):
@@ -110,6 +110,18 @@ def _write(files: Files, root: str, name: str, data: bytes, keep: bool = False) 
     finally:
         with contextlib.suppress(OSError):
             files.unlink(temporary)
+
+
+def _tagged(files: Files, root: str) -> bool:
+    """Our CACHEDIR.TAG stands there: a store that lost its version file."""
+    try:
+        handle = files.open(os.path.join(root, "CACHEDIR.TAG"), READ)
+    except OSError:
+        return False
+    try:
+        return files.read(handle, 200) == _MADE["CACHEDIR.TAG"]
+    finally:
+        files.close(handle)
 
 
 def _version(files: Files, root: str) -> bytes | None:

@@ -7,6 +7,7 @@ on the left while holding one on the right, so nobody waits in a circle.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import time
@@ -36,7 +37,7 @@ def take(files: Files, path: str, what: str, waiting: Callable[[str], None]) -> 
     """
     told: bytes | None = None
     while True:
-        handle = files.open(path, LOCK)
+        handle = _open(files, path)
         try:
             try:
                 files.flock(handle, LOCK_EX | LOCK_NB)
@@ -92,7 +93,7 @@ def hold_collector(files: Files, root: str, *, exclusive: bool) -> int | None:
     """
     path = os.path.join(root, "locks", COLLECTOR)
     try:
-        handle = files.open(path, LOCK)
+        handle = _open(files, path)
     except OSError as error:
         if error.errno in NO_WRITING and not exclusive:
             return None
@@ -103,6 +104,19 @@ def hold_collector(files: Files, root: str, *, exclusive: bool) -> int | None:
         files.close(handle)
         raise
     return handle
+
+
+def _open(files: Files, path: str) -> int:
+    """The lock file, made when it is missed; what else stands in its place is moved to tmp/, where
+    the next sweep finds it."""
+    try:
+        return files.open(path, LOCK)
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.ELOOP):
+            raise
+    root = os.path.dirname(os.path.dirname(path))
+    files.rename(path, os.path.join(root, "tmp", os.urandom(8).hex()))
+    return files.open(path, LOCK)
 
 
 def _stands(files: Files, path: str, handle: int) -> bool:

@@ -37,18 +37,6 @@ class LayerInfo(NamedTuple):
     diff_id: DiffID
     size: int  # bytes of the uncompressed tar
     blobs: Mapping[str, Descriptor]  # by codec, as the writer names it: "gzip"
-    members: str | None = None  # what the writer keeps to make the next version of it faster
-
-
-class BuildRecord(NamedTuple):
-    """The last build of an image, for `why`."""
-
-    image: str
-    keys: tuple[CacheKey, ...]  # one per step, in order
-    base: str  # the base as the spec names it, and its digest: "debian:12@sha256:..."
-    vars: Mapping[str, Any]
-    created: int  # wall clock, seconds since 1970
-    manifest: Descriptor | None = None
 
 
 def load_record(store: Store, key: CacheKey) -> Record | None:
@@ -94,16 +82,6 @@ def save_document(store: Store, key: CacheKey, document: bytes) -> None:
     store.save("documents", key, zlib.compress(document, 1) if large else document)
 
 
-def load_build(store: Store, image: str) -> BuildRecord | None:
-    return _load(store, "builds", build_name(image), _build)
-
-
-def save_build(store: Store, build: BuildRecord) -> None:
-    manifest = build.manifest.document() if build.manifest else None
-    document = {**build._asdict(), "vars": dict(build.vars), "manifest": manifest}
-    store.save("builds", build_name(build.image), encode(document))
-
-
 def build_name(image: str) -> str:
     """Image names may hold slashes and be long."""
     return hex_of(image.encode("utf-8", "surrogateescape"))
@@ -135,27 +113,13 @@ def _record(document: dict[str, Any]) -> Record | None:
 
 def _layer(document: dict[str, Any]) -> LayerInfo | None:
     diff_id, size = _diff_id(document.get("diff_id")), document.get("size")
-    blobs, members = document.get("blobs"), document.get("members")
+    blobs = document.get("blobs")
     if diff_id is None or type(size) is not int or size < 0 or not isinstance(blobs, dict):
         return None
     parsed = {codec: blob for codec, each in blobs.items() if (blob := parse_descriptor(each))}
-    if len(parsed) < len(blobs) or not isinstance(members, str | None):
+    if len(parsed) < len(blobs):
         return None
-    return LayerInfo(diff_id, size, parsed, members)
-
-
-def _build(document: dict[str, Any]) -> BuildRecord | None:
-    image, keys, base = document.get("image"), document.get("keys"), document.get("base")
-    vars_, created = document.get("vars"), document.get("created")
-    if not isinstance(image, str) or not isinstance(keys, list) or not isinstance(base, str):
-        return None
-    if not isinstance(vars_, dict) or type(created) is not int:
-        return None
-    if not all(isinstance(key, str) for key in keys):
-        return None
-    keys_ = tuple(CacheKey(key) for key in keys)
-    manifest = parse_descriptor(document.get("manifest"))
-    return BuildRecord(image, keys_, base, vars_, created, manifest)
+    return LayerInfo(diff_id, size, parsed)
 
 
 def _diff_id(text: object) -> DiffID | None:

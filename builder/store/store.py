@@ -255,7 +255,9 @@ class Store:
                 raise failure(error, "use", self.root, self.root) from error
             stuck = []  # a full or read-only store still serves what it has
         for path in stuck[:1]:
-            self.folder.warn(f"cannot remove {path}, left by an earlier build")
+            self.folder.warn(
+                f"cannot remove {path}, left by an earlier build; `builder cache gc` may"
+            )
         try:
             yield
         finally:

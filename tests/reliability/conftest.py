@@ -226,7 +226,19 @@ def make_base(path: Path) -> None:
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(data), mode
             tar.addfile(member, io.BytesIO(data))
-        for name in ("sh", "cat", "ls", "mkdir", "rm", "sleep", "echo", "ps", "true", "touch", "id"):
+        for name in (
+            "sh",
+            "cat",
+            "ls",
+            "mkdir",
+            "rm",
+            "sleep",
+            "echo",
+            "ps",
+            "true",
+            "touch",
+            "id",
+        ):
             member = tarfile.TarInfo(f"bin/{name}")
             member.type, member.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(member)

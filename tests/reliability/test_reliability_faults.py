@@ -57,9 +57,7 @@ for _name in [name for name in vars(Files) if not name.startswith("_")]:
 
 
 def attempt(scene: Any, files: Files | None, events: list[Event]) -> str:
-    project = Project(
-        Options(str(scene.store), str(scene.project / "specs")), events.append, files
-    )
+    project = Project(Options(str(scene.store), str(scene.project / "specs")), events.append, files)
     specs, _ = project.load(["site"])
     return str(project.build(specs)["site"].manifest.digest)
 
