@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from builder.errors import UsageError
 
 LEVELS = {"gzip": (0, 1, 9), "zstd": (1, 3, 19), "none": (0, 0, 0)}
-"""codec -> least, default, highest level. gzip's up to 3 are isal's, whose level 1 is 15 times as fast
-as zlib's 6 for layers about a seventh larger; those above are zlib's."""
+"""codec -> least, default, highest level. gzip's up to 3 are isal's, whose level 1 is 15 times as
+fast as zlib's 6 for layers about a seventh larger; those above are zlib's."""
 
 
 def check_level(codec: str, level: int | None) -> None:
@@ -17,23 +18,44 @@ def check_level(codec: str, level: int | None) -> None:
         raise UsageError(f"{level} is not one of {codec}'s levels, expected {least} to {highest}")
 
 
-def compressor(codec: str, level: int | None = None) -> Callable[[bytes | bytearray], bytes]:
-    """A function that compresses one run; the same bytes for the same library release."""
+class Codec(NamedTuple):
+    """How one run of tar bytes becomes one gzip member or zstd frame, and back."""
+
+    name: str  # codec, level and library release: what decides the compressed bytes
+    compress: Callable[[bytes | bytearray], bytes]
+    decompress: Callable[[bytes], bytes]
+
+
+def codec_of(codec: str, level: int | None = None) -> Codec:
+    """The same bytes for the same name. `level` None: the default."""
     check_level(codec, level)
     if level is None:
         level = LEVELS[codec][1]
-    if codec == "gzip" and level > 3:
-        import zlib
-
-        return lambda run: zlib.compress(run, level, wbits=31)
+    name = f"{codec} {level} "
+    if codec == "none":
+        return Codec(name, bytes, bytes)
     if codec == "gzip":
+        import isal
         from isal import igzip
 
-        return lambda run: igzip.compress(run, level, mtime=0)
-    if codec == "zstd":
-        try:
-            from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # 3.14
-        except ImportError:
-            from backports import zstd
-        return lambda run: zstd.compress(run, level=level)
-    return bytes
+        if level > 3:
+            import zlib
+
+            release = f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
+            return Codec(
+                name + release, lambda run: zlib.compress(run, level, wbits=31), igzip.decompress
+            )
+        release = f"isal {isal.__version__}"
+        return Codec(
+            name + release, lambda run: igzip.compress(run, level, mtime=0), igzip.decompress
+        )
+    try:
+        from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # 3.14
+    except ImportError:
+        from backports import zstd
+    release = f"zstd {zstd.zstd_version}"
+    return Codec(name + release, lambda run: zstd.compress(run, level=level), zstd.decompress)
+
+
+def compressor(codec: str, level: int | None = None) -> Callable[[bytes | bytearray], bytes]:
+    return codec_of(codec, level).compress

@@ -13,7 +13,7 @@ from builder.oci import media
 from builder.oci.digest import CacheKey, DiffID, digest_of
 from builder.oci.image import Descriptor, encode
 from builder.store import records
-from builder.store.records import BuildRecord, LayerInfo, Record
+from builder.store.records import LayerInfo, Record
 from builder.store.store import Store
 
 KEY = CacheKey("a" * 64)
@@ -28,16 +28,9 @@ def test_a_record_comes_back(store: Store, record: Record) -> None:
 
 
 def test_a_layer_comes_back(store: Store) -> None:
-    info = LayerInfo(DIFF_ID, 10240, {"gzip": BLOB, "none": BLOB}, "members")
+    info = LayerInfo(DIFF_ID, 10240, {"gzip": BLOB, "none": BLOB})
     records.save_layer(store, info)
     assert records.load_layer(store, DIFF_ID) == info
-
-
-def test_a_build_comes_back_under_any_name(store: Store) -> None:
-    for image in ("site", "team/site", "ö" * 300):
-        build = BuildRecord(image, (KEY,), "scratch", {"title": "Hi"}, 17, BLOB)
-        records.save_build(store, build)
-        assert records.load_build(store, image) == build
 
 
 @pytest.mark.parametrize("size", [1, 100_000])
@@ -57,12 +50,10 @@ def test_garbage_is_a_miss_and_one_warning(
 ) -> None:
     store.save("records", KEY, garbage)
     store.save("layers", DIFF_ID[-64:], garbage)
-    store.save("builds", records.build_name("site"), garbage)
     for _ in range(2):
         assert records.load_record(store, KEY) is None
         assert records.load_layer(store, DIFF_ID) is None
-        assert records.load_build(store, "site") is None
-    assert [type(event) for event in events] == [Warned] * 3
+    assert [type(event) for event in events] == [Warned] * 2
 
 
 JSON = st.recursive(
@@ -70,7 +61,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )
-FIELDS = sorted({*Record._fields, *LayerInfo._fields, *BuildRecord._fields})
+FIELDS = sorted({*Record._fields, *LayerInfo._fields})
 
 
 @settings(
@@ -78,7 +69,7 @@ FIELDS = sorted({*Record._fields, *LayerInfo._fields, *BuildRecord._fields})
 )
 @given(document=st.dictionaries(st.sampled_from(FIELDS), JSON))
 def test_no_document_raises(store: Store, document: dict[str, object]) -> None:
-    for decode in (records._record, records._layer, records._build):
+    for decode in (records._record, records._layer):
         decode(document)
 
 
