@@ -77,6 +77,12 @@ def _destinations(
         return []
     from builder.transport.outputs import parse_output
 
+    if len(names) > 1:
+        raise UsageError(
+            f"--output {arguments.output[0]!r}: {len(names)} images would be written to one place:"
+            f" {', '.join(names)}",
+            f"name one: builder build {names[-1]} --output {arguments.output[0]}",
+        )
     return [
         (name, make(project.store, specs[name].name))
         for make in [parse_output(text) for text in arguments.output]

@@ -57,6 +57,8 @@ def check(arguments: argparse.Namespace) -> int:
     """1 when something is wrong and was not repaired."""
     from builder.store.check import check as check_store
 
+    if arguments.repair:
+        wiring.become_root()
     problems = check_store(_store(arguments), repair=arguments.repair)
     for problem in problems:
         sys.stdout.write(f"{problem.text}{' (repaired)' if problem.repaired else ''}\n")
@@ -70,6 +72,7 @@ def check(arguments: argparse.Namespace) -> int:
 def gc(arguments: argparse.Namespace) -> int:
     from builder.store.gc import gc as collect
 
+    wiring.become_root()  # what cannot be removed without it is told of
     report = collect(
         _store(arguments),
         max_size=parse_size(arguments.max_size) if arguments.max_size else None,

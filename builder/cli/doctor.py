@@ -17,7 +17,11 @@ def doctor(arguments: argparse.Namespace) -> int:
 
     emit = screen.renderer("plain")
     store = wiring.open_store(arguments, emit)
+    fault = wiring.become_root()  # as a build does
     found = examine(store, emit, environ=os.environ)
+    if fault:
+        found = [each._replace(why=fault.message) if not each.works and each.name in NAMES else each
+                 for each in found]  # fmt: skip
     chosen = next((name for name, works, _ in found if works and name in NAMES), None)
     if arguments.json:
         executors = [{"name": name, "works": works, "why": why} for name, works, why in found]
@@ -25,12 +29,13 @@ def doctor(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return 0 if chosen else 1
     for name, works, why in found:
-        mark = "works" if works else "does not work"
-        sys.stdout.write(f"{name:<8} {mark}: {why}\n" if why else f"{name:<8} {mark}\n")
+        sys.stdout.write(f"{name:<8} {'works' if works else f'does not work: {why}'}\n")
     sys.stdout.write(
         f"`--executor auto` takes {chosen}\n"
         if chosen
         else "no executor works here: file steps can be built, command steps cannot\n"
     )
+    if not chosen and fault and fault.hint:
+        sys.stdout.write(f"hint: {fault.hint}\n")
     sys.stdout.write(f"store: {store.root}\n")
     return 0 if chosen else 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from builder.errors import UsageError
+from builder.errors import ExecutorError, UsageError
 from builder.events import Emit
 from builder.oci.image import parse_platform
 from builder.project import EPOCH, Options
@@ -42,6 +42,20 @@ def options(arguments: argparse.Namespace) -> Options:
 
 def open_store(arguments: argparse.Namespace, emit: Emit) -> Store:
     return Store(cache_dir(arguments), emit)
+
+
+def become_root() -> ExecutorError | None:
+    """As an ordinary user: enter a user namespace with the user's subordinate ids, to whom files
+    below the store belong that command steps left. Gives why that is not possible."""
+    if os.geteuid() == 0:
+        return None
+    from builder.executor.userns import become_root as enter
+
+    try:
+        enter()
+    except ExecutorError as error:
+        return error
+    return None
 
 
 def cache_dir(arguments: argparse.Namespace) -> str:

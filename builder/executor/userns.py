@@ -65,8 +65,8 @@ def become_root(path: str = TOOLS) -> None:
         )
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    with contextlib.suppress(PermissionError):  # the user's other groups have no number here
-        os.setgroups([])
+    # The user's other groups stay, though without a number here: they may be what lets the builder
+    # read the context or a Docker engine's socket. Commands get groups of their own.
 
 
 def _map_ids(wait: int, go: int, maps: list[list[str]]) -> None:
@@ -83,17 +83,22 @@ def _map_ids(wait: int, go: int, maps: list[list[str]]) -> None:
 def _ranges(file: str, name: str, uid: int) -> list[str]:
     """The user's subordinate ids as newuidmap takes them, from id 1 on."""
     words: list[str] = []
-    inside = 1
+    inside, free = 1, 100000
     with contextlib.suppress(OSError), open(file, encoding="utf-8", errors="replace") as lines:
         for line in lines:
             owner, _, rest = line.strip().partition(":")
             start, _, count = rest.partition(":")
-            if owner in (name, str(uid)) and start.isdigit() and count.isdigit():
+            if not (start.isdigit() and count.isdigit()):
+                continue
+            free = max(free, int(start) + int(count))
+            if owner in (name, str(uid)):
                 words += [str(inside), start, count]
                 inside += int(count)
     if not words:
         raise ExecutorError(
             f"{file} has no range for {name}: command steps of an ordinary user need one",
-            f"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}",
+            "usermod --add-subuids {0} --add-subgids {0} {1}".format(
+                f"{free}-{free + 65535}", name
+            ),
         )
     return words

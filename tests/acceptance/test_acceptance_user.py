@@ -1,0 +1,141 @@
+"""An ordinary user of the command line: with subordinate ids, without, and in a group."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Project
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.needs("bwrap", "busybox", "newuidmap", "newgidmap", "useradd", "setpriv"),
+]
+
+USER, TEAM = "builder-acceptance", "builder-team"
+PYTHON = "/usr/bin/python3"
+SPEC = """
+from: rootfs:base.tar
+steps:
+  - {copy: shared.txt, dest: /shared}
+  - run: test "$(id -G)" = 0 && mkdir -m 700 /own
+  - run: chown -R web /own && ln /own /link 2>/dev/null || mkfifo /own/pipe
+  - {directory: /data, owner: web}
+"""
+
+
+class Login:
+    """A user with a home, who runs a copy of the builder there."""
+
+    def __init__(self, home: Path, user: pwd.struct_passwd, team: int) -> None:
+        self.home, self.user, self.team = home, user, team
+
+    def run(self, *arguments: str, status: int = 0) -> str:
+        """stdout and stderr in one."""
+        made = subprocess.run(
+            ["setpriv", f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}",
+             f"--groups={self.team}", PYTHON, "-P", "-m", "builder", *arguments],
+            cwd=self.home / "own",
+            env={"PATH": "/usr/bin:/bin", "HOME": str(self.home / "own"),
+                 "PYTHONPATH": str(self.home / "code")},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, timeout=60,
+        )  # fmt: skip
+        assert made.returncode == status, made.stdout
+        return made.stdout
+
+
+@pytest.fixture(scope="module")
+def team() -> Iterator[int]:
+    subprocess.run(["groupadd", "--force", TEAM], check=True)
+    try:
+        yield grp.getgrnam(TEAM).gr_gid
+    finally:
+        subprocess.run(["groupdel", TEAM], check=True)
+
+
+@pytest.fixture
+def login(team: int, request: pytest.FixtureRequest) -> Iterator[Login]:
+    try:
+        code = Path(tempfile.mkdtemp(prefix="acceptance-"))
+        _copy_code(code / "code")
+        with contextlib.suppress(KeyError):  # a run that was killed left it
+            pwd.getpwnam(USER)
+            subprocess.run(["userdel", USER], check=True, stderr=subprocess.DEVNULL)
+        ranges = ["--add-subuids", "600000-665535", "--add-subgids", "600000-665535"]
+        subprocess.run(["useradd", "--no-create-home", "-K", "SUB_UID_COUNT=0", "-K",
+                        "SUB_GID_COUNT=0", USER], check=True)  # fmt: skip
+        if getattr(request, "param", True):
+            subprocess.run(["usermod", *ranges, USER], check=True)
+        user = pwd.getpwnam(USER)
+        (code / "own").mkdir()
+        os.chown(code / "own", user.pw_uid, user.pw_gid)
+        code.chmod(0o755)
+        yield Login(code, user, team)
+    finally:
+        with contextlib.suppress(KeyError):
+            pwd.getpwnam(USER)
+            subprocess.run(["userdel", USER], check=True, stderr=subprocess.DEVNULL)
+        shutil.rmtree(code)
+
+
+def _copy_code(target: Path) -> None:
+    """The builder and what it imports, where any user may read it."""
+    names = ("builder", "yaml", "_yaml", "jinja2", "markupsafe", "isal", "backports", "docker",
+             "requests", "urllib3", "certifi", "idna", "charset_normalizer")  # fmt: skip
+    for name in names:
+        found = importlib.util.find_spec(name)
+        assert found is not None and found.submodule_search_locations, name
+        for folder in found.submodule_search_locations:
+            shutil.copytree(folder, target / name, dirs_exist_ok=True)
+    probe = [PYTHON, "-c", "import yaml._yaml"]
+    if subprocess.run(probe, env={"PYTHONPATH": str(target)}, capture_output=True).returncode:
+        pytest.skip(f"needs {PYTHON} of the version that runs the tests")
+
+
+def _project(login: Login, base: Project) -> None:
+    own = login.home / "own"
+    shutil.copy(base.root / "base.tar", own)
+    (own / "specs").mkdir()
+    (own / "specs/site.yaml").write_text(SPEC)
+    (own / "shared.txt").write_text("for the team alone\n")
+    os.chown(own / "shared.txt", 0, login.team)
+    (own / "shared.txt").chmod(0o640)
+
+
+def test_a_user_builds_what_root_builds_and_gc_removes_all_of_it(
+    login: Login, base: Project
+) -> None:
+    _project(login, base)
+    base.spec("site", SPEC)
+    base.file("shared.txt", "for the team alone\n")
+    (root,) = base.build().values()
+
+    assert login.run("build").splitlines()[-1].split()[-1] == root["digest"]
+
+    store = login.home / "own/.cache/builder"
+    assert (store.stat().st_mode & 0o777) == 0o700
+    assert any((store / "unpacked").iterdir())
+    assert "cannot remove" not in login.run("cache", "gc", "--max-age", "0s")
+    assert not any((store / "unpacked").iterdir()) and not any((store / "tmp").iterdir())
+
+
+def test_doctor_tries_executors_as_a_build_would(login: Login) -> None:
+    assert "`--executor auto` takes bwrap" in login.run("doctor")
+
+
+@pytest.mark.parametrize("login", [False], indirect=True)
+def test_without_subordinate_ids_doctor_says_what_is_missing(login: Login) -> None:
+    said = login.run("doctor", status=1)
+    assert f"/etc/subuid has no range for {USER}" in said
+    assert "hint: usermod --add-subuids" in said
