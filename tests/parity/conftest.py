@@ -114,6 +114,20 @@ class Sides:
         )  # fmt: skip
 
     @staticmethod
+    def built(cache: Path) -> tuple[list[bytes], dict[str, Any]]:
+        """The layer blobs and the config document of the one image in the store."""
+        store = cache / "store"
+        (entry,) = json.loads((store / "index.json").read_text())["manifests"]
+
+        def blob(descriptor: Mapping[str, Any]) -> bytes:
+            name: str = descriptor["digest"][7:]
+            return (store / "blobs" / "sha256" / name).read_bytes()
+
+        manifest = json.loads(blob(entry))
+        config: dict[str, Any] = json.loads(blob(manifest["config"]))
+        return [blob(layer) for layer in manifest["layers"]], config
+
+    @staticmethod
     def make_tree(root: Path, tree: Mapping[str, Any]) -> None:
         """Files of a mapping: `path/` a directory, text a file, `-> target` a symlink, `|` a FIFO;
         a pair adds the mode, a triple the owner. The umask does not count."""

@@ -65,7 +65,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "shell": ('SHELL ["/bin/bash", "-c"]', {"shell": ["/bin/bash", "-c"]}),
     "stop signal": ("STOPSIGNAL SIGQUIT", {"stop_signal": "SIGQUIT"}),
     "an absolute working directory": ("WORKDIR /other", {"working_dir": "/other"}),
-    "a working directory that is not clean": ("WORKDIR /a//b/./c/", {"working_dir": "/a//b/./c/"}),
 }
 
 FIELDS = (
@@ -85,7 +84,7 @@ def base(sides: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.root
-@pytest.mark.needs("dockerd", "skopeo")
+@pytest.mark.needs("dockerd")
 @pytest.mark.parametrize("name", CASES)
 def test_config_is_what_docker_makes_of_it(
     sides: Any, base: Path, tmp_path: Path, name: str
@@ -95,9 +94,9 @@ def test_config_is_what_docker_makes_of_it(
     assert not sides.build(text, base, "parity:theirs", buildkit=True)
     done = sides.ours({"from": "docker-archive:base.tar", "config": change}, base, tmp_path)
     assert done.returncode == 0, done.stderr
-    sides.load(tmp_path / "store", "ours", "parity:ours", tmp_path)
-    theirs, ours = (
-        {field: sides.config(f"parity:{who}").get(field) or None for field in FIELDS}
-        for who in ("theirs", "ours")
-    )
-    assert ours == theirs
+    theirs = sides.config("parity:theirs")
+    _, config = sides.built(tmp_path)
+    ours = config["config"]
+    assert {name: ours.get(name) or None for name in FIELDS} == {
+        name: theirs.get(name) or None for name in FIELDS
+    }

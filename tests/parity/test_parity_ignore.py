@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -65,13 +64,10 @@ def ours(sides: Any, context: Path, cache: Path) -> set[str]:
     spec = {"from": "scratch", "steps": [{"copy": ".", "dest": "/to/"}]}
     done = sides.ours(spec, context, cache)
     assert done.returncode == 0, done.stderr
-    blobs = cache / "store" / "blobs" / "sha256"
-    index = json.loads((cache / "store" / "index.json").read_text())
-    manifest = json.loads((blobs / index["manifests"][0]["digest"][7:]).read_bytes())
+    layers, _ = sides.built(cache)
     names: set[str] = set()
-    for layer in manifest["layers"]:
-        data = gzip.decompress((blobs / layer["digest"][7:]).read_bytes())
-        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+    for layer in layers:
+        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(layer))) as tar:
             names |= set(tar.getnames())
     return names
 
