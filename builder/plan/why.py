@@ -47,8 +47,11 @@ def why_step(
     data = load_document(store, CacheKey(before.key))
     if data is None:
         return "changed; what it was is no longer in the cache"
-    old = json.loads(data.decode("utf-8", "surrogateescape"))
-    difference = first_difference(old, document)
+    try:
+        old = json.loads(data.decode("utf-8", "surrogateescape"))
+        difference = first_difference(old, document)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return "changed; what it was is not understood"  # never worth a failed build
     if difference == _PARENT and below is not None:
         return _parent(last, last.steps.index(before), below)
     return difference
