@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")
-_ACTION = re.compile(r"([-+=])([rwxXst]*|[ugo])")
+_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[ugo]|[rwxXst]*))+)")
+_ACTION = re.compile(r"([-+=])([ugo]|[rwxXst]*)")
 _SHIFT = {"u": 6, "g": 3, "o": 0}
 
 
@@ -33,15 +33,13 @@ def _act(mode: int, who: set[str], operator: str, letters: str, directory: bool)
     change = sum(bits << _SHIFT[each] for each in who)
     if "s" in letters:
         change |= (0o4000 if "u" in who else 0) | (0o2000 if "g" in who else 0)
-    if "t" in letters:
+    if "t" in letters and "o" in who:
         change |= 0o1000
     if operator == "+":
         return mode | change
     if operator == "-":
         return mode & ~change
-    clear = sum(7 << _SHIFT[each] for each in who)
-    if not directory:  # chmod keeps a directory's set-id bits unless they are named
+    clear = sum(7 << _SHIFT[each] for each in who) | (0o1000 if "o" in who else 0)
+    if not directory or "s" in letters:  # chmod keeps a directory's set-id bits if not named
         clear |= (0o4000 if "u" in who else 0) | (0o2000 if "g" in who else 0)
-    if who == set("ugo") or "t" in letters:
-        clear |= 0o1000 if not directory else 0
     return mode & ~clear | change
