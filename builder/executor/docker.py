@@ -45,14 +45,21 @@ HOSTNAME = "localhost"
 
 class Docker:
     """`environ` says where the engine is. Connects at the first step; what it has in the engine is
-    removed when the object is, at the latest when the program ends."""
+    removed when the object is, at the latest when the program ends. With `quick` unset changes are
+    always taken the general way (see docker_changes)."""
 
     name = "docker"
 
     def __init__(
-        self, environ: Mapping[str, str], store: Store, warn: Callable[[str], None]
+        self,
+        environ: Mapping[str, str],
+        store: Store,
+        warn: Callable[[str], None],
+        *,
+        quick: bool = True,
     ) -> None:
         self._environ, self._store, self._warn = environ, store, warn
+        self._quick = quick
         self._session: _Session | None = None
 
     def probe(self) -> str | None:
@@ -93,7 +100,7 @@ class Docker:
             stack.callback(remove_tree, folder)
             try:
                 if self._session is None:
-                    self._session = _Session(connect(self._environ))
+                    self._session = _Session(connect(self._environ), self._quick)
                 session = self._session
                 image = session.parent(self._store, parent)
                 container = _Container(session, image, command)
@@ -128,11 +135,11 @@ def _machine() -> Platform:
 class _Session:
     """The images of one builder in one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, quick: bool) -> None:
         self.engine, self.owner = engine, owner()
         self._images: dict[ChainID, str] = {}
         sweep(engine)
-        self.upper = has_upper(engine)
+        self.upper = quick and has_upper(engine)
         self._finalizer = weakref.finalize(self, _end, engine, self.owner)
 
     def end(self) -> None:

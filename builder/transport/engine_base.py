@@ -65,7 +65,7 @@ class DaemonSource:
             raise TransportError(f"{ref.place}: {error.message}", error.hint) from error
 
     def _resolve(self, ref: BaseRef, platform: Platform, make: bool, pull: str) -> Base | None:
-        asked = f"daemon-{hex_of(encode([_KEY_VERSION, ref.value, str(platform)]))}"
+        asked = f"daemon-name-{hex_of(encode([_KEY_VERSION, ref.value, str(platform)]))}"
         if pull == "never":
             known = self._store.load("bases", asked)
             if known is None:

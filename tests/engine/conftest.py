@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +39,18 @@ def _module(name: str) -> Any:
 
 
 engine = _module("engine.py").engine
-STEPS = _module("executor/test_executor_changes.py").STEPS
+Proxy = _module("engine/proxy.py").Proxy
+
+# what Docker cannot: it keeps no user.* attributes, and its mounted files cannot be removed
+LIMITS = ("user xattr", "the sandbox's files")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`step` is each step of the executors' table."""
+    if "step" in metafunc.fixturenames:
+        table = _module("executor/test_executor_changes.py").STEPS
+        steps = {name: text for name, (text, _) in table.items() if name not in LIMITS}
+        metafunc.parametrize("step", list(steps.values()), ids=list(steps))
 
 
 class Run(NamedTuple):
@@ -51,6 +63,7 @@ class Bench:
     """A store, an image of busybox in it, and an engine."""
 
     def __init__(self, folder: Path, socket: str) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder, self.socket = folder, socket
         self.environ = {"DOCKER_HOST": socket}
         self.warnings: list[str] = []
@@ -101,6 +114,8 @@ class Bench:
         executor = executor or self.docker
         with executor.run(command, self.parent(), said.append, EPOCH) as found:
             written = write_layer(found, self.store, seen=entries.append)
+        if written:
+            make_table(self.store, written.layer.diff_id, entries, {})
         return Run(written.layer if written else None, entries, b"".join(said))
 
 
@@ -118,3 +133,32 @@ def bench(engine: Any, rootfs: Path, tmp_path_factory: pytest.TempPathFactory) -
     made.add_folder(rootfs)
     yield made
     made.docker.close()
+
+
+@pytest.fixture
+def make_bench(engine: Any, rootfs: Path, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    """make_bench(): one of one's own. make_bench(host): with its engine there."""
+    made: list[Bench] = []
+
+    def make(host: str = "") -> Bench:
+        bench = Bench(tmp_path / f"bench{len(made)}", host or engine.socket)
+        bench.add_folder(rootfs)
+        made.append(bench)
+        return bench
+
+    yield make
+    for each in made:
+        each.docker.close()
+
+
+@pytest.fixture
+def make_proxy(engine: Any) -> Iterator[Callable[..., Any]]:
+    made: list[Any] = []
+
+    def make(tls: ssl.SSLContext | None = None) -> Any:
+        made.append(Proxy(engine.socket, tls))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.cut()
