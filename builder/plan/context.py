@@ -97,12 +97,13 @@ class Context:
         for path in sorted(set(self._expand(prefix, parts[fixed:])), key=lambda p: p.split("/")):
             if last is not None and path.startswith(last + "/"):
                 continue  # its directory was matched already
+            if self._left_out(path):
+                continue
             below = path[len(prefix) + 1 if prefix else 0 :]
             inside = self._inside(path, text)
             is_dir = os.path.isdir(os.path.join(self.root, inside))
-            if not self._ignored(path):
-                found.append(Source(inside, below, is_dir, True))
-                last = path if is_dir else None
+            found.append(Source(inside, below, is_dir, True))
+            last = path if is_dir else None
         if not found:
             raise BuilderError(f"{text!r} matches nothing in the context")
         return found
@@ -131,7 +132,6 @@ class Context:
                 "copy what is needed into the context, or set --context",
             )
         inside = os.path.relpath(real, self.root)
-        is_dir = os.path.isdir(real)
         if os.path.islink(real):
             raise BuilderError(f"{text!r} leads through symlinks in a circle")
         if not os.path.lexists(real):
@@ -140,7 +140,7 @@ class Context:
                 f"{text!r} does not exist in the context",
                 f"did you mean {near!r}?" if near else None,
             )
-        if not is_dir and (self._ignored(path) or self._ignored(inside)):
+        if self._left_out(path) or self._left_out(inside):
             raise BuilderError(f"{text!r} is excluded by .dockerignore")
         return "" if inside == "." else inside
 
@@ -268,8 +268,13 @@ class Context:
             self._ignore = tuple(line for line in lines if line and line[0] != "#")
         return self._ignore
 
-    def _ignored(self, path: str) -> bool:
-        if not self.ignore_lines:
+    def _left_out(self, path: str) -> bool:
+        """Whether .dockerignore leaves out `path` with all below: of a directory, lines with `!`
+        may keep something."""
+        lines = self.ignore_lines
+        if not lines or path in ("", "."):
+            return False
+        if any(line[0] == "!" for line in lines) and os.path.isdir(os.path.join(self.root, path)):
             return False
         rules = self._rules(Source(path, "", False, False), ())
         return rules is not None and rules.docker(path)

@@ -53,6 +53,8 @@ RULES = {
     "directories anywhere": "**/node_modules\n.git\n",
     "hidden files": ".*\n",
     "an escaped star": "\\*.txt\n",
+    "everything": "*\n",
+    "everything, two stars": "**\n",
     "itself": ".dockerignore\n",
     "a byte order mark": "\ufeffa.txt\n",
     "negated with a space": "*.md\n! README.md\n",

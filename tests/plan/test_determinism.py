@@ -84,9 +84,6 @@ CASES: dict[str, dict[str, Any]] = {
     "umask 077": {"umask": 0o077},
     "another time zone": {"env": {"TZ": "Asia/Kathmandu"}},
     "the C locale": {"env": {"LC_ALL": "C"}},
-    "the POSIX locale, no UTF-8 mode": {
-        "env": {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    },
     "a hash seed": {"env": {"PYTHONHASHSEED": "1"}},
     "another hash seed": {"env": {"PYTHONHASHSEED": "4242"}},
     "tmpfs": {"under": "/dev/shm"},

@@ -97,10 +97,27 @@ def test_symlinks_within_a_directory_are_copied_as_they_are(shop: Any) -> None:
 def test_what_dockerignore_leaves_out_is_not_reached_through_a_symlink(shop: Any) -> None:
     (shop.context / "key").write_text("secret")
     (shop.context / "link").symlink_to("key")
-    (shop.context / ".dockerignore").write_text("key\n")
-    for source in ("key", "link"):
+    (shop.context / "dir").mkdir()
+    (shop.context / "dir" / "f").write_text("f")
+    (shop.context / ".dockerignore").write_text("key\ndir\n")
+    for source in ("key", "link", "dir", "dir/f"):
         with pytest.raises(BuilderError, match=r"is excluded by \.dockerignore"):
             shop.planned(copy(source))
+
+
+def test_a_glob_passes_by_what_dockerignore_leaves_out(shop: Any) -> None:
+    for name in ("a.txt", "b.txt", "dir/c.txt", "kept/d.txt", "kept/e.txt"):
+        (shop.context / name).parent.mkdir(exist_ok=True)
+        (shop.context / name).write_text(name)
+    ignore = shop.context / ".dockerignore"
+    ignore.write_text("a.txt\ndir\nkept/e.txt\n")
+    assert set(shop.entries(copy("*"))) == {
+        *("to", "to/b.txt", "to/kept", "to/kept/d.txt", "to/.dockerignore")
+    }
+    ignore.write_text("*\n!kept/d.txt\n")
+    assert set(shop.entries(copy("k*", "."))) >= {"to/kept", "to/kept/d.txt"}
+    with pytest.raises(BuilderError, match="matches nothing"):
+        shop.planned(copy("*.txt"))
 
 
 # -- targets --------------------------------------------------------------------------------------
