@@ -11,11 +11,17 @@ from typing import NoReturn
 def main() -> int:
     """Run one command; the exit status is 0, 1 (build), 2 (spec, usage), 3 (`plan --exit-code`),
     130 (interrupted) or 143 (terminated)."""
-    from builder.errors import BuilderError
+    from builder.errors import BuilderError, UsageError
 
+    _open_standard()
     stopped = _Stopped()
     signal.signal(signal.SIGTERM, stopped.stop)
     try:
+        if sys.getfilesystemencoding() != "utf-8":
+            raise UsageError(
+                f"the locale's encoding is {sys.getfilesystemencoding()!r}, paths would be others",
+                "LC_ALL=C.UTF-8",
+            )
         from builder.cli.arguments import parse
 
         arguments = parse(sys.argv[1:])
@@ -53,6 +59,18 @@ def main() -> int:
             "hint: BUILDER_TRACEBACK=1 shows where; please report it\n"
         )
         return 1
+
+
+def _open_standard() -> None:
+    """Let 0, 1 and 2 lead nowhere where the caller closed them: else the next file that is opened
+    gets the number, and what is printed goes into it."""
+    for handle, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            setattr(sys, name, open(handle, "w" if handle else "r", encoding="utf-8"))  # noqa: SIM115  # until the end
+    assert sys.stdout is not None
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: what cannot be said is shown
 
 
 class _Stopped:

@@ -20,6 +20,8 @@ from builder.transport.base import Destination
 
 def build(arguments: argparse.Namespace) -> int:
     options = wiring.options(arguments)
+    if arguments.depfile and not arguments.iidfile:
+        raise UsageError("--depfile needs --iidfile: the file that the rule makes")
     # a user namespace can only be entered before the first thread, and the live view is one
     early = Project(options)
     specs, names = early.load(arguments.images)
@@ -100,7 +102,7 @@ def _document(built: Built) -> dict[str, Any]:
             blob = step.layer.blob
             entry.update(digest=blob.digest, size=blob.size, media_type=blob.media_type)
         if step.number is not None:
-            entry.update(key=step.key, why=step.why)
+            entry.update(key=f"sha256:{step.key}", why=step.why)
         layers.append(entry)
     return {
         "name": built.spec.name,
@@ -123,8 +125,6 @@ def _files(
     if arguments.metadata_file:
         _write(arguments.metadata_file, json.dumps(document, indent=2) + "\n")
     if arguments.depfile:
-        if not arguments.iidfile:
-            raise UsageError("--depfile needs --iidfile: the file that the rule makes")
         files = [file for name in names for file in built[name].files]
         trees = [tree for name in names for tree in built[name].sources]
         sources = dict.fromkeys((*files, *(path for tree in trees for path in tree.paths())))

@@ -94,7 +94,7 @@ def _document(plan: ImagePlan) -> dict[str, Any]:
                 "name": step.name,
                 "status": step.status,
                 "why": step.why,
-                "key": step.key,
+                "key": f"sha256:{step.key}" if step.key else None,
                 "diff_id": step.layer.diff_id if step.layer else None,
             }
             for step in plan.steps
@@ -121,6 +121,7 @@ def why(arguments: argparse.Namespace) -> int:
             from builder.plan.describe import timestamp
 
             text = f"hit: unchanged since {timestamp(before.built)}, then built: {before.why}"
+            text = text.replace("then built: never built", "when it was first built")
         else:
             text = "hit: the same was built before"
         lines.append(f"{step.number + 1} {step.name}: {text}")

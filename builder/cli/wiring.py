@@ -11,6 +11,8 @@ from builder.oci.image import parse_platform
 from builder.project import EPOCH, Options
 from builder.store.store import Store
 
+_LAST_SECOND = 253402300799  # of the year 9999, the last that a history's time can say
+
 
 def options(arguments: argparse.Namespace) -> Options:
     codec, _, level = arguments.compression.partition(":")
@@ -70,8 +72,10 @@ def epoch() -> int:
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if not text:
         return EPOCH
-    if not (text.isascii() and text.isdigit()):
-        raise UsageError(f"SOURCE_DATE_EPOCH {text!r} is not a number of seconds since 1970")
+    if not (text.isascii() and text.isdigit()) or len(text) > 12 or int(text) > _LAST_SECOND:
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH {text!r} is not a number of seconds since 1970, up to the year 9999"
+        )
     return int(text)
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from builder.errors import BuilderError
+from builder.errors import UsageError
 from builder.oci import media
 from builder.oci.digest import ChainID, DiffID, Digest, chain_id, digest_of
 
@@ -27,15 +27,18 @@ class Platform(NamedTuple):
 
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+_BARE = frozenset(
+    ("386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x")
+).union(_ARCHITECTURES)
 
 
 def parse_platform(text: str) -> Platform:
     """`os/arch[/variant]`; a bare architecture means linux. uname's names are accepted."""
     parts = text.lower().split("/")
-    if len(parts) == 1:
+    if len(parts) == 1 and parts[0] in _BARE:
         parts = ["linux", *parts]
-    if len(parts) > 3 or not all(part.isalnum() or "_" in part for part in parts):
-        raise BuilderError(f"{text!r} is not a platform, expected os/arch[/variant]")
+    if not 2 <= len(parts) <= 3 or not all(part.isalnum() or "_" in part for part in parts):
+        raise UsageError(f"{text!r} is not a platform, expected os/arch[/variant]")
     os_, architecture, *variant = parts
     architecture = _ARCHITECTURES.get(architecture, architecture)
     kept = variant[0] if variant and (architecture, variant[0]) != ("arm64", "v8") else ""

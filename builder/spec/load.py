@@ -142,7 +142,10 @@ def spec_files(folder: str) -> list[str]:
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
-        raise UsageError(f"cannot read the folder {folder!r}: {error.strerror}") from None
+        raise UsageError(
+            f"cannot read the folder {folder!r}: {error.strerror}",
+            "call it where the folder `specs` is, or name another with --specs",
+        ) from None
     return [os.path.join(folder, name) for name in names if name.endswith(SUFFIXES)]
 
 

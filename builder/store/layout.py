@@ -70,7 +70,8 @@ def _make_folder(files: Files, path: str) -> None:
         pass
     except FileNotFoundError:
         _make_folder(files, os.path.dirname(path))
-        _make_folder(files, path)
+        with contextlib.suppress(FileExistsError):
+            files.mkdir(path)  # fails again where nothing can be made, as below /proc
 
 
 def _make_in(files: Files, root: str) -> None:

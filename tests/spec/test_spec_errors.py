@@ -30,7 +30,7 @@ TABLE = [
     ("from: scratch\nname: Site\n", "2:7: 'Site' is not an image name, expected lower-case"),
     ("from: scratch\ntags: [a@b]\n", "2:8: 'a@b' holds a digest, expected NAME[:TAG]"),
     ("from: scratch\ntags: [a:-]\n", "2:8: 'a:-' is not an image reference: the tag '-'"),
-    ("from: scratch\nplatforms: [a, b]\n", "2:16: 2 platforms, expected one"),
+    ("from: scratch\nplatforms: [arm, s390x]\n", "2:18: 2 platforms, expected one"),
     ("from: scratch\nplatforms: []\n", "2:12: the list is empty, expected a list of one"),
     ("from: scratch\nplatforms: [a/b/c/d]\n", "2:13: 'a/b/c/d' is not a platform"),
     ("from: scratch\nvars: [a]\n", "2:7: found a list, expected a mapping of names to values"),
