@@ -150,20 +150,24 @@ class _Members:
 
     def _fill(self) -> Spool:
         spool = Spool()
+        found: dict[int, bytes] = {}
         for number, entry, content in self._read():
             if entry.type == FILE:
                 running = hasher()
                 spool.add(number, content, entry.size, running.update)
-                if running.digest() != self._digests.get(number):
-                    raise LayerError(
-                        f"{os.fsdecode(self._path)!r} changed while it was read",
-                        "build again when it is at rest",
-                    )
+                found[number] = running.digest()
+        if found != self._digests:
+            raise LayerError(
+                f"{os.fsdecode(self._path)!r} changed while it was read",
+                "build again when it is at rest",
+            )
         return spool
 
     def _read(self) -> Iterator[tuple[int, Entry, BinaryIO]]:
         try:
-            with open(self._path, "rb") as archive:
+            # O_NONBLOCK: a FIFO that took the archive's place must not block
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            with open(os.open(self._path, flags), "rb") as archive:
                 for number, (entry, content) in enumerate(read_archive(archive)):
                     path = _stripped(entry.path, self._strip)
                     if path is None:

@@ -143,6 +143,27 @@ def test_a_hostile_archive_is_refused(
     assert message in caught.value.message
 
 
+def become_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def test_an_archive_that_changed_since_the_plan_is_an_error(shop: Any) -> None:
+    path = shop.context / "a.tar"
+    for change in (
+        lambda: pack(path, ("f", tarfile.REGTYPE, "other")),
+        lambda: path.write_bytes(path.read_bytes()[:600]),
+        lambda: os.truncate(path, 0),
+        lambda: become_fifo(path),
+    ):
+        path.unlink(missing_ok=True)
+        pack(path, ("f", tarfile.REGTYPE, "first"))
+        made = unpacked(shop).make
+        change()
+        with pytest.raises(BuilderError):
+            write_layer(made.sorted(), shop.store)
+
+
 def test_a_symlink_in_an_archive_leads_nothing_out_of_the_image(shop: Any) -> None:
     """What lies below it lands where the link leads in the image, or is refused."""
     pack(
