@@ -39,6 +39,8 @@ def _module(name: str) -> Any:
 
 
 engine = _module("engine.py").engine
+_registries = _module("registry/conftest.py")
+start_registry, registry = _registries.start_registry, _registries.registry
 Proxy = _module("engine/proxy.py").Proxy
 
 # what Docker cannot: it keeps no user.* attributes, and its mounted files cannot be removed

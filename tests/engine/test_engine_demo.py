@@ -1,4 +1,4 @@
-"""The demo's images by an engine: Debian, apt, nginx. The same digest as by the embedded executor."""
+"""The demo's images by an engine: Debian, apt, nginx. The digest is the embedded executor's."""
 
 from __future__ import annotations
 
