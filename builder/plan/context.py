@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import marshal
 import os
-import re
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from operator import attrgetter, itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from builder.errors import BuilderError, UsageError
 from builder.oci.digest import hasher, hex_of
+from builder.plan.ignore import MAGIC, Rules, glob_of, remembered
 from builder.spec.model import Copy, File, Step, Unpack
 from builder.store.store import Store
 
@@ -24,7 +24,6 @@ RACY = 2_000_000_000
 grain, so what was read of it is not remembered (git's racy rule)."""
 
 _CHUNK = 1 << 20
-_MAGIC = re.compile(r"[*?\[]")
 _NAME = attrgetter("name")
 _MTIME, _CTIME = itemgetter(5), itemgetter(6)
 
@@ -84,7 +83,7 @@ class Context:
         parts = [part for part in text.split("/") if part not in ("", ".")]
         if ".." in parts:
             parts = self._without_dots(parts, text)
-        fixed = next((i for i, part in enumerate(parts) if _MAGIC.search(part)), None)
+        fixed = next((i for i, part in enumerate(parts) if MAGIC.search(part)), None)
         if fixed is None:
             path = self._inside("/".join(parts), text)
             is_dir = os.path.isdir(os.path.join(self.root, path))
@@ -173,7 +172,7 @@ class Context:
                 if not rest:
                     yield joined(name)
             return
-        matches = _glob(part).fullmatch if _MAGIC.search(part) else part.__eq__
+        matches = glob_of(part).fullmatch if MAGIC.search(part) else part.__eq__
         for name in names:
             if matches(name):
                 if not rest:
@@ -231,7 +230,7 @@ class Context:
         was hashed is not read again."""
         name = hex_of(tree.root)
         saved = self._store.load("trees", name)
-        known: dict[tuple[int, ...], bytes] = _loads(saved) if saved else {}
+        known: dict[tuple[int, ...], bytes] = remembered(saved) if saved else {}
         found: dict[bytes, bytes] = {}
         keep: dict[tuple[int, ...], bytes] = {}
         young = time.time_ns() - RACY
@@ -283,62 +282,6 @@ class Context:
         if not self.ignore_lines and not exclude:
             return None
         return Rules(self._store, source.path, self.ignore_lines, exclude)
-
-
-class Rules:
-    """What is left out of a source: .dockerignore patterns on paths below the context, .gitignore
-    rules on paths below the source. A decision depends on nothing but the path, so decisions are
-    kept: loading the two matchers takes longer than a build in which nothing changed."""
-
-    def __init__(
-        self, store: Store, prefix: str, ignore: tuple[str, ...], exclude: tuple[str, ...]
-    ) -> None:
-        self._store = store
-        self._prefix = prefix
-        self._ignore, self._exclude = ignore, exclude
-        self._name = hex_of(repr((prefix, ignore, exclude)).encode("utf-8", "surrogateescape"))
-        saved = store.load("trees", self._name)
-        self._known: dict[bytes, int] = _loads(saved) if saved else {}
-        self._count = len(self._known)
-        self._docker: Callable[[str], bool] | None = None
-        self._git: Callable[[str], bool] | None = None
-        self.prunes = not any(line.startswith("!") for line in ignore)
-
-    def __call__(self, path: bytes, is_dir: bool) -> int:
-        """0: kept; 1: left out, but something below may be kept; 2: left out with all below."""
-        key = path + b"/" if is_dir else path
-        verdict = self._known.get(key)
-        if verdict is None:
-            verdict = self._known[key] = self._decide(os.fsdecode(path), is_dir)
-        return verdict
-
-    def _decide(self, path: str, is_dir: bool) -> int:
-        if self._exclude and self._gitignored(path + "/" if is_dir else path):
-            return 2
-        if self._ignore and self.docker(f"{self._prefix}/{path}" if self._prefix else path):
-            return 2 if self.prunes else 1
-        return 0
-
-    def docker(self, path: str) -> bool:
-        if self._docker is None:
-            from docker.utils.build import PatternMatcher
-
-            matcher = PatternMatcher(list(self._ignore))
-            matcher.patterns.pop()  # the SDK sends .dockerignore always; an image gets it by rule
-            # the stubs want a PathLike, the matcher splits text
-            self._docker = lambda path: bool(matcher.matches(path))  # type: ignore[arg-type]
-        return self._docker(path)
-
-    def _gitignored(self, path: str) -> bool:
-        if self._git is None:
-            from pathspec import GitIgnoreSpec
-
-            self._git = GitIgnoreSpec.from_lines(self._exclude).match_file
-        return self._git(path)
-
-    def save(self) -> None:
-        if len(self._known) != self._count:
-            self._store.remember("trees", self._name, marshal.dumps(self._known))
 
 
 def _walk(root: bytes, nodes: list[Node], rules: Rules | None, full: bool) -> None:
@@ -429,43 +372,6 @@ def _hash(path: bytes, size: int) -> bytes:
 
 def _unreadable(path: bytes | str, error: OSError) -> BuilderError:
     return BuilderError(f"{os.fsdecode(path)!r} cannot be read: {error.strerror}")
-
-
-def _loads(data: bytes) -> dict[Any, Any]:
-    """What marshal wrote; anything else is as if nothing had been kept."""
-    try:
-        loaded = marshal.loads(data)  # noqa: S302  # our own 0700 store, checksum verified
-    except (ValueError, EOFError, TypeError):
-        return {}
-    return loaded if isinstance(loaded, dict) else {}
-
-
-def _glob(pattern: str) -> re.Pattern[str]:
-    """One path component with `*`, `?`, `[a-z]`, `[^a]`, `[!a]` and backslash escapes."""
-    out = []
-    at = 0
-    while at < len(pattern):
-        char = pattern[at]
-        at += 1
-        if char == "*":
-            out.append("[^/]*")
-        elif char == "?":
-            out.append("[^/]")
-        elif char == "\\" and at < len(pattern):
-            out.append(re.escape(pattern[at]))
-            at += 1
-        elif char == "[" and (end := pattern.find("]", at + 1)) > 0:
-            inside = pattern[at:end]
-            negated = inside[0] in "^!"
-            inside = inside[negated:].replace("\\", "\\\\").replace("[", "\\[")
-            out.append(f"[{'^' if negated else ''}{inside}]")
-            at = end + 1
-        else:
-            out.append(re.escape(char))
-    try:
-        return re.compile("".join(out), re.DOTALL)
-    except re.error as error:
-        raise BuilderError(f"{pattern!r} is not a glob: {error}") from error
 
 
 def read_regular(path: str) -> bytes:
