@@ -109,7 +109,9 @@ check: lint test ## All that CI checks
 
 .PHONY: bench
 bench: venv test-packages ## Measure beside docker build and buildah
-	@$(BIN)/python benchmarks/run.py
+	@mkdir -p build
+	@$(BIN)/python benchmarks/run.py --json build/bench.json --plot build/bench.svg
+	@echo "rows in build/bench.json, a plot in build/bench.svg"
 
 .PHONY: clean
 clean: ## Remove what was made here; the cache and .venv stay

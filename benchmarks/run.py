@@ -1,18 +1,20 @@
-"""`make bench`: the builder beside docker build (classic and BuildKit) and buildah, on the same inputs.
+"""`make bench`: the builder beside docker build (both builders) and buildah, on the same inputs.
 
-    benchmarks/run.py [--runs N] [--only NAME] [--where FOLDER] [--out docs/performance.md]
+    benchmarks/run.py [--runs N] [--only NAME] [--tools A,B] [--where FOLDER] [--plot FILE.svg]
 
-Inputs are made from a seed. Each tool starts from its own empty store with the base image already in
-it. Peers run as they run by default; dockerd is a private one, warm, started here and ended here.
-Times are whole processes, wall clock, medians; CPU and peak RSS are those of the client process and
-its children (a daemon's work is not in them, and is said so in the table).
+Inputs are made from a seed. Each tool starts from its own empty store with the base image already
+in it. Peers run as they run by default; dockerd is a private one, warm, started and ended here.
+Times are whole processes, wall clock, medians; CPU and peak RSS are those of the client process
+and its children: a daemon's work is not in them.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import html
 import json
+import math
 import os
 import random
 import resource
@@ -29,6 +31,7 @@ from typing import NamedTuple
 
 BUILDER = [sys.executable, "-m", "builder"]
 BUSYBOX = "/bin/busybox"
+DOCKER = "/usr/bin/docker"  # Debian's: one elsewhere may be a client that lacks BuildKit
 
 
 class Sample(NamedTuple):
@@ -106,14 +109,15 @@ class Docker(Tool):
 
     def reset(self) -> None:
         here = self.base.parent
-        measure(["docker", "builder", "prune", "-af"], here, self.env)
-        measure(["docker", "system", "prune", "-af"], here, self.env)
-        measure(["docker", "import", str(self.base), "base:latest"], here, self.env)
+        measure([DOCKER, "builder", "prune", "-af"], here, self.env)
+        measure([DOCKER, "system", "prune", "-af"], here, self.env)
+        measure([DOCKER, "import", str(self.base), "base:latest"], here, self.env)
 
     def build(self, project: Path) -> Sample:
+        build = [DOCKER, "build", "-q", "--network", "host"]
         samples = [
             measure(
-                ["docker", "build", "-q", "-t", file.suffix[1:], "-f", str(file), "."],
+                [*build, "-t", file.suffix[1:], "-f", str(file), "."],
                 project,
                 self.env,
             )
@@ -135,8 +139,10 @@ class Buildah(Tool):
     def _run(self, *arguments: str, cwd: Path) -> Sample:
         options = ["--root", f"{self.root}/root", "--runroot", f"{self.root}/run"]
         return measure(
-            ["buildah", *options, "--storage-driver", "overlay", *arguments], cwd, {"BUILDAH_ISOLATION": "chroot"}
-        )  # fmt: skip
+            ["buildah", *options, "--storage-driver", "overlay", *arguments],
+            cwd,
+            {"BUILDAH_ISOLATION": "chroot"},
+        )
 
     def reset(self) -> None:
         if self.root.exists():
@@ -149,9 +155,19 @@ class Buildah(Tool):
 
     def build(self, project: Path) -> Sample:
         samples = [
-            self._run("bud", "-q", "--layers", "-t", f"localhost/{file.suffix[1:]}:latest", "-f", str(file), ".", cwd=project)
+            self._run(
+                "bud",
+                "-q",
+                "--layers",
+                "-t",
+                f"localhost/{file.suffix[1:]}:latest",
+                "-f",
+                str(file),
+                ".",
+                cwd=project,
+            )
             for file in sorted(project.glob("Dockerfile.*"))
-        ]  # fmt: skip
+        ]
         return Sample(
             sum(each.wall for each in samples),
             sum(each.cpu for each in samples),
@@ -212,11 +228,15 @@ def _one_changed(project: Path, number: int) -> None:
 def _mixed(project: Path) -> None:
     make_files(project / "data", 200, 200 << 20, 1)
     make_files(project / "small", 20, 20 << 10, 2)
-    write(project / "Dockerfile.mixed",
-          "FROM base\nCOPY data/ /data/\nRUN echo built > /built\nCOPY small/ /small/\n")  # fmt: skip
-    write(project / "specs/mixed.yaml",
-          "from: rootfs:../base.tar\nsteps:\n  - copy: data/\n    dest: /data/\n"
-          "  - run: echo built > /built\n    network: none\n  - copy: small/\n    dest: /small/\n")  # fmt: skip
+    write(
+        project / "Dockerfile.mixed",
+        "FROM base\nCOPY data/ /data/\nRUN echo built > /built\nCOPY small/ /small/\n",
+    )
+    write(
+        project / "specs/mixed.yaml",
+        "from: rootfs:../base.tar\nsteps:\n  - copy: data/\n    dest: /data/\n"
+        "  - run: echo built > /built\n    network: none\n  - copy: small/\n    dest: /small/\n",
+    )
 
 
 def _small_changed(project: Path, number: int) -> None:
@@ -227,13 +247,17 @@ def _small_changed(project: Path, number: int) -> None:
 def _many(project: Path) -> None:
     make_files(project / "data", 50_000, 240 << 20, 3)
     write(project / "Dockerfile.many", "FROM base\nCOPY data/ /data/\n")
-    write(project / "specs/many.yaml",
-          "from: rootfs:../base.tar\nsteps:\n  - copy: data/\n    dest: /data/\n")  # fmt: skip
+    write(
+        project / "specs/many.yaml",
+        "from: rootfs:../base.tar\nsteps:\n  - copy: data/\n    dest: /data/\n",
+    )
 
 
 def _commands(project: Path) -> None:
-    write(project / "Dockerfile.commands",
-          "FROM base\n" + "".join(f"RUN true {n}\n" for n in range(20)))  # fmt: skip
+    write(
+        project / "Dockerfile.commands",
+        "FROM base\n" + "".join(f"RUN true {n}\n" for n in range(20)),
+    )
     steps = "".join(f"  - run: true {n}\n    network: none\n" for n in range(20))
     write(project / "specs/commands.yaml", f"from: rootfs:../base.tar\nsteps:\n{steps}")
 
@@ -245,8 +269,10 @@ def _rebase(project: Path) -> None:
     lines = "".join(f"COPY {copy} /c{n}/\n" for n, copy in enumerate(copies))
     write(project / "Dockerfile.rebase", f"FROM base\nCOPY motd /etc/motd\n{lines}")
     steps = "".join(f"  - copy: {copy}\n    dest: /c{n}/\n" for n, copy in enumerate(copies))
-    write(project / "specs/below.yaml",
-          "from: rootfs:../base.tar\nsteps:\n  - copy: motd\n    dest: /etc/motd\n")  # fmt: skip
+    write(
+        project / "specs/below.yaml",
+        "from: rootfs:../base.tar\nsteps:\n  - copy: motd\n    dest: /etc/motd\n",
+    )
     write(project / "specs/rebase.yaml", f"from: image:below\nsteps:\n{steps}")
 
 
@@ -259,25 +285,46 @@ def _hundred(project: Path) -> None:
     for number in range(100):
         name = f"n{number:03d}"
         write(project / f"own/{name}", f"this is {name}\n")
-        write(project / f"Dockerfile.{name}",
-              f"FROM base\nCOPY common/ /common/\nCOPY own/{name} /own\n")  # fmt: skip
-        write(project / f"specs/{name}.yaml",
-              "from: rootfs:../base.tar\nsteps:\n  - copy: common/\n    dest: /common/\n"
-              f"  - copy: own/{name}\n    dest: /own\n")  # fmt: skip
+        write(
+            project / f"Dockerfile.{name}",
+            f"FROM base\nCOPY common/ /common/\nCOPY own/{name} /own\n",
+        )
+        write(
+            project / f"specs/{name}.yaml",
+            "from: rootfs:../base.tar\nsteps:\n  - copy: common/\n    dest: /common/\n"
+            f"  - copy: own/{name}\n    dest: /own\n",
+        )
 
 
 WORKLOADS = (
-    Workload("200 MB in 200 files, a command, 20 small files", _mixed,
-             (("cold", _nothing), ("nothing changed", _nothing), ("one small file changed", _small_changed))),
-    Workload("50,000 files, 240 MB", _many,
-             (("cold", _nothing), ("nothing changed", _nothing), ("one of them changed", _one_changed))),
-    Workload("base changed under three file layers", _rebase,
-             (("cold", _nothing), ("base changed", _base_changed))),
-    Workload("20 command steps `true`", _commands,
-             (("cold", _nothing), ("nothing changed", _nothing))),
-    Workload("100 images, one base and one common layer", _hundred,
-             (("cold", _nothing), ("nothing changed", _nothing))),
-)  # fmt: skip
+    Workload(
+        "200 MB in 200 files, a command, 20 small files",
+        _mixed,
+        (
+            ("cold", _nothing),
+            ("nothing changed", _nothing),
+            ("one small file changed", _small_changed),
+        ),
+    ),
+    Workload(
+        "50,000 files, 240 MB",
+        _many,
+        (("cold", _nothing), ("nothing changed", _nothing), ("one of them changed", _one_changed)),
+    ),
+    Workload(
+        "base changed under three file layers",
+        _rebase,
+        (("cold", _nothing), ("base changed", _base_changed)),
+    ),
+    Workload(
+        "20 command steps `true`", _commands, (("cold", _nothing), ("nothing changed", _nothing))
+    ),
+    Workload(
+        "100 images, one base and one common layer",
+        _hundred,
+        (("cold", _nothing), ("nothing changed", _nothing)),
+    ),
+)
 
 
 # -- running -------------------------------------------------------------------------------------
@@ -293,14 +340,27 @@ def dockerd(work: Path) -> Iterator[str | None]:
     socket = f"unix://{work}/docker.sock"
     with (work / "dockerd.log").open("wb") as log:
         process = subprocess.Popen(
-            [program, "--iptables=false", "--bridge=none", "-H", socket, "--data-root",
-             f"{work}/docker", "--exec-root", f"{work}/exec", "--pidfile", f"{work}/docker.pid"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
+            [
+                program,
+                "--iptables=false",
+                "--bridge=none",
+                "-H",
+                socket,
+                "--data-root",
+                f"{work}/docker",
+                "--exec-root",
+                f"{work}/exec",
+                "--pidfile",
+                f"{work}/docker.pid",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
     try:
         for _ in range(100):
             ready = subprocess.run(
-                ["docker", "-H", socket, "version"], stdin=subprocess.DEVNULL, capture_output=True
+                [DOCKER, "-H", socket, "version"], stdin=subprocess.DEVNULL, capture_output=True
             )
             if ready.returncode == 0:
                 break
@@ -309,6 +369,13 @@ def dockerd(work: Path) -> Iterator[str | None]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+
+
+def unmount(work: Path) -> None:
+    """Take away what dockerd and buildah leave mounted below `work`."""
+    mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for path in sorted((each for each in mounted if each.startswith(f"{work}/")), reverse=True):
+        subprocess.run(["umount", "-l", path], check=False)
 
 
 def make_base(path: Path) -> None:
@@ -404,6 +471,49 @@ def table(rows: list[dict[str, object]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def plot(rows: list[dict[str, object]]) -> str:
+    """Bars as SVG: seconds on a logarithmic scale, a group for each workload and case."""
+    tools = list(dict.fromkeys(str(row["tool"]) for row in rows))
+    colours = dict(zip(tools, ("#2a7f62", "#3b6fb6", "#9db8dd", "#c98b3a"), strict=False))
+    cases = list(dict.fromkeys((str(row["workload"]), str(row["case"])) for row in rows))
+    wall = {
+        (str(row["workload"]), str(row["case"]), str(row["tool"])): float(str(row["wall"]))
+        for row in rows
+    }
+    low, high = 0.05, max(wall.values()) * 1.3
+    left, width, bar = 390, 480, 13
+
+    def length(seconds: float) -> float:
+        return width * math.log(max(seconds, low * 1.05) / low) / math.log(high / low)
+
+    parts, y = [], 40
+    for number, tool in enumerate(tools):
+        x = left + number * 130
+        parts.append(f'<rect x="{x}" y="10" width="11" height="11" fill="{colours[tool]}"/>')
+        parts.append(f'<text x="{x + 16}" y="20">{tool}</text>')
+    for workload, case in cases:
+        middle = y + bar * len(tools) / 2 + 4
+        label = html.escape(f"{workload}: {case}")
+        parts.append(f'<text x="{left - 8}" y="{middle:.0f}" text-anchor="end">{label}</text>')
+        for tool in tools:
+            seconds = wall.get((workload, case, tool))
+            if seconds is not None:
+                end = length(seconds)
+                parts.append(
+                    f'<rect x="{left}" y="{y}" width="{end:.0f}" height="{bar - 2}"'
+                    f' fill="{colours[tool]}"/>'
+                    f'<text x="{left + end + 5:.0f}" y="{y + 10}">{seconds:.2f} s</text>'
+                )
+            y += bar
+        y += 9
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 70}" height="{y}"'
+        f' font-family="sans-serif" font-size="11">\n<rect width="100%" height="100%"'
+        f' fill="white"/>\n{body}\n</svg>\n'
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=3)
@@ -411,6 +521,7 @@ def main() -> int:
     parser.add_argument("--tools", default="builder,docker,buildah")
     parser.add_argument("--where", help="folder to work in; default: a temporary one")
     parser.add_argument("--json", help="also write the rows there")
+    parser.add_argument("--plot", help="also write a plot there, as SVG")
     arguments = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory(dir=arguments.where, prefix="builder-bench-") as name:
@@ -419,6 +530,7 @@ def main() -> int:
         make_base(base)
         wanted = arguments.tools.split(",")
         with contextlib.ExitStack() as stack:
+            stack.callback(unmount, work)
             tools: list[Tool] = []
             if "builder" in wanted:
                 tools.append(Ours(work, base))
@@ -435,6 +547,8 @@ def main() -> int:
             print(table(rows))
             if not arguments.only:
                 print(f"Peak RSS with a layer of 4 GiB: {big_layer(work):.0f} MiB")
+        if arguments.plot:
+            Path(arguments.plot).write_text(plot(rows))
         if arguments.json:
             Path(arguments.json).write_text(json.dumps(rows, indent=2) + "\n")
     return 0
