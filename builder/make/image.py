@@ -127,8 +127,7 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
     image = _finish(state.image, spec, planner.settings.epoch, annotations)
     config = store.put(image.config_bytes(), media.CONFIG)
     manifest = store.put(image.manifest_bytes(), media.MANIFEST)
-    if store.names().get(spec.name) != manifest:
-        store.tag(spec.name, manifest)
+    store.tag(spec.name, manifest)
     _remember(shop, spec, last, chain, done, manifest)
     seconds = time.monotonic() - started
     made = sum(step.status == "built" for step in done)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Protocol
 from builder.errors import CorruptBlob, LayerError
 from builder.layer.entry import DIRECTORY, HARDLINK, Entry
 from builder.rootfs.arrange import MAX_LINKS, Sides, arrange, check_links, key_of, path_of
+from builder.store.files import failure
 
 if TYPE_CHECKING:
     from builder.store.store import Store
@@ -347,6 +348,8 @@ def make_table(
         path = os.path.join(folder, "table")
         write_table(path, entries, files)
         store.folder.place(path, store.table_path(diff_id))
+    except OSError as error:
+        raise failure(error, "write", store.table_path(diff_id), store.root) from error
     finally:
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(folder, "table"))

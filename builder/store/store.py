@@ -249,19 +249,22 @@ class Store:
     def live(self) -> Iterator[None]:
         """Around a build: gc keeps what is used, and what dead builders left is swept away."""
         try:
+            self._sweep()
+            yield
+        finally:
+            self.close()
+
+    def _sweep(self) -> None:
+        try:
             stuck = self.folder.session().sweep()
         except OSError as error:
             if error.errno in OWN_TROUBLE:
                 raise failure(error, "use", self.root, self.root) from error
-            stuck = []  # a full or read-only store still serves what it has
+            return  # a full or read-only store still serves what it has
         for path in stuck[:1]:
             self.folder.warn(
                 f"cannot remove {path}, left by an earlier build; `builder cache gc` may"
             )
-        try:
-            yield
-        finally:
-            self.close()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
