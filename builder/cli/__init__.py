@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -10,12 +11,14 @@ from typing import NoReturn
 
 def main() -> int:
     """Run one command; the exit status is 0, 1 (build), 2 (spec, usage), 3 (`plan --exit-code`),
-    130 (interrupted) or 143 (terminated)."""
+    130 (interrupted), 143 or 129 (terminated)."""
     from builder.errors import BuilderError, UsageError
 
     _open_standard()
     stopped = _Stopped()
     signal.signal(signal.SIGTERM, stopped.stop)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
+        signal.signal(signal.SIGHUP, stopped.stop)
     try:
         if sys.getfilesystemencoding() != "utf-8":
             raise UsageError(
@@ -34,8 +37,9 @@ def main() -> int:
         show_error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("terminated\n" if stopped.terminated else "interrupted\n")
-        return 143 if stopped.terminated else 130
+        with contextlib.suppress(OSError):  # a terminal that was closed
+            sys.stderr.write(f"{stopped.word}\n")
+        return 128 + stopped.number
     except BrokenPipeError:
         # whoever read our output has gone: nothing left to say, and nowhere to say it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,11 +78,11 @@ def _open_standard() -> None:
 
 
 class _Stopped:
-    """SIGTERM ends a build as Ctrl-C does: steps end, nothing half-written remains."""
+    """SIGTERM and SIGHUP end a build as Ctrl-C does: steps end, nothing half-written remains."""
 
     def __init__(self) -> None:
-        self.terminated = False
+        self.number, self.word = int(signal.SIGINT), "interrupted"
 
     def stop(self, number: int, frame: object) -> NoReturn:
-        self.terminated = True
+        self.number, self.word = number, "terminated"
         raise KeyboardInterrupt

@@ -243,11 +243,12 @@ def _running(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to clean up, then end what is left of its group."""
+    """Ask it to clean up, then end what is left of its group. The whole group is asked: mmdebstrap
+    looks at its signals only when what it waits for (apt, dpkg, tar) has ended."""
     import signal
     import subprocess
 
-    process.terminate()
+    os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(_GRACE)
     except subprocess.TimeoutExpired:
