@@ -5,7 +5,9 @@ and what changed comes back as the tar of the container's own layer. That tar pa
 same comparison as the embedded executors' upper directories: the layer is the same to the byte.
 
 Docker keeps `security.capability` and no other extended attribute: what a step writes into `user.*`
-is lost. What Docker mounts (/etc/hosts, /etc/hostname, /etc/resolv.conf) cannot be changed.
+is lost. What Docker mounts (/etc/hosts, /etc/hostname, /etc/resolv.conf) cannot be changed. The
+command is process 1 of its container, so signals that it does not handle do not end it. Storage
+drivers that copy trees (vfs, btrfs) lose which files of the layers below were hard links.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from builder.errors import CommandFailed, ExecutorError, TransportError
 from builder.events import Lines
 from builder.executor.base import Command, Parent
 from builder.executor.changes import changeset
-from builder.executor.docker_changes import Stopped, has_upper, read_changes
+from builder.executor.docker_changes import Stopped, read_changes, storage_of
 from builder.executor.docker_session import LABEL, owner, sweep
 from builder.executor.docker_tree import LayerTree, LowerTree
 from builder.executor.overlay import remove_tree
@@ -100,7 +102,7 @@ class Docker:
             stack.callback(remove_tree, folder)
             try:
                 if self._session is None:
-                    self._session = _Session(connect(self._environ), self._quick)
+                    self._session = _Session(connect(self._environ), self._quick, self._warn)
                 session = self._session
                 image = session.parent(self._store, parent)
                 container = _Container(session, image, command)
@@ -135,11 +137,17 @@ def _machine() -> Platform:
 class _Session:
     """The images of one builder in one engine."""
 
-    def __init__(self, engine: Engine, quick: bool) -> None:
+    def __init__(self, engine: Engine, quick: bool, warn: Callable[[str], None]) -> None:
         self.engine, self.owner = engine, owner()
         self._images: dict[ChainID, str] = {}
         sweep(engine)
-        self.upper = quick and has_upper(engine)
+        storage = storage_of(engine)
+        self.upper = quick and storage.upper
+        if storage.copies:
+            warn(
+                f"the engine's storage driver is {storage.driver}: a step that touches hard links"
+                " of the image below may give another layer than on overlay2"
+            )
         self._finalizer = weakref.finalize(self, _end, engine, self.owner)
 
     def end(self) -> None:

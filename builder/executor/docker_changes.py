@@ -40,18 +40,31 @@ class Stopped(NamedTuple):
     labels: dict[str, str]  # for what is made on the way
 
 
-def has_upper(engine: Engine) -> bool:
-    """Whether the engine keeps changes as directories with the owners that the command sees."""
+class Storage(NamedTuple):
+    """How an engine keeps what containers change."""
+
+    driver: str
+    upper: bool  # as directories with the owners that the command sees
+
+    @property
+    def copies(self) -> bool:
+        """Whether it copies whole trees instead of laying one over the other."""
+        return self.driver not in ("overlay2", "overlay", "overlayfs", "fuse-overlayfs", "stargz")
+
+
+def storage_of(engine: Engine) -> Storage:
     with engine.asking():
         about = engine.api.info()
-    options = about.get("SecurityOptions") or ()
-    return about.get("Driver") == "overlay2" and not any(
-        text.startswith(("name=userns", "name=rootless")) for text in options
+    driver = str(about.get("Driver"))
+    remapped = any(
+        text.startswith(("name=userns", "name=rootless"))
+        for text in about.get("SecurityOptions") or ()
     )
+    return Storage(driver, driver == "overlay2" and not remapped)
 
 
 def read_changes(stopped: Stopped, folder: str, *, upper: bool) -> LayerTree | None:
-    """The changes as a tree with its files in `folder`; None: nothing. `upper`: see has_upper.
+    """The changes as a tree with its files in `folder`; None: nothing. `upper`: see Storage.
     Raises LayerError, ExecutorError, TransportError."""
     engine = stopped.engine
     with engine.asking():
