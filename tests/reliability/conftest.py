@@ -1,9 +1,9 @@
 """A project with every kind of step, builders as processes of their own, and what must hold after
 whatever happened to them.
 
-`RELIABILITY=full` runs every test at its full count (hours in all, see docs/reliability.md); without
-it each has a share of seconds. `RELIABILITY_SEED` chooses the random places. Figures go to
-`RELIABILITY_FIGURES`, a file, one JSON document a line, where that is set.
+`RELIABILITY=full` runs every test at its full count, without it a share of seconds each (see
+docs/reliability.md). `RELIABILITY_SEED` chooses the random places. Figures go to the file
+`RELIABILITY_FIGURES`, one JSON document a line, where that is set.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Running:
     """A builder under way; its output goes to files, so nothing blocks it."""
 
     def __init__(self, argv: list[str], cwd: Path, env: dict[str, str]) -> None:
-        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self._out, self._err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115  # wait()
         self._started = time.monotonic()
         self.process = subprocess.Popen(
             argv,
@@ -304,7 +304,7 @@ def figures(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 
 def check_layout(folder: Path, digest: str) -> int:
-    """Every blob of a layout is what its name says, and the manifest's blobs are there; how many."""
+    """Every blob of a layout is what its name says, the manifest's are there; how many."""
     blobs = folder / "blobs" / "sha256"
     for path in blobs.iterdir():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name

@@ -1,4 +1,4 @@
-"""Every file call of a whole build fails once; disks that are full; stores that cannot be written."""
+"""Every file call of a whole build fails once; full disks; stores that cannot be written."""
 
 from __future__ import annotations
 
@@ -105,6 +105,7 @@ def test_any_file_call_of_a_build_may_fail_once(
     figures(calls=total, **outcomes)
 
 
+PRIVATE = ("unshare", "--mount", "--propagation", "private")
 TMPFS = """
 set -e
 mount -t tmpfs -o size="$1",mode=755 tmpfs "$BUILDER_CACHE_DIR"
@@ -150,8 +151,7 @@ def test_a_full_disk_is_said_in_a_line_and_what_is_cached_still_builds(
 
 def _in_tmpfs(scene: Any, size: int) -> str:
     done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-c", TMPFS, "sh", str(size)]
-        + list(scene.command),
+        [*PRIVATE, "sh", "-c", TMPFS, "sh", str(size), *scene.command],
         cwd=scene.project,
         env=scene.environ(),
         stdout=subprocess.PIPE,
@@ -174,7 +174,7 @@ exec "$@"
 def test_a_read_only_store_builds_what_it_has_and_refuses_the_rest(scene: Any) -> None:
     reference = scene.build("site")
     before = sorted(str(path) for path in scene.store.rglob("*"))
-    inside = ("unshare", "--mount", "--propagation", "private", "sh", "-c", READ_ONLY, "sh")
+    inside = (*PRIVATE, "sh", "-c", READ_ONLY, "sh")
     done = scene.run("build", "site", prefix=inside)
     assert done.status == 0 and done.out.split()[-1] == reference, done.err
     planned = scene.run("plan", "site", prefix=inside)

@@ -1,4 +1,4 @@
-"""kill -9 at random points: nothing published is torn, the next run needs no help, nothing stays."""
+"""kill -9 at random points: nothing published is torn, the next run needs no help."""
 
 from __future__ import annotations
 
