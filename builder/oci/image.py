@@ -33,9 +33,9 @@ _BARE = frozenset(
 
 
 def parse_platform(text: str) -> Platform:
-    """`os/arch[/variant]`; a bare architecture means linux. uname's names are accepted."""
+    """`os/arch[/variant]`; without an os, linux is meant. uname's names are accepted."""
     parts = text.lower().split("/")
-    if len(parts) == 1 and parts[0] in _BARE:
+    if parts[0] in _BARE:
         parts = ["linux", *parts]
     if not 2 <= len(parts) <= 3 or not all(part.isalnum() or "_" in part for part in parts):
         raise UsageError(f"{text!r} is not a platform, expected os/arch[/variant]")

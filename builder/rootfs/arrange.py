@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ def arrange(keys: list[bytes], sides: Sides) -> tuple[array[int], set[bytes]]:
                 folder = above[:-1]
                 if folder == previous:
                     raise LayerError(
-                        f"entry {path_of(name)!r} lies below {path_of(folder)!r}, "
+                        f"entry {_shown(path_of(name))} lies below {_shown(path_of(folder))}, "
                         "which is not a directory in the same layer"
                     )
                 implied.add(path_of(folder))
@@ -85,7 +86,8 @@ def arrange(keys: list[bytes], sides: Sides) -> tuple[array[int], set[bytes]]:
                 implied.add(each)
             elif each and not _is_directory(keys, each):
                 raise LayerError(
-                    f"a whiteout lies below {each!r}, which is not a directory in the same layer"
+                    f"a whiteout lies below {_shown(each)}, "
+                    "which is not a directory in the same layer"
                 )
     if not root_seen:
         implied.add(b"")
@@ -94,6 +96,10 @@ def arrange(keys: list[bytes], sides: Sides) -> tuple[array[int], set[bytes]]:
 
 def path_of(key: bytes) -> bytes:
     return key.replace(b"\0", b"/")
+
+
+def _shown(path: bytes) -> str:
+    return repr(os.fsdecode(path))
 
 
 def _find(keys: list[bytes], path: bytes) -> int | None:
@@ -118,5 +124,6 @@ def check_links(keys: list[bytes], links: list[tuple[bytes, bytes]]) -> None:
             target = targets[target]
         if target in targets or _find(keys, target) is None or _is_directory(keys, target):
             raise LayerError(
-                f"hard link {path!r} points at {target!r}, which is no file of the same layer"
+                f"hard link {_shown(path)} points at {_shown(target)}, "
+                "which is no file of the same layer"
             )
