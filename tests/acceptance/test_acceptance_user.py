@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.needs("bwrap", "busybox", "newuidmap", "newgidmap", "useradd", "setpriv"),
 ]
 
-USER, TEAM = "builder-acceptance", "builder-team"
+USER, TEAM = f"builder-user-{os.getpid()}", f"builder-team-{os.getpid()}"  # for parallel runs
 PYTHON = "/usr/bin/python3"
 SPEC = """
 from: rootfs:base.tar
@@ -69,9 +69,6 @@ def login(team: int, request: pytest.FixtureRequest) -> Iterator[Login]:
     try:
         code = Path(tempfile.mkdtemp(prefix="acceptance-"))
         _copy_code(code / "code")
-        with contextlib.suppress(KeyError):  # a run that was killed left it
-            pwd.getpwnam(USER)
-            subprocess.run(["userdel", USER], check=True, stderr=subprocess.DEVNULL)
         ranges = ["--add-subuids", "600000-665535", "--add-subgids", "600000-665535"]
         subprocess.run(["useradd", "--no-create-home", "-K", "SUB_UID_COUNT=0", "-K",
                         "SUB_GID_COUNT=0", USER], check=True)  # fmt: skip
