@@ -67,8 +67,12 @@ def _lands(
         return base, base in changes.entries
     folder = where.get(parent)
     if folder is None:
-        folder = _lands(Entry(parent, DIRECTORY, 0o755), where, changes, base)[0]
-        where[parent] = folder
+        parts = parent.split(b"/")  # from the top: a path may have more parts than Python's stack
+        for end in range(1, len(parts) + 1):
+            above = b"/".join(parts[:end])
+            if above not in where:
+                where[above] = _lands(Entry(above, DIRECTORY, 0o755), where, changes, base)[0]
+        folder = where[parent]
     path = folder + b"/" + name if folder else name
     view = changes.view
     planned = changes.entries.get(path)

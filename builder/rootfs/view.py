@@ -89,14 +89,22 @@ class View:
         todo = path.split(b"/")[::-1]
         done: list[bytes] = []
         links = 0
+        missing = 0  # how many of `done` it takes to a name that does not exist; 0: all exist
         while todo:
             part = todo.pop()
             if part in (b"", b"."):
                 continue
             if part == b"..":
                 del done[-1:]
+                if len(done) < missing:
+                    missing = 0
+                continue
+            if missing:
+                done.append(part)
                 continue
             found = self.lookup(b"/".join((*done, part)))
+            if found is None:
+                missing = len(done) + 1
             if found is None or found.entry.type != SYMLINK or not (follow_last or any(todo)):
                 done.append(part)
                 continue

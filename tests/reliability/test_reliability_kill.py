@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -48,10 +49,17 @@ def strike(how: str, running: Any, seeded: random.Random) -> bool:
     return False
 
 
+def content(done: Any) -> list[tuple[str, ...]]:
+    """An image's digest, and each layer's name, diff_id and blob."""
+    (image,) = json.loads(done.out)["images"]
+    layers = [(each["name"], each["diff_id"], each["digest"]) for each in image["layers"]]
+    return [(image["digest"],), *layers]
+
+
 def test_a_killed_build_leaves_nothing_torn_and_the_next_one_needs_no_help(
     scene: Any, rounds: Callable[[int, int], int], seeded: random.Random, figures: Any
 ) -> None:
-    reference = scene.build()
+    reference = content(scene.run("build", "site", "--json"))
     scene.check_at_rest()
     total = scene.run("build", "site").seconds * 2.5 + 0.3
     counts: Counter[str] = Counter()
@@ -76,9 +84,10 @@ def test_a_killed_build_leaves_nothing_torn_and_the_next_one_needs_no_help(
             left = sum(path.lstat().st_size for path in (scene.store / "tmp").rglob("*"))
             largest = max(largest, left)
             assert len(os.listdir(scene.store / "tmp")) <= 8
-        after = scene.run("build", "site")
+        after = scene.run("build", "site", "--json")
         assert after.status == 0 and not after.warnings, after.err
-        assert after.out.split()[-1] == reference
+        where = f"round {number}, {how}: {done.err}{after.err}"
+        assert content(after) == reference, where
         scene.check_at_rest()
     figures(rounds=sum(counts.values()), killed=dict(counts), largest_leftover=largest)
 
