@@ -115,7 +115,8 @@ def counter(step: int) -> str:
 
 
 def step_label(image: str, step: int, steps: int | None, name: str, color: bool) -> str:
-    place = counter(step) + (f"/{steps}" if step >= 0 and steps is not None else "")
+    # the layer that makes config's working_dir comes after the spec's own steps
+    place = counter(step) + (f"/{max(steps, step + 1)}" if step >= 0 and steps is not None else "")
     return f"{paint(harmless(image), BOLD, color)} [{place}] {harmless(name)}"
 
 
