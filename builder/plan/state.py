@@ -93,7 +93,7 @@ def open_table(store: Store, layer: Layer, fetch: Fetch) -> PathTable:
     from builder.rootfs.table import PathTable
 
     try:
-        return PathTable.open(store.table_path(layer.diff_id))
+        return PathTable.open(store.table_path(layer.diff_id), layer.diff_id)
     except CorruptBlob:
         blob = layer.blob
         if not store.has(blob):

@@ -7,6 +7,8 @@ One file per diff_id. Layout, little-endian, in pages of 4 KiB:
     order     u64 positions of the records, sorted by path components (parents first)
     side      whiteouts, opaque folders, implied folders, contents of account files
     CRCs      u32 per page, checked when a page is first touched; then the CRC of the CRCs
+    name      64 hex digits of the diff_id, added when it is published: another layer's table in
+              its place is as good as none
 
 A table is a cache that can be made again from its layer: it is published by rename without fsync,
 and the CRCs turn whatever a crash or a bad disk left into CorruptBlob.
@@ -38,6 +40,7 @@ _RECORD = struct.Struct("<HHHcxIIIIIqQ")  # lengths of path and link, mode, type
 # length of xattrs, mtime, size; then path, link, xattrs
 _XATTR = struct.Struct("<HI")
 _PAGE = 4096
+_NAME = 64  # hex digits of a diff_id
 _MEMO = 50_000  # entries kept per open table
 
 
@@ -170,17 +173,20 @@ def _seal(path: str, header: bytes) -> None:
 class PathTable:
     """An open table file. Raises CorruptBlob from any method when its bytes were damaged."""
 
-    def __init__(self, path: str, data: mmap.mmap) -> None:
+    def __init__(self, path: str, data: mmap.mmap, of: str = "") -> None:
         self._path, self._data = path, data
         if len(data) < _HEADER.size + 8:
             raise CorruptBlob(f"{path}: not a path table")
         magic, self._end, self._order, self._count, self._side = _HEADER.unpack_from(data)
         pages = -(-self._end // _PAGE)
-        if magic != _MAGIC or len(data) != self._end + 4 * pages + 4:
+        last = self._end + 4 * pages
+        if magic != _MAGIC or len(data) - last not in (4, 4 + _NAME):
             raise CorruptBlob(f"{path}: not a path table, or cut short")
-        raw = data[self._end : -4]
-        if zlib.crc32(raw) != struct.unpack("<I", data[-4:])[0]:
+        raw = data[self._end : last]
+        if zlib.crc32(raw) != struct.unpack("<I", data[last : last + 4])[0]:
             raise CorruptBlob(f"{path}: damaged")
+        if of and data[last + 4 :] != of[-_NAME:].encode():
+            raise CorruptBlob(f"{path}: the table of another layer")
         self._crcs: array[int] = array("I", raw)
         self._good = bytearray(pages)
         self._check(0, _HEADER.size)
@@ -188,14 +194,15 @@ class PathTable:
         self.whiteouts, self.opaque, self.implied, self.files = self._sides()
 
     @classmethod
-    def open(cls, path: str) -> PathTable:
-        """Raises CorruptBlob when there is no such table or it is damaged."""
+    def open(cls, path: str, of: str = "") -> PathTable:
+        """`of`: the diff_id whose table it must be. Raises CorruptBlob when there is no such table
+        or it is damaged."""
         try:
             with open(path, "rb") as file:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise CorruptBlob(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-        return cls(path, data)
+        return cls(path, data, of)
 
     def __len__(self) -> int:
         return int(self._count)
@@ -339,6 +346,12 @@ def _unpack_xattrs(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(found)
 
 
+def name_table(path: str, diff_id: str) -> None:
+    """Say at the end of a table whose it is."""
+    with open(path, "ab") as file:
+        file.write(diff_id[-_NAME:].encode())
+
+
 def make_table(
     store: Store, diff_id: str, entries: Iterable[Entry], files: Mapping[bytes, bytes]
 ) -> PathTable:
@@ -347,6 +360,7 @@ def make_table(
     try:
         path = os.path.join(folder, "table")
         write_table(path, entries, files)
+        name_table(path, diff_id)
         store.folder.place(path, store.table_path(diff_id))
     except OSError as error:
         raise failure(error, "write", store.table_path(diff_id), store.root) from error
@@ -354,7 +368,7 @@ def make_table(
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(folder, "table"))
         os.rmdir(folder)
-    return PathTable.open(store.table_path(diff_id))
+    return PathTable.open(store.table_path(diff_id), diff_id)
 
 
 # -- in memory ----------------------------------------------------------------------------------

@@ -148,6 +148,9 @@ def remember(store: Store, layer: Layer, size: int) -> None:
 
 def place_table(store: Store, table: str, diff_id: DiffID) -> None:
     """Publish a table written in the store's tmp/."""
+    from builder.rootfs.table import name_table
+
+    name_table(table, diff_id)
     path = store.table_path(diff_id)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     os.rename(table, path)

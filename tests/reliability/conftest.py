@@ -178,7 +178,7 @@ class Scene:
         problems = [each.text for each in check(store) if "is not there" not in each.text]
         assert not problems
         for path in (self.store / "tables").glob("*"):
-            table = PathTable.open(str(path))
+            table = PathTable.open(str(path), path.name)
             assert len(list(table.subtree(b""))) == len(table)
         assert not [each for each in events if isinstance(each, Warned)]
 
