@@ -1,4 +1,4 @@
-"""The errors a user may see: one line each, a hint where one helps, and the exit code they end with."""
+"""The errors a user may see: one line each, a hint where one helps, and their exit codes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UsageError(BuilderError):
 
 
 class SpecError(BuilderError):
-    """A spec is wrong: `message` begins `file:line:column: `; `snippet` is the line and a caret line."""
+    """A spec is wrong: `message` begins `file:line:column: `; `snippet` is the line and a caret."""
 
     exit_code = 2
 
@@ -68,7 +68,7 @@ class StoreError(BuilderError):
 
 
 class CorruptBlob(StoreError):
-    """A blob or record is missing, or its bytes are not what its name says. Within the store: a miss."""
+    """A blob or record is missing or not what its name says. Within the store: a miss."""
 
 
 class TransportError(BuilderError):

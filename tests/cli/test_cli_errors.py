@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -75,3 +78,22 @@ def test_nothing_half_written_is_visible_when_an_output_cannot_be_written(projec
     project.file("full", "")
     said = project.run("build", "--output", "oci:full/layout", status=1)
     assert "full/layout" in said.stderr
+
+
+@pytest.mark.needs("setpriv")
+def test_a_file_that_may_not_be_read_is_named(project: Any) -> None:
+    project.spec("x", STEP + "copy: private\n    dest: /b\n")
+    project.file("private", "x").chmod(0)
+    # root, too, without the capabilities that let it read everything
+    without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    command = [*(without if os.geteuid() == 0 else []), sys.executable, "-m", "builder", "build"]
+    made = subprocess.run(
+        command,
+        cwd=project.root,
+        env={**os.environ, "BUILDER_CACHE_DIR": str(project.store)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert made.returncode == 2
+    assert "private' cannot be read: Permission denied" in made.stderr

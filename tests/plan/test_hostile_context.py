@@ -284,22 +284,6 @@ def test_a_socket_is_left_out_with_a_note(shop: Any) -> None:
     assert "is a socket or device and is left out" in planned.notes[0]
 
 
-def test_a_file_that_may_not_be_read_is_named(shop: Any) -> None:
-    (shop.context / "private").write_text("x")
-    (shop.context / "private").chmod(0)
-    us = os.geteuid()
-    if us == 0:  # root reads everything
-        for path in (shop.context, *shop.context.parents):
-            if path.stat().st_mode & 0o11 != 0o11:
-                path.chmod(path.stat().st_mode | 0o11)
-        os.seteuid(65534)
-    try:
-        with pytest.raises(BuilderError, match="private' cannot be read: Permission denied"):
-            shop.planned(copy("private"))
-    finally:
-        os.seteuid(us)
-
-
 # -- files that change ----------------------------------------------------------------------------
 
 
