@@ -48,6 +48,7 @@ def _build(
     names: tuple[str, ...],
 ) -> dict[str, Any]:
     destinations = _destinations(arguments, project, specs, names)
+    _check_folders(arguments)
 
     def deliver(built: dict[str, Built]) -> None:
         for name, destination in destinations:
@@ -90,6 +91,18 @@ def _destinations(
         for make in [parse_output(text) for text in arguments.output]
         for name in names
     ]
+
+
+def _check_folders(arguments: argparse.Namespace) -> None:
+    """Files that are written at the end: that their folders are there is known before a build."""
+    archives = [text.split(":")[1] for text in arguments.output if "-archive:" in text]
+    files = [arguments.iidfile, arguments.metadata_file, arguments.depfile, *archives]
+    for path in filter(None, files):
+        folder = os.path.dirname(path) or "."
+        if not os.path.isdir(folder):
+            raise UsageError(f"{path!r} cannot be written: there is no folder {folder!r}")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError(f"{path!r} cannot be written: no permission in {folder!r}")
 
 
 def _document(built: Built) -> dict[str, Any]:

@@ -80,6 +80,18 @@ def test_nothing_half_written_is_visible_when_an_output_cannot_be_written(projec
     assert "full/layout" in said.stderr
 
 
+@pytest.mark.parametrize(
+    "option",
+    [("-o", "docker-archive:no/x.tar"), ("--iidfile", "no/x"), ("--metadata-file", "no/x")],
+)
+def test_a_file_without_a_folder_is_told_before_the_build(
+    project: Any, option: tuple[str, str]
+) -> None:
+    project.spec("x", STEP + "file: /a\n    content: x\n")
+    said = project.run("build", *option, status=2).stderr
+    assert "there is no folder 'no'" in said and "built" not in said
+
+
 @pytest.mark.needs("setpriv")
 def test_a_file_that_may_not_be_read_is_named(project: Any) -> None:
     project.spec("x", STEP + "copy: private\n    dest: /b\n")
