@@ -329,7 +329,7 @@ def _convert(shop: Workshop, layer: Layer) -> Layer:
         for entry, content in read_layer(plain):
             yield entry, partial(_reader, content) if entry.type == FILE else None
 
-    with shop.store.open(layer.blob) as stream:
+    with shop.store.reading(layer.blob) as stream:
         written = write_layer(changes(), shop.store, settings.codec, settings.level)
     if written is None or written.layer.diff_id != layer.diff_id:
         raise StoreError(f"layer {layer.diff_id} could not be converted to {settings.codec}")

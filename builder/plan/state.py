@@ -114,7 +114,7 @@ def _table_of_blob(store: Store, diff_id: DiffID, blob: Descriptor) -> PathTable
     from builder.rootfs.table import make_table
 
     files: dict[bytes, bytes] = {}
-    with store.open(blob) as stream:
+    with store.reading(blob) as stream:
 
         def entries() -> Iterator[Entry]:
             for entry, content in read_layer(open_layer(stream, media.CODECS[blob.media_type])):

@@ -346,7 +346,7 @@ def ensure_unpacked(store: Store, layer: Layer, view: View, *, privileged: bool)
             return store.unpacked_path(name)
         temporary = store.temporary()
         try:
-            with store.open(layer.blob) as blob:
+            with store.reading(layer.blob) as blob:
                 notes = unpack_layer(
                     open_layer(blob, media.CODECS[layer.blob.media_type]),
                     temporary,

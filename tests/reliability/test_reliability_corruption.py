@@ -120,3 +120,27 @@ def test_a_damaged_layer_is_told_and_never_copied_or_pushed(scene: Any) -> None:
     done = scene.run("push", "site", "localhost:1/site")
     assert done.status == 1
     assert scene.run("build", "site").status == 0
+
+
+def test_flips_that_a_decompressor_stumbles_over_are_corrupt_blobs(
+    scene: Any, seeded: random.Random
+) -> None:
+    """In layers that are read to be converted, and to be unpacked for a command."""
+    scene.build()
+    plain = scene.build("site", "--compression", "none")
+    blobs = scene.store / "blobs/sha256"
+    for _ in range(3):
+        for path in blobs.iterdir():
+            data = path.read_bytes()
+            if data[:2] == b"\x1f\x8b":
+                at = seeded.randrange(len(data))
+                path.write_bytes(data[:at] + bytes([data[at] ^ 64]) + data[at + 1 :])
+            elif len(data) > 5000:
+                path.unlink()  # of the plain layers: converted from the damaged ones
+        for name in ("uses", "tables"):
+            shutil.rmtree(scene.store / name)
+        done = scene.run("build", "site", "--compression", "none")
+        assert done.status == 0, done.err
+        assert done.out.split()[-1] == plain
+        assert "is corrupt" in done.err
+        scene.build()

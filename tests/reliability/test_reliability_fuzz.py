@@ -20,7 +20,7 @@ from builder.store.names import parse_index as parse_names
 from builder.store.store import Store
 from builder.transport.documents import parse_config, parse_document, parse_index
 
-CASES = 100_000 // 8 if os.environ.get("RELIABILITY") == "full" else 250
+CASES = 100_000 // 7 if os.environ.get("RELIABILITY") == "full" else 250
 fuzz = settings(
     max_examples=CASES,
     deadline=5000,
