@@ -38,7 +38,7 @@ def _module(name: str) -> Any:
     return module
 
 
-engine = _module("engine.py").engine
+_engine = _module("engine.py")
 _registries = _module("registry/conftest.py")
 start_registry, registry = _registries.start_registry, _registries.registry
 Proxy = _module("engine/proxy.py").Proxy
@@ -53,6 +53,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         table = _module("executor/test_executor_changes.py").STEPS
         steps = {name: text for name, (text, _) in table.items() if name not in LIMITS}
         metafunc.parametrize("step", list(steps.values()), ids=list(steps))
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Any]:
+    """One for each file: what is in an engine, and what is left in it, is what they test."""
+    with _engine.running_engine() as started:
+        yield started
 
 
 class Run(NamedTuple):
@@ -121,7 +128,7 @@ class Bench:
         return Run(written.layer if written else None, entries, b"".join(said))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made: Path = _module("executor/conftest.py").make_rootfs(
         tmp_path_factory.mktemp("image") / "root"
@@ -129,7 +136,7 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bench(engine: Any, rootfs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     made = Bench(tmp_path_factory.mktemp("bench"), engine.socket)
     made.add_folder(rootfs)
