@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Protocol
 from builder.errors import CorruptBlob, LayerError
 from builder.layer.entry import DIRECTORY, HARDLINK, Entry
 from builder.rootfs.arrange import MAX_LINKS, Sides, arrange, check_links, key_of, path_of
-from builder.store.files import failure
+from builder.store.files import READ, failure
 
 if TYPE_CHECKING:
     from builder.store.store import Store
@@ -198,8 +198,11 @@ class PathTable:
         """`of`: the diff_id whose table it must be. Raises CorruptBlob when there is no such table
         or it is damaged."""
         try:
-            with open(path, "rb") as file:
-                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            handle = os.open(path, READ | os.O_CLOEXEC)  # a FIFO in its place does not block
+            try:
+                data = mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
+            finally:
+                os.close(handle)
         except (OSError, ValueError) as error:
             raise CorruptBlob(f"{path}: {getattr(error, 'strerror', None) or error}") from error
         return cls(path, data, of)

@@ -151,9 +151,7 @@ def place_table(store: Store, table: str, diff_id: DiffID) -> None:
     from builder.rootfs.table import name_table
 
     name_table(table, diff_id)
-    path = store.table_path(diff_id)
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    os.rename(table, path)
+    store.folder.place(table, store.table_path(diff_id))
 
 
 @contextlib.contextmanager
