@@ -108,6 +108,20 @@ def test_whatever_is_damaged_the_same_image_is_built_and_delivered_whole(
     figures(**counts)
 
 
+@pytest.mark.parametrize("kind", ["fifo", "folder"])
+def test_what_stands_in_a_tables_place_blocks_nothing(scene: Any, kind: str) -> None:
+    reference = scene.build()
+    for path in list((scene.store / "tables").iterdir()):
+        path.unlink()
+        if kind == "fifo":
+            os.mkfifo(path)
+        else:
+            path.mkdir()
+    shutil.rmtree(scene.store / "records")
+    shutil.rmtree(scene.store / "memos")
+    assert scene.build() == reference
+
+
 def test_a_damaged_layer_is_told_and_never_copied_or_pushed(scene: Any) -> None:
     """By commands that deliver what is there and cannot build."""
     scene.build()
