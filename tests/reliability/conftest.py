@@ -13,6 +13,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -107,11 +108,23 @@ class Running:
         """What it has said so far."""
         return os.pread(self._err.fileno(), 1 << 24, 0).decode("utf-8", "replace")
 
+    def _peak(self) -> int:
+        """Bytes of memory at its peak so far; 0 when it has ended."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            return 0
+        found = re.search(r"VmHWM:\s*([0-9]+) kB", status)
+        return int(found[1]) * 1024 if found else 0
+
     def wait(self, timeout: float = 300) -> Done:
         """Its end; one that takes longer than `timeout` seconds hangs, which is an error."""
         end = time.monotonic() + timeout
+        peak = 0
         while True:
-            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            # not ru_maxrss, which begins with the size of the process that started this one
+            peak = max(peak, self._peak())
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 break
             if time.monotonic() > end:
@@ -125,7 +138,7 @@ class Running:
         out = os.pread(self._out.fileno(), 1 << 24, 0).decode("utf-8", "replace")
         self._out.close()
         self._err.close()
-        return Done(self.process.returncode, out, err, seconds, usage.ru_maxrss * 1024)
+        return Done(self.process.returncode, out, err, seconds, peak)
 
 
 class Scene:
