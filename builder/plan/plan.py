@@ -1,6 +1,6 @@
 """Plan: for every step of an image its key, whether its layer is there, and why not.
 
-The build walks the same functions: `plan_step` decides about one step on a State; building differs
+The build walks the same way: `Planner.step` decides about one step on a State; building differs
 only in that a miss is made and its layer put on the State before the next step is decided.
 """
 

@@ -176,7 +176,9 @@ def test_images_history_tag_and_rmi(site: Any) -> None:
     history = site.run("history", "site").stdout
     assert "copy public/" in history and "file /srv/title" in history
     site.run("tag", "site", "other:1")
-    assert {image["name"] for image in json.loads(site.run("images", "--json").stdout)["images"]}
+    listed = json.loads(site.run("images", "--json").stdout)["images"]
+    assert {image["name"] for image in listed} == {"site", "other:1"}
+    assert len({image["digest"] for image in listed}) == 1
     site.run("rmi", "other:1")
     assert "other:1" not in site.run("images").stdout
     assert "did you mean 'site'?" in site.run("history", "sitee", status=2).stderr
