@@ -4,10 +4,11 @@ The image below is sent to the engine (only what it lacks), the command runs in 
 and what changed comes back as the tar of the container's own layer. That tar passes through the
 same comparison as the embedded executors' upper directories: the layer is the same to the byte.
 
-Docker keeps `security.capability` and no other extended attribute: what a step writes into `user.*`
-is lost. What Docker mounts (/etc/hosts, /etc/hostname, /etc/resolv.conf) cannot be changed. The
-command is process 1 of its container, so signals that it does not handle do not end it. Storage
-drivers that copy trees (vfs, btrfs) lose which files of the layers below were hard links.
+An engine's archives hold `security.capability` and no other extended attribute. `user.*` is asked
+for where its storage lets us (see docker_xattrs), elsewhere it is lost, with a warning. What Docker
+mounts (/etc/hosts, /etc/hostname, /etc/resolv.conf) cannot be changed. The command is process 1 of
+its container, so signals that it does not handle do not end it. Storage drivers that copy trees
+(vfs, btrfs) lose which files of the layers below were hard links.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from builder.executor.docker_changes import Stopped, read_changes, storage_of
 from builder.executor.docker_session import LABEL, owner, sweep
 from builder.executor.docker_tree import LayerTree, LowerTree
 from builder.executor.overlay import remove_tree
+from builder.executor.program import MACHINES
 from builder.layer.entry import FILE, Change, Entry
 from builder.oci.digest import ChainID
 from builder.oci.image import Image, Platform, empty_image, encode
@@ -142,11 +144,17 @@ class _Session:
         self._images: dict[ChainID, str] = {}
         sweep(engine)
         storage = storage_of(engine)
-        self.upper = quick and storage.upper
+        known = storage.machine in MACHINES
+        self.upper, self.machine = quick and storage.upper and known, storage.machine
         if storage.copies:
             warn(
                 f"the engine's storage driver is {storage.driver}: a step that touches hard links"
                 " of the image below may give another layer than on overlay2"
+            )
+        if not self.upper:
+            warn(
+                f"the engine's storage ({storage.driver} on {storage.machine}) does not give away"
+                " user.* extended attributes: layers of steps that set them lack them"
             )
         self._finalizer = weakref.finalize(self, _end, engine, self.owner)
 
@@ -250,8 +258,10 @@ class _Container:
 
     def changes(self, folder: str) -> LayerTree | None:
         """What the command left in the container's layer; None: nothing."""
-        stopped = Stopped(self._engine, self._id, self._image, {LABEL: self._session.owner})
-        return read_changes(stopped, folder, upper=self._session.upper)
+        session = self._session
+        labels = {LABEL: session.owner}
+        stopped = Stopped(self._engine, self._id, self._image, labels, session.machine)
+        return read_changes(stopped, folder, upper=session.upper)
 
 
 _NOT_THERE = ("executable file not found", "no such file or directory")

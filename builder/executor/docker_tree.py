@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -57,6 +57,8 @@ class LayerTree(Tree):
         try:
             self._places: dict[bytes, int] = {}  # of files' bytes in the spool
             self._links: dict[bytes, bytes] = {}
+            self.told: Mapping[bytes, Xattrs] | None = None
+            """What `attributed` paths really have, where the members did not say it."""
             path = os.path.join(folder, "table")
             write_table(path, self._spooled(members), {})
             self._table = PathTable.open(path)
@@ -95,6 +97,15 @@ class LayerTree(Tree):
             if entry is not None and entry.type == FILE and path not in self._first:
                 yield entry
 
+    def attributed(self) -> list[bytes]:
+        """Paths that may have xattrs, each file by one of its names."""
+        entries = self._table.subtree(b"")
+        return [
+            entry.path
+            for entry in entries
+            if entry.type in (FILE, DIRECTORY) and entry.path not in self._links
+        ]
+
     def lstat(self, path: bytes) -> os.stat_result | None:
         path = b"" if path == b"." else path
         entry = self._table.get(path)
@@ -117,6 +128,8 @@ class LayerTree(Tree):
         ]
 
     def xattrs(self, path: bytes) -> Xattrs:
+        if self.told is not None:
+            return self.told.get(self._links.get(path, path), ())
         return xattrs_of(self._table.get(path))
 
     def opaque(self, path: bytes) -> bool:

@@ -69,8 +69,36 @@ def test_steps_stand_on_the_layers_of_steps(make_bench: Any) -> None:
     same(bench, "printf abd > /srv/second; touch -d @7 /srv/second")
 
 
-def test_what_docker_loses_is_the_attributes_of_users(bench: Any) -> None:
-    assert bench.run("setfattr -n user.note -v hi /srv/kept/a").layer is None
+ATTRIBUTES = {
+    "folder alone": "setfattr -n user.note -v hi /srv/old",
+    "removed": "setfattr -n user.note -v hi /srv/old; setfattr -x user.note /srv/old",
+    "several, of one file with two names": "echo 1 > /b; ln /b /a; setfattr -n user.z -v 1 /a;"
+    " setfattr -n user.a -v 0x00ff0a /b; setfattr -n user.empty /b",
+    "beside a capability": "cp /bin/busybox /p; setcap cap_net_raw+ep /p;"
+    " setfattr -n user.note -v hi /p; chmod 000 /p; chown 1000 /p",
+    "large, behind a long path": "x=$(printf 'x%.0s' $(seq 200)); d=/$x/$x/$x/$x; mkdir -p $d;"
+    " touch $d/f; setfattr -n user.large -v $(printf 'v%.0s' $(seq 2000)) $d/f",
+    "not UTF-8": "d=/$(printf '\\377'); mkdir $d; setfattr -n user.note -v hi $d",
+}
+
+
+@pytest.mark.needs("setfattr")
+@pytest.mark.parametrize("text", ATTRIBUTES.values(), ids=ATTRIBUTES)
+def test_attributes_that_archives_leave_out_are_asked_for(bench: Any, text: str) -> None:
+    same(bench, text)
+
+
+@pytest.mark.needs("setfattr")
+def test_the_general_way_loses_the_attributes_of_users_and_says_so(bench: Any) -> None:
+    warnings: list[str] = []
+    docker = Docker(bench.environ, bench.store, warnings.append, quick=False)
+    for _ in range(2):
+        assert bench.run("setfattr -n user.note -v hi /srv/kept/a", docker).layer is None
+    docker.close()
+    assert len([text for text in warnings if "user.* extended attributes" in text]) == 1
+
+
+def test_the_engines_own_files_cannot_be_removed(bench: Any) -> None:
     with pytest.raises(CommandFailed):
         bench.run("rm /etc/hosts")
 
