@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.executor import probe, process, program, seccomp
-from builder.executor.base import Command, Parent
-from builder.executor.confine import HOSTNAME, MASKED, READ_ONLY, changed
-from builder.layer.entry import Change
+from builder.executor import program, seccomp
+from builder.executor.base import Command
+from builder.executor.confine import HOSTNAME, MASKED, READ_ONLY, Sandbox
 
 if TYPE_CHECKING:
     from subprocess import Popen
+
+    from builder.executor.process import Pipes
 
 
 def find_bwrap(path: str) -> str | None:
@@ -33,63 +35,40 @@ def find_bwrap(path: str) -> str | None:
     return None
 
 
-class Bwrap:
-    """`binary` is bubblewrap; `temporary` makes an empty folder for a step, which the step
-    removes."""
+def bwrap(binary: str, temporary: Callable[[], str], warn: Callable[[str], None]) -> Sandbox:
+    """See Sandbox; `binary` is bubblewrap."""
+    return Sandbox("bwrap", partial(_start, binary), temporary, warn)
 
-    name = "bwrap"
 
-    def __init__(
-        self, binary: str, temporary: Callable[[], str], warn: Callable[[str], None]
-    ) -> None:
-        self._binary, self._temporary, self._warn = binary, temporary, warn
+def _start(binary: str, command: Command, root: bytes, pipes: Pipes) -> Popen[bytes]:
+    import subprocess
 
-    def probe(self) -> str | None:
-        return probe.try_it(self, self._temporary)
-
-    def run(
-        self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
-    ) -> contextlib.AbstractContextManager[Iterable[Change]]:
-        return changed(
-            self.name,
-            command,
-            parent,
-            output,
-            epoch,
-            temporary=self._temporary,
-            start=lambda root, pipes: self._start(command, root, pipes),
-            warn=self._warn,
+    machine = os.uname().machine
+    with contextlib.ExitStack() as stack:
+        report = pipes.report_end
+        # A descriptor's number is part of the program, so it is reserved before.
+        first = program.sealed(
+            lambda number: program.command_program(
+                command, report=report, descriptor=number, machine=machine
+            )
         )
-
-    def _start(self, command: Command, root: bytes, pipes: process.Pipes) -> Popen[bytes]:
-        import subprocess
-
-        machine = os.uname().machine
-        with contextlib.ExitStack() as stack:
-            report = pipes.report_end
-            # A descriptor's number is part of the program, so it is reserved before.
-            first = program.sealed(
-                lambda number: program.command_program(
-                    command, report=report, descriptor=number, machine=machine
-                )
-            )
-            stack.callback(os.close, first)
-            rules = program.memory("seccomp", seccomp.bpf(machine))
-            stack.callback(os.close, rules)
-            argv = [self._binary, *_isolation(), *_tree(root)]
-            if command.network == "none":
-                argv.append("--unshare-net")
-            argv += ["--seccomp", str(rules), "--", f"/proc/self/fd/{first}"]
-            return subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=pipes.output_end,
-                stderr=pipes.output_end,
-                pass_fds=(report, first, rules),
-                env={},
-                cwd="/",
-                start_new_session=True,
-            )
+        stack.callback(os.close, first)
+        rules = program.memory("seccomp", seccomp.bpf(machine))
+        stack.callback(os.close, rules)
+        argv = [binary, *_isolation(), *_tree(root)]
+        if command.network == "none":
+            argv.append("--unshare-net")
+        argv += ["--seccomp", str(rules), "--", f"/proc/self/fd/{first}"]
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=pipes.output_end,
+            stderr=pipes.output_end,
+            pass_fds=(report, first, rules),
+            env={},
+            cwd="/",
+            start_new_session=True,
+        )
 
 
 def _isolation() -> Iterator[str]:

@@ -63,19 +63,19 @@ def _make(name: str, store: Store, emit: Emit, path: str, environ: Mapping[str, 
         emit(Warned(text))
 
     if name == "bwrap":
-        from builder.executor.bwrap import Bwrap, find_bwrap
+        from builder.executor.bwrap import bwrap, find_bwrap
 
         binary = find_bwrap(path)
         if binary is None:
             raise ExecutorError("bwrap is not installed", "apt-get install bubblewrap")
-        return Bwrap(binary, store.temporary, warn)
+        return bwrap(binary, store.temporary, warn)
     if name == "runc":
-        from builder.executor.runc import Runc
+        from builder.executor.runc import runc
 
         binary = shutil.which("runc", path=path)
         if binary is None:
             raise ExecutorError("runc is not installed", "apt-get install runc")
-        return Runc(binary, store.temporary, warn)
+        return runc(binary, store.temporary, warn)
     if name == "chroot":
         from builder.executor.chroot import Chroot
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from builder.executor import syscalls
+from builder.executor import probe, syscalls
 from builder.executor.base import Command, Parent
 from builder.executor.changes import Tree, changeset
 from builder.executor.overlay import Overlay, host_files, remove_tree
@@ -29,55 +29,64 @@ READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 
 HOSTNAME = "localhost"  # every hosts file resolves it, and it is the same everywhere
 
-Start = Callable[[bytes, Pipes], "Popen[bytes]"]
-"""Given the mounted root and the pipes: start the sandbox, in the thread that has the mounts."""
+Start = Callable[[Command, bytes, Pipes], "Popen[bytes]"]
+"""Given a command, the mounted root and the pipes: start the sandbox, in the thread that has the
+mounts."""
 
 
-@contextlib.contextmanager
-def changed(
-    name: str,
-    command: Command,
-    parent: Parent,
-    output: Callable[[bytes], None],
-    epoch: int,
-    *,
-    temporary: Callable[[], str],
-    start: Start,
-    warn: Callable[[str], None],
-) -> Iterator[Iterable[Change]]:
-    """Run `command` to its end; yields the changeset. See executor.base.Executor.run."""
-    lowers = parent.lowers()
-    with contextlib.ExitStack() as stack:
-        folder = temporary()
-        stack.callback(remove_tree, folder)
-        place = Overlay(folder, lowers)
-        pipes = Pipes()
-        stack.callback(pipes.close)
-        trees: list[tuple[Tree, bytes]] = []  # set in the thread
+class Sandbox:
+    """An executor around the tool that `start` starts; `temporary` makes an empty folder for a
+    step, which the step removes."""
 
-        def prepare() -> Popen[bytes]:
-            syscalls.own_mounts()
-            # The process becomes init of a pid namespace: when it ends, all within has ended.
-            syscalls.unshare(syscalls.CLONE_NEWPID)
-            tree, etc = place.mount(command.network)
-            trees.append((tree, etc))
-            below.callback(tree.close)
-            return start(place.root, pipes)
+    def __init__(
+        self,
+        name: str,
+        start: Start,
+        temporary: Callable[[], str],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.name = name
+        self._start, self._temporary, self._warn = start, temporary, warn
 
-        sandbox = Confined(prepare)
-        below = stack.enter_context(contextlib.ExitStack())
-        stack.callback(sandbox.kill)
-        sandbox.start()
-        sandbox.wait_started()
-        pipes.close_ends()
-        running = Running(pipes, output)
-        running.follow()
-        check(command, sandbox.status(), running, name)
-        upper = Tree(place.folder + b"/upper")
-        stack.callback(upper.close)
-        tree, etc = trees[0]
-        warn_of_lost(upper, etc, command.network, warn)
-        yield changeset(upper, tree, epoch, etc=etc, note=warn)
+    def probe(self) -> str | None:
+        return probe.try_it(self, self._temporary)
+
+    @contextlib.contextmanager
+    def run(
+        self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
+    ) -> Iterator[Iterable[Change]]:
+        lowers = parent.lowers()
+        with contextlib.ExitStack() as stack:
+            folder = self._temporary()
+            stack.callback(remove_tree, folder)
+            place = Overlay(folder, lowers)
+            pipes = Pipes()
+            stack.callback(pipes.close)
+            trees: list[tuple[Tree, bytes]] = []  # set in the thread
+
+            def prepare() -> Popen[bytes]:
+                syscalls.own_mounts()
+                # The process becomes init of a pid namespace: when it ends, all within has ended.
+                syscalls.unshare(syscalls.CLONE_NEWPID)
+                tree, etc = place.mount(command.network)
+                trees.append((tree, etc))
+                below.callback(tree.close)
+                return self._start(command, place.root, pipes)
+
+            sandbox = Confined(prepare)
+            below = stack.enter_context(contextlib.ExitStack())
+            stack.callback(sandbox.kill)
+            sandbox.start()
+            sandbox.wait_started()
+            pipes.close_ends()
+            running = Running(pipes, output)
+            running.follow()
+            check(command, sandbox.status(), running, self.name)
+            upper = Tree(place.folder + b"/upper")
+            stack.callback(upper.close)
+            tree, etc = trees[0]
+            warn_of_lost(upper, etc, command.network, self._warn)
+            yield changeset(upper, tree, epoch, etc=etc, note=self._warn)
 
 
 def warn_of_lost(tree: Tree, etc: bytes, network: str, warn: Callable[[str], None]) -> None:

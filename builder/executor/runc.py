@@ -7,91 +7,71 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from builder.executor import probe, process, program, seccomp, syscalls
-from builder.executor.base import Command, Parent
-from builder.executor.confine import HOSTNAME, MASKED, READ_ONLY, changed
-from builder.layer.entry import Change
+from builder.executor import program, seccomp, syscalls
+from builder.executor.base import Command
+from builder.executor.confine import HOSTNAME, MASKED, READ_ONLY, Sandbox
 
 if TYPE_CHECKING:
     from subprocess import Popen
 
+    from builder.executor.process import Pipes
+
 _FIRST, _REPORT = 3, 4  # descriptors within the container
 
 
-class Runc:
-    """`binary` is runc; `temporary` makes an empty folder for a step, which the step removes."""
+def runc(binary: str, temporary: Callable[[], str], warn: Callable[[str], None]) -> Sandbox:
+    """See Sandbox; `binary` is runc."""
+    return Sandbox("runc", partial(_start, binary), temporary, warn)
 
-    name = "runc"
 
-    def __init__(
-        self, binary: str, temporary: Callable[[], str], warn: Callable[[str], None]
-    ) -> None:
-        self._binary, self._temporary, self._warn = binary, temporary, warn
+def _start(binary: str, command: Command, root: bytes, pipes: Pipes) -> Popen[bytes]:
+    import subprocess
 
-    def probe(self) -> str | None:
-        return probe.try_it(self, self._temporary)
-
-    def run(
-        self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
-    ) -> contextlib.AbstractContextManager[Iterable[Change]]:
-        return changed(
-            self.name,
-            command,
-            parent,
-            output,
-            epoch,
-            temporary=self._temporary,
-            start=lambda root, pipes: self._start(command, root, pipes),
-            warn=self._warn,
+    machine = os.uname().machine
+    bundle = os.path.dirname(os.fsdecode(root))
+    with open(os.path.join(bundle, "config.json"), "w", encoding="utf-8") as file:
+        json.dump(configuration(command, os.fsdecode(root), machine), file)
+    name = "builder-" + os.path.basename(bundle)
+    argv = [
+        binary,
+        *("--root", os.path.join(bundle, "runc")),
+        *("run", "--preserve-fds", "2", "--bundle", bundle, name),
+    ]
+    with contextlib.ExitStack() as stack:
+        inner = program.sealed(
+            lambda number: program.command_program(
+                command, report=_REPORT, descriptor=_FIRST, machine=machine
+            )
         )
-
-    def _start(self, command: Command, root: bytes, pipes: process.Pipes) -> Popen[bytes]:
-        import subprocess
-
-        machine = os.uname().machine
-        bundle = os.path.dirname(os.fsdecode(root))
-        with open(os.path.join(bundle, "config.json"), "w", encoding="utf-8") as file:
-            json.dump(configuration(command, os.fsdecode(root), machine), file)
-        name = "builder-" + os.path.basename(bundle)
-        argv = [
-            self._binary,
-            *("--root", os.path.join(bundle, "runc")),
-            *("run", "--preserve-fds", "2", "--bundle", bundle, name),
-        ]
-        with contextlib.ExitStack() as stack:
-            inner = program.sealed(
-                lambda number: program.command_program(
-                    command, report=_REPORT, descriptor=_FIRST, machine=machine
-                )
+        stack.callback(os.close, inner)
+        # Above the two numbers they go to, so that moving one does not close the other.
+        high = fcntl.fcntl(inner, fcntl.F_DUPFD_CLOEXEC, 16)
+        stack.callback(os.close, high)
+        report = fcntl.fcntl(pipes.report_end, fcntl.F_DUPFD_CLOEXEC, 16)
+        stack.callback(os.close, report)
+        outer = program.sealed(
+            lambda number: program.launcher_program(
+                argv,
+                report=report,
+                moved=((high, _FIRST), (report, _REPORT)),
+                machine=machine,
             )
-            stack.callback(os.close, inner)
-            # Above the two numbers they go to, so that moving one does not close the other.
-            high = fcntl.fcntl(inner, fcntl.F_DUPFD_CLOEXEC, 16)
-            stack.callback(os.close, high)
-            report = fcntl.fcntl(pipes.report_end, fcntl.F_DUPFD_CLOEXEC, 16)
-            stack.callback(os.close, report)
-            outer = program.sealed(
-                lambda number: program.launcher_program(
-                    argv,
-                    report=report,
-                    moved=((high, _FIRST), (report, _REPORT)),
-                    machine=machine,
-                )
-            )
-            stack.callback(os.close, outer)
-            return subprocess.Popen(
-                [f"/proc/self/fd/{outer}"],
-                stdin=subprocess.DEVNULL,
-                stdout=pipes.output_end,
-                stderr=pipes.output_end,
-                pass_fds=(high, report, outer),
-                env={},
-                cwd="/",
-                start_new_session=True,
-            )
+        )
+        stack.callback(os.close, outer)
+        return subprocess.Popen(
+            [f"/proc/self/fd/{outer}"],
+            stdin=subprocess.DEVNULL,
+            stdout=pipes.output_end,
+            stderr=pipes.output_end,
+            pass_fds=(high, report, outer),
+            env={},
+            cwd="/",
+            start_new_session=True,
+        )
 
 
 def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:

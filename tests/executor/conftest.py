@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from builder.executor.base import Command, Executor, Parent
-from builder.executor.bwrap import Bwrap, find_bwrap
+from builder.executor.bwrap import bwrap, find_bwrap
 from builder.executor.chroot import Chroot
-from builder.executor.runc import Runc
+from builder.executor.runc import runc
 from builder.layer.entry import Entry, HostFile
 from builder.oci.image import empty_image, host_platform
 
@@ -85,8 +85,8 @@ class Runner:
         if kind == "chroot":
             return Chroot(temporary, self.warnings.append)
         if kind == "runc":
-            return Runc(shutil.which("runc", path=PATH) or "runc", temporary, self.warnings.append)
-        return Bwrap(find_bwrap(PATH) or "bwrap", temporary, self.warnings.append)
+            return runc(shutil.which("runc", path=PATH) or "runc", temporary, self.warnings.append)
+        return bwrap(find_bwrap(PATH) or "bwrap", temporary, self.warnings.append)
 
     def command(self, text: str | tuple[str, ...], **changes: object) -> Command:
         argv = text if isinstance(text, tuple) else ("sh", "-ec", text)

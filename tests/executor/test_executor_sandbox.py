@@ -277,13 +277,13 @@ def test_more_layers_than_an_option_string_of_long_paths_takes(
 
 
 def test_a_sandbox_that_cannot_start_is_told_as_such(runner: Any, tmp_path: Path) -> None:
-    from builder.executor.bwrap import Bwrap
+    from builder.executor.bwrap import bwrap
 
     step = runner()
     broken = tmp_path / "bwrap"
     broken.write_text("#!/bin/sh\necho 'bwrap: no namespaces' >&2; exit 1\n")
     broken.chmod(0o755)
-    step.executor = Bwrap(str(broken), step.executor._temporary, step.warnings.append)
+    step.executor = bwrap(str(broken), step.executor._temporary, step.warnings.append)
     with pytest.raises(ExecutorError, match="bwrap: bwrap: no namespaces"):
         step.run("true")
     assert step.output == b""
