@@ -1,9 +1,10 @@
 """A Debian or Ubuntu base made by mmdebstrap: `debootstrap:SUITE` with variant, include, mirror.
 
-Without `mirror`, the system's apt sources for the suite are used, and mmdebstrap's own default for
-suites that the system does not follow. apt's keyrings, proxies and credentials of the system count.
-What differs between machines or runs (logs, apt's lists, resolv.conf, hostname, device nodes) is
-left out, so the same packages from the same mirror give the same layer.
+Without `mirror`, the system's apt sources are used, with the suite's name where the system follows
+another one, and mmdebstrap's own default for suites of other distributions. apt's keyrings, proxies
+and credentials of the system count. What differs between machines or runs (logs, apt's lists,
+resolv.conf, hostname, device nodes) is left out, so the same packages from the same mirror give the
+same layer.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from builder.errors import LayerError, TransportError
@@ -103,7 +104,8 @@ class DebootstrapSource:
                 **self._environment,
             }
             environment["BUILDER_APT"] = apt.settings(_apt_config(environment))
-            with _running(_arguments(wanted, apt), environment, where) as process:
+            mirrors = wanted["mirror"] or _in_files(apt.sources(wanted["suite"]), folder)
+            with _running(_arguments(wanted, mirrors), environment, where) as process:
                 assert process.stdout and process.stderr  # they are pipes
                 tar = cast(BinaryIO, process.stdout)
                 reader = _Printed(process.stderr, self._output)
@@ -127,7 +129,19 @@ class DebootstrapSource:
         return Kept(image.append(layer, {"created": CREATED, "created_by": by}), made)
 
 
-def _arguments(wanted: Mapping[str, Any], apt: Apt) -> list[str]:
+def _in_files(sources: Sequence[str], folder: str) -> list[str]:
+    """The sources as mmdebstrap takes them: a `deb` line as it stands, stanzas in a file, whose
+    name and content the image keeps."""
+    stanzas = [each for each in sources if "\n" in each]
+    mirrors = [each for each in sources if each not in stanzas]
+    if stanzas:
+        mirrors.append(os.path.join(folder, "builder.sources"))
+        with open(mirrors[-1], "x", encoding="utf-8") as file:
+            file.write("\n".join(stanzas))
+    return mirrors
+
+
+def _arguments(wanted: Mapping[str, Any], mirrors: Sequence[str]) -> list[str]:
     argv = [
         "mmdebstrap",
         f"--variant={wanted['variant']}",
@@ -138,7 +152,6 @@ def _arguments(wanted: Mapping[str, Any], apt: Apt) -> list[str]:
     # For this run only: they are the host's settings, so _keep leaves them out again. By the
     # environment, since others can read an argv and a proxy's address may hold a password.
     argv.append(f'--setup-hook=printf %s "$BUILDER_APT" > "$1"/{_SETTINGS}')
-    mirrors = wanted["mirror"] or apt.sources(wanted["suite"])
     return [*argv, "--", wanted["suite"], "-", *mirrors]
 
 
@@ -290,7 +303,7 @@ def _failure(where: str, status: int, lines: tuple[str, ...]) -> TransportError:
     ):
         hint = "the mirror cannot be reached: is there a network, a proxy in apt's settings?"
     elif re.search("does not have a Release file|404", text):
-        hint = "the mirror has no such suite"
+        hint = "the mirror has no such suite: is it spelt right, or at another `mirror`?"
     elif "Unable to locate package" in text:
         hint = "the suite has no such package"
     else:

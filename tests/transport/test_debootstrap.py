@@ -178,7 +178,7 @@ def apt(folder: Path, files: dict[str, str]) -> Apt:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return Apt(str(folder))
+    return Apt(str(folder), str(folder / "os-release"), str(folder / "distro-info"))
 
 
 def test_sources_of_the_suite_are_the_system_s(tmp_path: Path) -> None:
@@ -205,6 +205,124 @@ def test_sources_of_the_suite_are_the_system_s(tmp_path: Path) -> None:
         "deb [signed-by=/two.gpg] http://two.test/debian trixie main contrib",
     )
     assert found.sources("noble") == ()
+
+
+SYSTEM = {
+    "os-release": 'ID=debian\nVERSION_CODENAME=bookworm\nPRETTY_NAME="Debian"\n',
+    "distro-info/debian.csv": "version,codename,series,created\n12,Bookworm,bookworm,2021\n"
+    "13,Trixie,trixie,2023\n",
+    "distro-info/ubuntu.csv": "version,codename,series\n24.04 LTS,Noble Numbat,noble\n",
+    "sources.list": "deb [signed-by=/k.gpg] http://one.test/debian bookworm main contrib\n"
+    "deb http://one.test/debian bookworm-updates main contrib\n"
+    "deb http://one.test/security bookworm-security main\n",
+    "sources.list.d/vendor.list": "deb http://vendor.test bookworm main\n"
+    "deb http://vendor.test stable main\n",
+}
+
+
+def test_a_suite_that_the_system_does_not_follow_comes_from_the_system_s_mirror(
+    tmp_path: Path,
+) -> None:
+    found = apt(tmp_path, SYSTEM)
+    assert found.sources("trixie") == (
+        "deb [signed-by=/k.gpg] http://one.test/debian trixie main contrib",
+        "deb http://one.test/debian trixie-updates main contrib",
+        "deb http://one.test/security trixie-security main",
+    )
+    assert found.sources("not-yet-known")[0].endswith("/debian not-yet-known main contrib")
+    rolling = ("deb [signed-by=/k.gpg] http://one.test/debian sid main contrib",)
+    assert found.sources("sid") == rolling
+    assert found.sources("noble") == ()  # of another distribution
+
+
+def test_a_system_that_goes_by_an_alias_has_a_mirror_too(tmp_path: Path) -> None:
+    files = {
+        "os-release": "ID=debian\nVERSION_CODENAME=trixie\n",
+        "sources.list": "deb http://one.test/debian unstable main\n",
+    }
+    assert apt(tmp_path, files).sources("bookworm") == ("deb http://one.test/debian bookworm main",)
+    assert apt(tmp_path / "none", {}).sources("bookworm") == ()
+
+
+KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQ==\n -----END PGP PUBLIC KEY BLOCK-----"
+
+
+@pytest.mark.parametrize("start", ["\n ", " "])
+def test_a_key_within_the_sources_is_handed_on(tmp_path: Path, start: str) -> None:
+    text = (
+        "Types: deb\nURIs: http://one.test/debian\nSuites: bookworm\nComponents: main\n"
+        f"Trusted: no\nSigned-By:{start}{KEY}\n"
+    )
+    (found,) = apt(tmp_path, {"sources.list.d/one.sources": text}).sources("bookworm")
+    assert found == (
+        "Types: deb\nURIs: http://one.test/debian\nSuites: bookworm\nComponents: main\n"
+        f"Trusted: no\nSigned-By:\n {KEY}\n"
+    )
+
+
+def signed(folder: Path, suites: tuple[str, ...], deb: Path, packages: str) -> str:
+    """A repository with these suites, signed; its public key."""
+    home = folder / "gnupg"
+    home.mkdir(mode=0o700)
+
+    def gpg(*argv: str) -> str:
+        tool = ["gpg", "--homedir", str(home), "--batch", "--passphrase", "", *argv]
+        return subprocess.run(tool, check=True, capture_output=True, text=True).stdout
+
+    gpg("--quick-generate-key", "tests <t@example.com>", "rsa2048", "sign", "never")
+    for suite in suites:
+        place = folder / "dists" / suite
+        machine = ARCHITECTURE.architecture
+        index = place / "main" / f"binary-{machine}" / "Packages"
+        index.parent.mkdir(parents=True)
+        index.write_text(packages.replace("./tiny", "pool/tiny"))
+        data = index.read_bytes()
+        (place / "Release").write_text(
+            f"Suite: {suite}\nCodename: {suite}\nComponents: main\nArchitectures: {machine}\n"
+            "Date: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n"
+            f" {hashlib.sha256(data).hexdigest()} {len(data)} {index.relative_to(place)}\n"
+        )
+        gpg("--clearsign", "--output", str(place / "InRelease"), str(place / "Release"))
+    (folder / "pool").mkdir()
+    (folder / "pool" / deb.name).write_bytes(deb.read_bytes())
+    key = gpg("--armor", "--export")
+    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
+    return key
+
+
+@pytest.mark.needs("gpg")
+def test_a_signed_mirror_whose_key_the_system_s_sources_hold(
+    mirror: str, store: Store, tmp_path: Path
+) -> None:
+    tiny_at = Path(mirror.split(":", 1)[1].split(maxsplit=1)[0])
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    packages = (tiny_at / "Packages").read_text()
+    key = signed(repository, ("test", "next"), tiny_at / "tiny_1_all.deb", packages)
+    folded = "\n".join(f" {line or '.'}" for line in key.splitlines())
+    stanza = f"Types: deb\nURIs: copy:{repository}\nSuites: test\nComponents: main\n"
+    settings = apt(
+        tmp_path / "apt",
+        {
+            "os-release": "ID=debian\nVERSION_CODENAME=test\n",
+            "sources.list.d/own.sources": f"{stanza}Signed-By:\n{folded}\n",
+        },
+    )
+    digests = set()
+    for name in ("one", "two"):
+        own = Store(str(tmp_path / name))
+        for suite in ("test", "next"):
+            ref = tiny("", mirror=None)._replace(value=suite)
+            image = made(DebootstrapSource(own, apt=settings), ref).image
+            digests.add((suite, image.layers[0].diff_id))
+        table = PathTable.open(own.table_path(image.layers[0].diff_id))
+        names = [entry.path for entry in table.children(b"etc/apt/sources.list.d")]
+        assert names == [b"etc/apt/sources.list.d/0000builder.sources"]
+        assert table.get(b"usr/share/tiny/data") is not None
+    assert len(digests) == 2
+    (tmp_path / "apt/sources.list.d/own.sources").write_text(stanza)
+    with pytest.raises(TransportError, match="mmdebstrap failed"):
+        made(DebootstrapSource(store, apt=settings), tiny("", mirror=None))
 
 
 def test_only_what_leads_to_the_mirror_is_taken_from_apt_s_settings() -> None:
