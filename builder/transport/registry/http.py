@@ -1,11 +1,12 @@
 """Http: a request until it has an answer: redirects, credentials, retries with backoff.
 
-A redirect is followed here, not by urllib3, so that every hop decides anew whether the
+A redirect is followed here, one by one, so that every hop decides anew whether the
 Authorization header belongs to it: only the registry's own origin gets one.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import random
 import threading
@@ -24,10 +25,9 @@ from builder.transport.registry.network import (
     parse_origin,
     shown,
 )
+from builder.transport.registry.wire import Answer
 
 if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse
-
     from builder.transport.registry.auth import Authorizer
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
@@ -40,20 +40,18 @@ _SMALL = 1 << 20
 class Response:
     """An answer. `body` is read already, but for streams, which are `read` and then closed."""
 
-    def __init__(self, raw: BaseHTTPResponse, url: str, network: Network) -> None:
+    def __init__(self, raw: Answer, url: str, network: Network) -> None:
         self.status = raw.status
         self.url = url  # after redirects
         self.body = b""
         self._raw, self._network = raw, network
         self._window, self._bytes = time.monotonic(), 0
-        self._ended = False
 
     def header(self, name: str) -> str | None:
-        value: str | None = self._raw.headers.get(name)
-        return value
+        return self._raw.header(name)
 
     def headers(self, name: str) -> list[str]:
-        return list(self._raw.headers.getlist(name))
+        return self._raw.headers(name)
 
     @property
     def length(self) -> int | None:
@@ -72,18 +70,15 @@ class Response:
     def read(self, size: int) -> bytes:
         """What has come, at most `size` bytes; b"" at the end. Raises Lost: broken, stalled, or
         slower than the least rate."""
-        from urllib3 import exceptions
-
         if self._network.stopped.is_set():
             raise Lost(f"{shown(self.url)}: stopped")
+        idle = self._network.settings.idle_timeout
         try:
-            data = self._raw.read1(size) or b""
-        except exceptions.TimeoutError as error:
-            idle = self._network.settings.idle_timeout
+            data = self._raw.read(size, idle)
+        except TimeoutError as error:
             raise Lost(f"{shown(self.url)}: nothing came for {idle:g} s") from error
-        except (exceptions.HTTPError, OSError) as error:
+        except (http.client.HTTPException, OSError) as error:
             raise Lost(f"{shown(self.url)}: the connection broke") from error
-        self._ended = not data
         self._bytes += len(data)
         settings = self._network.settings
         now = time.monotonic()
@@ -107,9 +102,7 @@ class Response:
 
     def close(self) -> None:
         """The connection serves again if the body was read to its end."""
-        if not self._ended:
-            self._raw.close()
-        self._raw.release_conn()
+        self._raw.close()
 
 
 class Http:

@@ -6,24 +6,22 @@ and auth.py.
 
 from __future__ import annotations
 
-import glob
-import logging
-import os
+import http.client
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit, urlunsplit
-
-import urllib3
-from urllib3 import exceptions
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from builder.errors import TransportError
-from builder.transport.registry.deadline import with_deadline
 from builder.transport.registry.settings import Settings
+from builder.transport.registry.wire import Answer, Clock, Pool, exchange
 from builder.version import __version__
 
 Body = bytes | Callable[[], Iterator[bytes | memoryview]] | None
+_AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))  # of an address; the rest goes as %XX
 
 
 class Origin(NamedTuple):
@@ -92,53 +90,67 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+class Proxy(NamedTuple):
+    url: str  # without user
+    tls: bool
+    host: str
+    port: int
+    headers: dict[str, str]  # Proxy-Authorization, perhaps
+
+
 class Network:
-    """Connections to every origin that is asked for. Safe for threads; `close` when done."""
+    """Connections to every origin that is asked for. Safe for threads; `close` when done.
+
+    Once `stopped` is set, none is of use any more: whoever waits for one is woken with Lost.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.requests = 0  # exchanges begun, token servers and redirects included
         self.stopped = threading.Event()
-        logging.getLogger("urllib3").propagate = False  # it logs signed URLs and hostile headers
-        self._pools: dict[Origin, urllib3.PoolManager] = {}
+        self._clock = Clock(self.stopped)
+        self._pools: dict[Origin, Pool] = {}
         self._known: set[Origin] = set()
         self._lock = threading.Lock()
 
-    def open(
-        self, method: str, url: str, headers: Mapping[str, str], body: Body = None
-    ) -> urllib3.BaseHTTPResponse:
-        """Send one request; the response's body is still on the wire: read it to its end, then
-        `release_conn()`, or `close()` it."""
+    def open(self, method: str, url: str, headers: Mapping[str, str], body: Body = None) -> Answer:
+        """Send one request; the answer's body is still on the wire: read it, then `close` it."""
         if self.stopped.is_set():
             raise Stopped(f"{method} {shown(url)}: stopped")
         origin = parse_origin(url)
         settings = self.settings
+        proxy = self._proxy(origin)
         with self._lock:
             self.requests += 1
             pool = self._pools.get(origin)
             if pool is None:
-                pool = self._pools[origin] = with_deadline(self._pool(origin))
+                context = self._context(origin) if origin.scheme == "https" else None
+                pool = Pool(partial(self._connect, origin, proxy, context), self._clock)
+                self._pools[origin] = pool
+        try:
+            connection = pool.take()
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise self._no_connection(error, origin, proxy) from error
+        parts = urlsplit(url)
+        target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+        sent = {"User-Agent": f"builder/{__version__}", **headers}
+        if proxy is not None and origin.scheme == "http":
+            target = f"http://{origin.name}{target}"
+            sent.update(proxy.headers)
         slow = method in ("PUT", "PATCH")
         try:
-            response = pool.request(
-                method,
-                url,
-                headers={"User-Agent": f"builder/{__version__}", **headers},
-                body=body() if callable(body) else body,  # type: ignore[arg-type]  # iterators work
-                timeout=urllib3.Timeout(
-                    # urllib3 sends under the connect timeout: it must outlast a slow uplink
-                    connect=settings.idle_timeout if body else settings.connect_timeout,
-                    read=settings.commit_timeout if slow else settings.idle_timeout,
-                ),
-                retries=False,
-                redirect=False,
-                preload_content=False,
-                decode_content=False,
+            answer = exchange(
+                pool,
+                connection,
+                self._clock,
+                (method, quote(target, _AS_IT_IS), sent, body() if callable(body) else body),
+                sending=settings.idle_timeout,
+                waiting=settings.commit_timeout if slow else settings.idle_timeout,
             )
-        except (exceptions.HTTPError, OSError) as error:
-            raise self._failure(error, method, url, origin) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise self._no_answer(error, method, url, origin) from error
         self._known.add(origin)
-        return response
+        return answer
 
     def knows(self, origin: Origin) -> bool:
         """It has answered once: trouble with it is likely to pass."""
@@ -153,20 +165,15 @@ class Network:
 
     def speaks_tls(self, origin: Origin) -> bool:
         """Shake hands once, trusting anybody, without sending a request."""
-        context = _trusting()
-        pool = self._proxied(origin, context)
+        proxy = self._proxy(origin)
         try:
-            pool.request(
-                "HEAD", f"https://{origin.name}/v2/", retries=False, redirect=False, timeout=10
-            )
-        except exceptions.SSLError:
+            self._connect(origin, proxy, _trusting()).close()
+        except ssl.SSLError:
             return False
-        except exceptions.ProtocolError:  # some plain servers hang up instead of answering
-            return False
-        except (exceptions.HTTPError, OSError) as error:
-            raise self._failure(error, "HEAD", f"https://{origin.name}/v2/", origin) from error
-        finally:
-            pool.clear()
+        except (ConnectionResetError, ConnectionAbortedError, BrokenPipeError):
+            return False  # some plain servers hang up instead of answering
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise self._no_connection(error, origin, proxy) from error
         return True
 
     def wait(self, seconds: float) -> None:
@@ -180,40 +187,80 @@ class Network:
         for pool in pools:
             pool.clear()
 
-    # -- TLS and proxies ------------------------------------------------------------------------
+    # -- connections: TLS and proxies -------------------------------------------------------------
 
-    def _pool(self, origin: Origin) -> urllib3.PoolManager:
-        if origin.scheme == "http":
-            return self._proxied(origin, None)
+    def _connect(
+        self, origin: Origin, proxy: Proxy | None, context: ssl.SSLContext | None
+    ) -> http.client.HTTPConnection:
+        """A connection that is ready for requests."""
+        wait = self.settings.connect_timeout
+        host, port = (proxy.host, proxy.port) if proxy else (origin.host, origin.port)
+        connection: http.client.HTTPConnection
+        if proxy is not None and proxy.tls and context is not None:
+            from builder.transport.registry.nested import NestedConnection
+
+            connection = NestedConnection(host, port, wait, self._default(), context)
+        elif proxy is not None and proxy.tls:
+            connection = http.client.HTTPSConnection(
+                host, port, timeout=wait, context=self._default()
+            )
+        elif context is not None:
+            connection = http.client.HTTPSConnection(host, port, timeout=wait, context=context)
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=wait)
+        if proxy is not None and context is not None:
+            connection.set_tunnel(origin.host, origin.port, proxy.headers)
+        try:
+            connection.connect()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _proxy(self, origin: Origin) -> Proxy | None:
+        proxy = self.settings.proxies.get(origin.scheme)
+        if not proxy or bypasses_proxy(origin, self.settings.no_proxy):
+            return None
+        try:
+            parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise TransportError(f"the proxy {shown(proxy)!r} is not an http(s) URL")
+        headers = {}
+        if parts.username is not None:
+            from base64 import b64encode
+
+            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            headers["Proxy-Authorization"] = "Basic " + b64encode(user.encode()).decode()
+        tls = parts.scheme == "https"
+        port = port or (443 if tls else 80)
+        return Proxy(shown(proxy), tls, parts.hostname, port, headers)
+
+    def _context(self, origin: Origin) -> ssl.SSLContext:
         if self.is_insecure(origin.host, origin.name):
-            return self._proxied(origin, _trusting())
-        context = ssl.create_default_context()
-        if self.settings.ca_file:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            _load(context.load_verify_locations, self.settings.ca_file)
+            return _trusting()
+        context = self._default()
         for path in self._certificates(origin, "*.crt"):
             _load(context.load_verify_locations, path)
         for path in self._certificates(origin, "*.cert"):
             _load(context.load_cert_chain, path, path[: -len(".cert")] + ".key")
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return self._proxied(origin, context)
+        return context
 
-    def _proxied(self, origin: Origin, context: ssl.SSLContext | None) -> urllib3.PoolManager:
-        options = {"num_pools": 4, "maxsize": self.settings.jobs + 1, "ssl_context": context}
-        proxy = self.settings.proxies.get(origin.scheme)
-        if not proxy or bypasses_proxy(origin, self.settings.no_proxy):
-            return urllib3.PoolManager(**options)  # type: ignore[arg-type]  # mixed options
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise TransportError(f"the proxy {shown(proxy)!r} is not an http(s) URL")
-        headers = None
-        if parts.username is not None:
-            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            headers = urllib3.make_headers(proxy_basic_auth=user)
-        address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        return urllib3.ProxyManager(address, proxy_headers=headers, **options)  # type: ignore[arg-type]
+    def _default(self) -> ssl.SSLContext:
+        if self.settings.ca_file:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            _load(context.load_verify_locations, self.settings.ca_file)
+        else:
+            context = ssl.create_default_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
 
     def _certificates(self, origin: Origin, pattern: str) -> list[str]:
+        import glob
+        import os
+
         names = {origin.name, f"{origin.host}:{origin.port}"}
         return sorted(
             path
@@ -233,33 +280,38 @@ class Network:
 
     # -- errors ---------------------------------------------------------------------------------
 
-    def _failure(self, error: Exception, method: str, url: str, origin: Origin) -> TransportError:
-        if isinstance(error, TransportError):
-            return error
+    def _no_connection(
+        self, error: Exception, origin: Origin, proxy: Proxy | None
+    ) -> TransportError:
         host = origin.name
-        if isinstance(error, exceptions.ProxyError):
-            proxy = shown(self.settings.proxies.get(origin.scheme, ""))
+        if isinstance(error, ssl.SSLError):
+            return self._tls_failure(error, origin)
+        if proxy is not None:
             return Unreachable(
-                f"{host}: the proxy {proxy} failed: {_reason(error)}", "see HTTPS_PROXY, NO_PROXY"
+                f"{host}: the proxy {proxy.url} failed: {_reason(error)}",
+                "see HTTPS_PROXY, NO_PROXY",
             )
-        if isinstance(error, exceptions.NameResolutionError):
+        if isinstance(error, (socket.gaierror, UnicodeError, http.client.InvalidURL)):
             return Unreachable(
                 f"{host}: the name is not known", "check the spelling, the network and its DNS"
             )
-        if isinstance(error, exceptions.NewConnectionError):
-            unreachable = Unreachable(
-                f"{host}: {_reason(error)}", "is the registry running, and is the port right?"
-            )
-            unreachable.refused = isinstance(error.__cause__, ConnectionRefusedError)
-            return unreachable
-        if isinstance(error, (exceptions.SSLError, ssl.SSLError)):
-            return self._tls_failure(error, origin)
-        if isinstance(error, exceptions.ConnectTimeoutError):
+        if isinstance(error, TimeoutError):
             waited = self.settings.connect_timeout
             return Unreachable(f"{host}: no connection within {waited:g} s", "is a proxy needed?")
-        if isinstance(error, exceptions.TimeoutError):
-            return Lost(f"{host}: nothing came in time ({method} {shown(url)})")
-        return Lost(f"{host}: the connection broke ({method} {shown(url)}): {_reason(error)}")
+        unreachable = Unreachable(
+            f"{host}: {_reason(error)}", "is the registry running, and is the port right?"
+        )
+        unreachable.refused = isinstance(error, ConnectionRefusedError)
+        return unreachable
+
+    def _no_answer(self, error: Exception, method: str, url: str, origin: Origin) -> TransportError:
+        if isinstance(error, ssl.SSLError):
+            return self._tls_failure(error, origin)
+        if isinstance(error, TimeoutError):
+            return Lost(f"{origin.name}: nothing came in time ({method} {shown(url)})")
+        return Lost(
+            f"{origin.name}: the connection broke ({method} {shown(url)}): {_reason(error)}"
+        )
 
     def _tls_failure(self, error: Exception, origin: Origin) -> TransportError:
         reason = _reason(error)
@@ -311,7 +363,6 @@ def bypasses_proxy(origin: Origin, no_proxy: str) -> bool:
 
 
 def _trusting() -> ssl.SSLContext:
-    urllib3.disable_warnings(exceptions.InsecureRequestWarning)  # the user asked for it
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

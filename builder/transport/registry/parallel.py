@@ -11,15 +11,18 @@ from typing import TypeVar
 from builder.transport.registry.network import Network, Stopped
 
 T = TypeVar("T")
-_PATIENCE = 2.0  # seconds for the others to notice; what still hangs in a socket dies with us
+_PATIENCE = 1.0  # seconds for the others to notice; what still hangs in the system dies with us
+_TICK = 0.1  # seconds
 
 
 def run_all(tasks: Sequence[Callable[[], T]], jobs: int, network: Network) -> list[T]:
     """The results in the order of `tasks`. On a failure `network` is stopped for good, so that no
-    request begins any more; then the failure is raised. Daemon threads: a socket that hangs for
-    its timeout does not keep an interrupted process alive."""
-    if len(tasks) == 1 or jobs <= 1:
-        return [task() for task in tasks]
+    request begins any more; then the failure is raised.
+
+    Also a single task has a thread of its own, a daemon: the main thread stays free for Ctrl-C
+    whatever the others wait for (a name server cannot be interrupted), and looks up ten times a
+    second: a signal that comes just before a thread goes to sleep for good does not wake it.
+    """
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
     results: dict[int, T] = {}
@@ -38,19 +41,20 @@ def run_all(tasks: Sequence[Callable[[], T]], jobs: int, network: Network) -> li
         else:
             ended.put(Stopped("stopped"))
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(jobs, len(tasks)))]
+    count = min(max(jobs, 1), len(tasks))
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
     try:
         for thread in threads:
             thread.start()
-        failure: BaseException | None = None
-        for _ in threads:
-            error = ended.get()
-            if error is not None and failure is None:
-                failure = error
-                network.stopped.set()
-                break
-        if failure is not None:
-            raise failure
+        left = len(threads)
+        while left:
+            try:
+                error = ended.get(timeout=_TICK)
+            except queue.Empty:
+                continue
+            if error is not None:
+                raise error
+            left -= 1
     except BaseException:
         network.stopped.set()
         deadline = time.monotonic() + _PATIENCE

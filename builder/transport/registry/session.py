@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from builder.errors import TransportError
+from builder.errors import StoreError, TransportError
 from builder.events import Emit, Noted, ignore
 from builder.oci import media
 from builder.oci.digest import Digest
@@ -84,7 +85,9 @@ class Registry:
 
     def pull(self, reference: Reference, platform: Platform, store: Store) -> Pulled:
         """Bring the image and all its layers into the store; the caller gives it a name."""
-        resolved = self.resolve(reference, platform)
+        # on a thread as well: see run_all
+        ask = partial(self.resolve, reference, platform, store)
+        (resolved,) = run_all([ask], 1, self.network)
         where = str(reference)
         run_all(
             [
@@ -94,7 +97,7 @@ class Registry:
             self.settings.jobs,
             self.network,
         )
-        for layer in resolved.image.layers:
+        for layer in dict.fromkeys(resolved.image.layers):
             note_seen(store, layer.blob.digest, reference.name)
         store.put(resolved.config, media.CONFIG)
         manifest = store.put(resolved.served.data, resolved.served.blob.media_type)
@@ -116,10 +119,14 @@ class Registry:
 
     # -- parts -----------------------------------------------------------------------------------
 
-    def resolve(self, reference: Reference, platform: Platform) -> Resolved:
-        """Read the documents of the image for `platform`, no layer."""
+    def resolve(
+        self, reference: Reference, platform: Platform, store: Store | None = None
+    ) -> Resolved:
+        """Read the documents of the image for `platform`, no layer. What `store` has of them is
+        not asked for."""
         from builder.transport.documents import (
             MAX_CONFIG,
+            MAX_MANIFEST,
             Manifest,
             choose_platform,
             make_image,
@@ -134,11 +141,14 @@ class Registry:
         for _ in range(_NESTED):
             document = parse_document(served.data, where, served.blob.media_type)
             if isinstance(document, Manifest):
-                config = read_blob(client, document.config, MAX_CONFIG)
+                config = _kept(store, document.config, MAX_CONFIG)
+                if config is None:
+                    config = read_blob(client, document.config, MAX_CONFIG)
                 image = make_image(document, parse_config(config, where), platform, where)
                 return Resolved(reference, digest, served, config, image)
             wanted = choose_platform(document, platform, where)
-            served = client.get_manifest(wanted.digest)
+            kept = _kept(store, wanted, MAX_MANIFEST)
+            served = Served(wanted, kept) if kept else client.get_manifest(wanted.digest)
             if served.blob != wanted:
                 raise TransportError(
                     f"{where}: the index says {wanted.digest} is {wanted.media_type} of"
@@ -202,3 +212,12 @@ class Registry:
         if self.network.may_be_plain(origin.host, host) and not self.network.speaks_tls(origin):
             return f"http://{host}"
         return f"https://{host}"
+
+
+def _kept(store: Store | None, blob: Descriptor, limit: int) -> bytes | None:
+    """A small blob out of the store, if it is there and whole."""
+    if store is None or blob.size > limit or not store.claim(blob):
+        return None
+    with contextlib.suppress(StoreError):  # CorruptBlob is one: it was told and taken out
+        return store.read(blob)
+    return None
