@@ -16,6 +16,7 @@ def merge_config(base: Document, change: ConfigChange) -> dict[str, Any]:
     """The base's config document with `config` changed; what is unknown stays as it is."""
     document = dict(base)
     config: dict[str, Any] = dict(document.get("config") or {})
+    config.pop("OnBuild", None)  # as Docker: it was for what is built on the base, not on this
     if change.env:
         config["Env"] = list(_merged_env(config.get("Env") or (), change.env))
     if change.user is not None:
@@ -46,7 +47,7 @@ def merge_config(base: Document, change: ConfigChange) -> dict[str, Any]:
             "Retries": check.retries,
         }
         config["Healthcheck"] = {name: value for name, value in fields.items() if value}
-    if config:
+    if config or document.get("config"):
         document["config"] = config
     return document
 

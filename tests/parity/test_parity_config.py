@@ -100,3 +100,21 @@ def test_config_is_what_docker_makes_of_it(
     assert {name: ours.get(name) or None for name in FIELDS} == {
         name: theirs.get(name) or None for name in FIELDS
     }
+
+
+@pytest.mark.root
+@pytest.mark.needs("dockerd")
+def test_onbuild_is_not_handed_on(sides: Any, tmp_path: Path) -> None:
+    """Docker runs the base's triggers first; neither leaves them in the image."""
+    (tmp_path / "file").write_text("file")
+    text = "FROM scratch\nCOPY file /file\nONBUILD LABEL triggered=yes\n"
+    assert not sides.build(text, tmp_path, "parity:onbuild-base", buildkit=True)
+    assert sides.config("parity:onbuild-base")["OnBuild"] == ["LABEL triggered=yes"]
+    (tmp_path / "base.tar").write_bytes(sides.out("save", "parity:onbuild-base"))
+    assert not sides.build("FROM parity:onbuild-base\n", tmp_path, "parity:theirs", buildkit=True)
+    theirs = sides.config("parity:theirs")
+    assert not theirs.get("OnBuild") and theirs["Labels"] == {"triggered": "yes"}
+    done = sides.ours({"from": "docker-archive:base.tar"}, tmp_path, tmp_path)
+    assert done.returncode == 0, done.stderr
+    config = sides.built(tmp_path)[1]["config"]
+    assert not config.get("OnBuild") and not config.get("Labels")
