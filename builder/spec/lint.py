@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from builder.errors import SpecError
+from builder.errors import BuilderError, SpecError
 from builder.spec.language import render_spec
 from builder.spec.load import asked_specs, error_at, gather, read_bytes, read_vars_files
 from builder.spec.model import Copy, File, ImageSpec, Place, Unpack
-from builder.spec.node import TEXT, scalar_kind
+from builder.spec.node import TEXT, parse_yaml, scalar_kind
 from builder.spec.render import render_template
-from builder.spec.source import decode, quote
+from builder.spec.source import Problems, decode, quote
 from builder.spec.syntax import is_glob
+
+_NAMED = re.compile(r"\{\{[-+]?\s*([A-Za-z_]\w*)")
 
 
 def lint(
@@ -27,10 +30,13 @@ def lint(
 ) -> tuple[SpecError, ...]:
     """All errors of the named specs (of all in `folder` if none is named) and of those they stand
     on: in the files, `image:` bases that are missing or run in a circle, sources that are not in
-    the folder `context`, templates that do not render. Raises UsageError for what is not there."""
+    the folder `context`, templates that do not render, and those in `vars`, which are never
+    rendered, if they name a variable: that was meant otherwise. Raises UsageError for what is not
+    there."""
     paths = asked_specs(images, folder)
     specs, errors = gather(paths, folder, environ, sets or {}, read_vars_files(vars_files))
     for spec in specs.values():
+        errors += _never_rendered(spec)
         errors += _sources(spec, context, environ)
     return tuple(errors)
 
@@ -66,6 +72,24 @@ def render(
     return str(yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
+def _never_rendered(spec: ImageSpec) -> Iterator[SpecError]:
+    source = decode(spec.file, read_bytes(spec.file, "spec"))
+    top = parse_yaml(source, Problems(source))
+    steps = top.get("steps") or top
+    tables = [each.get("vars") for each in (top, *steps.items)]
+    waiting = [each for each in tables if each is not None][::-1]
+    known = {name for table in waiting for name in (key.text for key, _ in table.pairs)}
+    known |= {*spec.variables, "spec", "env"}
+    while waiting:
+        node = waiting.pop()
+        waiting += [*node.items, *(value for _, value in node.pairs)][::-1]
+        names = _NAMED.findall(node.text)
+        if node.kind == TEXT and (found := next((each for each in names if each in known), None)):
+            message = f"{quote(node.text)} stays as it is: values of vars are not rendered"
+            hint = f"write the template where the value is used, where {found!r} means something"
+            yield source.error(node.fault(message, hint))
+
+
 def _sources(spec: ImageSpec, context: str, environ: Mapping[str, str]) -> Iterator[SpecError]:
     if spec.base.kind == "rootfs":
         yield from _missing(spec.base.value, spec.base.place, context, folders=False, inside=False)
@@ -84,6 +108,8 @@ def _sources(spec: ImageSpec, context: str, environ: Mapping[str, str]) -> Itera
                     render_template(path, step.variables, {"name": spec.name}, environ)
                 except SpecError as error:
                     yield error
+                except BuilderError as error:
+                    yield error_at(step.place, error.message, error.hint)
 
 
 def _missing(

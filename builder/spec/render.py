@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from builder.errors import SpecError
+from builder.errors import BuilderError, SpecError
 from builder.spec.source import Fault, Source, did_you_mean
 
 MAX_SCALAR = 1 << 20  # characters that one scalar may become
@@ -38,6 +38,10 @@ class TemplateFault(Exception):
         self.line = line
         self.word = word
         self.hint = hint
+
+
+class TooLong(TemplateFault):
+    """The text as a whole becomes too long, whatever line does it."""
 
 
 def is_template(text: str) -> bool:
@@ -88,9 +92,12 @@ class Renderer:
             for part in template.root_render_func(template.new_context(self.variables)):
                 size += len(part)
                 if size > limit:
-                    raise meter.OutOfBounds(f"the text is longer than {limit} characters")
+                    text = f"template error: the text is longer than {limit} characters"
+                    raise TooLong(text, 1)
                 parts.append(part)
             return "".join(parts)
+        except TooLong:
+            raise
         except Exception as error:
             raise self._fault(error) from None
 
@@ -157,16 +164,19 @@ def render_template(
 ) -> bytes:
     """What the template file at the host path `path` becomes, its last newline and its kind of
     line end kept. `spec` is seen by it as `spec` (`spec.name`), `asked` takes what it asked env()
-    for. `name` is how errors call the file. Raises SpecError with the place within the file.
+    for. `name` is how errors call the file. Raises SpecError with the place within the file, and
+    BuilderError without one for the file as a whole: the caller knows who asked for it.
     """
     name = path if name is None else name
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_FILE_SOURCE + 1)
     except OSError as error:
-        raise SpecError(f"{name}: cannot read the template: {error.strerror}") from None
+        raise BuilderError(f"template {name!r} cannot be read: {error.strerror}") from None
     if len(data) > MAX_FILE_SOURCE:
-        raise SpecError(f"{name}: a template is larger than {MAX_FILE_SOURCE} bytes")
+        raise BuilderError(
+            f"template {name!r} is larger than {MAX_FILE_SOURCE} bytes", "copy what is not rendered"
+        )
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -186,6 +196,9 @@ def render_template(
     )
     try:
         return renderer.render(text, MAX_FILE).encode("utf-8")
+    except TooLong:
+        message = f"template {name!r} becomes a text of more than {MAX_FILE} characters"
+        raise BuilderError(message) from None
     except TemplateFault as fault:
         lines = re.split("\r\n|\r|\n", text)
         column = column_of(lines[fault.line - 1], fault.word) if fault.line <= len(lines) else 1

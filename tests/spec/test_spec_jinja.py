@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import SpecError, SpecErrors
+from builder.errors import BuilderError, SpecError, SpecErrors
 from builder.spec.model import ImageSpec, Run
 from builder.spec.render import Renderer, TemplateFault, render_template
 
@@ -258,12 +258,7 @@ def test_an_error_in_a_template_file_has_its_place_and_line(tmp_path: Path) -> N
     ("data", "message"),
     [
         (b"ab\n\xc3\xa9 \xff", "t.j2:2:3: byte 0xff is not UTF-8 text"),
-        (b"x" * (4 << 20) + b"y", "t.j2: a template is larger than 4194304 bytes"),
         (b"{{ 'a' * 10**10 }}", "t.j2:1:1: template error: the template makes a value that is"),
-        (
-            b"{% for i in range(100) %}" + b"x" * (1 << 20) + b"{% endfor %}",
-            "t.j2:1:1: template error: the text is longer than 67108864 characters",
-        ),
     ],
 )
 def test_a_bad_template_file_is_an_error(data: bytes, message: str, tmp_path: Path) -> None:
@@ -272,9 +267,25 @@ def test_a_bad_template_file_is_an_error(data: bytes, message: str, tmp_path: Pa
     assert caught.value.message.startswith(message)
 
 
-def test_a_missing_template_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="nope: cannot read the template: No such file"):
-        render_template(str(tmp_path / "nope"), {}, {}, {})
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (None, "template 't.j2' cannot be read: No such file or directory"),
+        (b"x" * (4 << 20) + b"y", "template 't.j2' is larger than 4194304 bytes"),
+        (
+            b"{% for i in range(100) %}" + b"x" * (1 << 20) + b"{% endfor %}",
+            "template 't.j2' becomes a text of more than 67108864 characters",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_whole_template_file_is_said_where_it_is_named(
+    data: bytes | None, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.j2" if data is None else template(tmp_path, data)
+    with pytest.raises(BuilderError) as caught:
+        render_template(str(path), {}, {}, {}, name="t.j2")
+    assert caught.value.message == message
+    assert not isinstance(caught.value, SpecError)  # which would have its place already
 
 
 def test_errors_are_specerrors_for_the_whole_spec(read: Callable[..., ImageSpec]) -> None:

@@ -64,6 +64,28 @@ def test_lint_finds_what_the_context_lacks(folder: Path) -> None:
     ]
 
 
+def test_lint_tells_templates_that_are_never_rendered(folder: Path) -> None:
+    (folder / "specs/a.yaml").write_text(
+        "from: scratch\n"
+        "vars: {host: a, url: 'http://{{ host }}/', docker: '{{.Names}} {{ other }}'}\n"
+        "steps:\n"
+        "- {template: t.j2, dest: /x, vars: {deep: [1, ['{{-env(1)}}']], own: '{{ url }}'}}\n"
+        "- {file: /y, content: '{{ url }}'}\n"
+    )
+    (folder / "t.j2").write_text("")
+    assert errors() == [
+        "specs/a.yaml:2:22: 'http://{{ host }}/' stays as it is: values of vars are not rendered",
+        "specs/a.yaml:4:48: '{{-env(1)}}' stays as it is: values of vars are not rendered",
+        "specs/a.yaml:4:70: '{{ url }}' stays as it is: values of vars are not rendered",
+    ]
+
+
+def test_lint_says_which_step_a_template_is_too_large_for(folder: Path) -> None:
+    (folder / "specs/a.yaml").write_text("from: scratch\nsteps:\n- {template: t.j2, dest: /x}\n")
+    (folder / "t.j2").write_bytes(b"x" * (4 << 20) + b"y")
+    assert errors() == ["specs/a.yaml:3:14: template 't.j2' is larger than 4194304 bytes"]
+
+
 def test_lint_goes_on_after_a_broken_spec(folder: Path) -> None:
     (folder / "specs/a.yaml").write_text("from: [\n")
     (folder / "specs/b.yaml").write_text("from: image:c\n")
