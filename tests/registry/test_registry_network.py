@@ -18,7 +18,8 @@ from builder.errors import TransportError
 from builder.oci.image import Image, Platform
 from builder.oci.reference import parse_reference
 from builder.store.store import Store
-from builder.transport.registry.network import Network, Origin, bypasses_proxy, parse_origin, shown
+from builder.transport.registry.network import Network
+from builder.transport.registry.origin import Origin, bypasses_proxy, parse_origin, shown
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import Settings
 

@@ -5,8 +5,6 @@ Source: distribution's token authentication and OAuth2 pages. Tokens are kept in
 
 from __future__ import annotations
 
-import base64
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,14 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from builder.errors import TransportError
-from builder.transport.registry.challenge import Challenge, merge_scopes, parse_challenges
-from builder.transport.registry.credentials import Credentials
-from builder.transport.registry.network import Network, Origin, parse_origin, shown
+from builder.transport.registry.network import Network
+from builder.transport.registry.origin import Origin, parse_origin, shown
 
 if TYPE_CHECKING:
+    from builder.transport.registry.challenge import Challenge
+    from builder.transport.registry.credentials import Credentials
     from builder.transport.registry.http import Response
 
-_USABLE = re.compile(r"[\x21-\x7e]{1,65536}")  # what a header can hold
+_LONGEST = 65536  # characters of a token
 _CLIENT = "builder"
 
 
@@ -83,6 +82,8 @@ class Authorizer:
 
     def challenged(self, headers: list[str], scopes: tuple[str, ...], used: str | None) -> bool:
         """Take in a 401 for a request that carried `used`; whether to send it once more."""
+        from builder.transport.registry.challenge import merge_scopes, parse_challenges
+
         with self._lock:
             known = {
                 challenge.scheme: challenge for challenge in reversed(parse_challenges(headers))
@@ -118,10 +119,14 @@ class Authorizer:
         who = self.credentials
         if who is None or not who.user:
             return None
+        import base64
+
         pair = f"{who.user}:{who.password}".encode()
         return "Basic " + base64.b64encode(pair).decode()
 
     def _key(self, scopes: tuple[str, ...]) -> tuple[str, str, tuple[str, ...]]:
+        from builder.transport.registry.challenge import merge_scopes
+
         assert self._challenge is not None  # both callers have one
         parameters = self._challenge.parameters
         mine = {scope.rpartition(":")[0] for scope in scopes}
@@ -169,7 +174,7 @@ class Authorizer:
 
     def _token(self, document: dict[str, Any], began: float, realm: str) -> _Token:
         token = document.get("token") or document.get("access_token")
-        if not isinstance(token, str) or not _USABLE.fullmatch(token):
+        if not isinstance(token, str) or not _fits_header(token):
             raise TransportError(
                 f"{self.origin.name}: its token server {shown(realm)} gave no usable token"
             )
@@ -201,3 +206,9 @@ class Authorizer:
         """Where the credentials in use came from; never their value."""
         who = self.credentials
         return who.source if who else "none, no file or helper has any"
+
+
+def _fits_header(token: str) -> bool:
+    return (
+        0 < len(token) <= _LONGEST and token.isascii() and token.isprintable() and " " not in token
+    )

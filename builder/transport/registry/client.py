@@ -18,7 +18,7 @@ from builder.oci.reference import Reference
 from builder.transport.registry.auth import Authorizer
 from builder.transport.registry.faults import RegistryError, refusal
 from builder.transport.registry.http import Http, Response
-from builder.transport.registry.network import parse_origin
+from builder.transport.registry.origin import parse_origin
 
 ACCEPTED = (media.INDEX, media.MANIFEST, media.DOCKER_INDEX, media.DOCKER_MANIFEST)
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"

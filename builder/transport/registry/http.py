@@ -17,14 +17,8 @@ from urllib.parse import urljoin
 
 from builder.errors import TransportError
 from builder.events import Emit, Noted
-from builder.transport.registry.network import (
-    Body,
-    Lost,
-    Network,
-    Unreachable,
-    parse_origin,
-    shown,
-)
+from builder.transport.registry.network import Body, Lost, Network, Unreachable
+from builder.transport.registry.origin import parse_origin, shown
 from builder.transport.registry.wire import Answer
 
 if TYPE_CHECKING:

@@ -12,30 +12,24 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from builder.errors import TransportError
+from builder.transport.registry.origin import (
+    Origin,
+    bypasses_proxy,
+    is_address,
+    is_loopback,
+    parse_origin,
+    shown,
+)
 from builder.transport.registry.settings import Settings
 from builder.transport.registry.wire import Answer, Clock, Pool, exchange
 from builder.version import __version__
 
 Body = bytes | Callable[[], Iterator[bytes | memoryview]] | None
 _AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))  # of an address; the rest goes as %XX
-
-
-class Origin(NamedTuple):
-    """What credentials belong to (RFC 6454)."""
-
-    scheme: str
-    host: str  # lower case, IPv6 without brackets
-    port: int
-
-    @property
-    def name(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        usual = {"https": 443, "http": 80}.get(self.scheme)
-        return host if self.port == usual else f"{host}:{self.port}"
 
 
 class Lost(TransportError):
@@ -54,40 +48,6 @@ class PlainHttp(TransportError):
 
 class Stopped(TransportError):
     """Another part of the same work failed or was interrupted."""
-
-
-def parse_origin(url: str) -> Origin:
-    """Raises TransportError when `url` is no absolute http(s) URL or holds a user name."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise TransportError(f"{shown(url)!r} is not an http(s) address")
-    return Origin(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
-
-
-def shown(url: str) -> str:
-    """A URL as a message may hold it: no user, no query (which may be signed), short."""
-    try:
-        parts = urlsplit(url)
-        netloc = parts.netloc.rpartition("@")[2]
-        text = urlunsplit((parts.scheme, netloc, parts.path, "", ""))
-    except ValueError:
-        return "a malformed URL"
-    return "".join(c for c in text if c.isprintable())[:200]
-
-
-def is_loopback(host: str) -> bool:
-    import ipaddress
-
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Proxy(NamedTuple):
@@ -165,9 +125,13 @@ class Network:
 
     def speaks_tls(self, origin: Origin) -> bool:
         """Shake hands once, trusting anybody, without sending a request."""
-        proxy = self._proxy(origin)
+        proxy, context = self._proxy(origin), _trusting()
         try:
-            self._connect(origin, proxy, _trusting()).close()
+            if proxy is None and is_address(origin.host):
+                with self._dial(origin.host, origin.port) as plain:
+                    context.wrap_socket(plain).close()
+            else:
+                self._connect(origin, proxy, context).close()
         except ssl.SSLError:
             return False
         except (ConnectionResetError, ConnectionAbortedError, BrokenPipeError):
@@ -211,11 +175,21 @@ class Network:
         if proxy is not None and context is not None:
             connection.set_tunnel(origin.host, origin.port, proxy.headers)
         try:
-            connection.connect()
+            if proxy is None and context is None:
+                connection.sock = self._dial(host, port)
+            else:
+                connection.connect()
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _dial(self, host: str, port: int) -> socket.socket:
+        """A plain connection. The name goes as bytes, where it can: text loads all of IDNA."""
+        name: Any = host.encode() if host.isascii() else host
+        sock = socket.create_connection((name, port), self.settings.connect_timeout)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
 
     def _proxy(self, origin: Origin) -> Proxy | None:
         proxy = self.settings.proxies.get(origin.scheme)
@@ -330,36 +304,6 @@ class Network:
         if "EOF" in reason:
             return Lost(f"{origin.name}: the connection broke in TLS: {reason}")
         return TransportError(f"{origin.name}: TLS failed: {reason}")
-
-
-def bypasses_proxy(origin: Origin, no_proxy: str) -> bool:
-    """As Go reads NO_PROXY: loopback always, hosts, `.suffix`, `*.suffix`, CIDR, host:port, `*`."""
-    import ipaddress
-
-    if is_loopback(origin.host):
-        return True
-    for item in no_proxy.lower().split(","):
-        entry = item.strip()
-        if entry == "*":
-            return True
-        if "/" in entry:
-            try:
-                if ipaddress.ip_address(origin.host) in ipaddress.ip_network(entry, strict=False):
-                    return True
-            except ValueError:
-                continue
-            continue
-        name, colon, port = entry.rpartition(":")
-        if colon and port.isdigit() and "]" not in port:
-            if int(port) != origin.port:
-                continue
-            entry = name
-        entry = entry.strip("[]").removeprefix("*")
-        if entry and (
-            origin.host == entry.lstrip(".") or origin.host.endswith("." + entry.lstrip("."))
-        ):
-            return True
-    return False
 
 
 def _trusting() -> ssl.SSLContext:

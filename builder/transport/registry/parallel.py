@@ -16,8 +16,8 @@ _TICK = 0.1  # seconds
 
 
 def run_all(tasks: Sequence[Callable[[], T]], jobs: int, network: Network) -> list[T]:
-    """The results in the order of `tasks`. On a failure `network` is stopped for good, so that no
-    request begins any more; then the failure is raised.
+    """The results in the order of `tasks`. On a failure while others still work `network` is
+    stopped for good, so that no request begins any more; then the failure is raised.
 
     Also a single task has a thread of its own, a daemon: the main thread stays free for Ctrl-C
     whatever the others wait for (a name server cannot be interrupted), and looks up ten times a
@@ -43,23 +43,24 @@ def run_all(tasks: Sequence[Callable[[], T]], jobs: int, network: Network) -> li
 
     count = min(max(jobs, 1), len(tasks))
     threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
+    left = len(threads)
     try:
         for thread in threads:
             thread.start()
-        left = len(threads)
         while left:
             try:
                 error = ended.get(timeout=_TICK)
             except queue.Empty:
                 continue
+            left -= 1
             if error is not None:
                 raise error
-            left -= 1
     except BaseException:
-        network.stopped.set()
-        deadline = time.monotonic() + _PATIENCE
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, deadline - time.monotonic()))
+        if left:
+            network.stopped.set()
+            deadline = time.monotonic() + _PATIENCE
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(max(0.0, deadline - time.monotonic()))
         raise
     return [results[number] for number in range(len(tasks))]

@@ -16,10 +16,10 @@ from builder.oci.image import Descriptor, Image, Layer, Platform
 from builder.oci.reference import DOCKER_HUB, Reference
 from builder.transport.registry.auth import Authorizer
 from builder.transport.registry.client import Client, Served
-from builder.transport.registry.credentials import find_credentials
 from builder.transport.registry.faults import RegistryError
 from builder.transport.registry.http import Http, Response
-from builder.transport.registry.network import Lost, Network, Stopped, parse_origin
+from builder.transport.registry.network import Lost, Network, Stopped
+from builder.transport.registry.origin import parse_origin
 from builder.transport.registry.parallel import run_all
 from builder.transport.registry.push import Push, PushResult, push_all
 from builder.transport.registry.seen import note_seen
@@ -27,6 +27,7 @@ from builder.transport.registry.settings import Settings
 
 if TYPE_CHECKING:
     from builder.store.store import Store
+    from builder.transport.registry.credentials import Credentials
 
 _HUB_HOST = "registry-1.docker.io"
 _NESTED = 4  # an index may hold indexes; nobody nests them deeper
@@ -197,11 +198,16 @@ class Registry:
         def ask(method: str, url: str, *, headers: object, body: bytes | None) -> Response:
             return self._http.send(method, url, headers=headers, body=body)  # type: ignore[arg-type]
 
+        def find() -> Credentials | None:
+            from builder.transport.registry.credentials import find_credentials
+
+            return find_credentials(self.settings, name.registry, name.repository)
+
         authorizer = Authorizer(
             parse_origin(base),
             self.network,
             ask,
-            partial(find_credentials, self.settings, name.registry, name.repository),
+            find,
         )
         return Client(self._http, authorizer, base, name)
 
