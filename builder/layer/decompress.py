@@ -1,5 +1,6 @@
 """Compressed streams: gzip, zstd, xz, bzip2, in one member or many, up to a limit.
 
+What a user names as an archive is told by its first bytes; what is no tar, by what it is instead.
 Trailing zeros are padding; any other trailing bytes are an error, as in Go's readers.
 """
 
@@ -22,6 +23,28 @@ _MAGIC = (
 )
 
 
+_OTHERS = (
+    (b"PK\x03\x04", "a zip archive"),
+    (b"PK\x05\x06", "a zip archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a rar archive"),
+    (b"!<arch>\n", "an ar archive, as packages (.deb) and libraries are"),
+    (b"\xed\xab\xee\xdb", "an rpm package"),
+    (b"07070", "a cpio archive"),
+    (b"hsqs", "a squashfs image"),
+    (b"QFI\xfb", "a qcow2 disk image"),
+    (b"\x7fELF", "a program (ELF)"),
+    (b"\x1f\x9d", "a file of compress (.Z)"),
+    (b"\x04\x22\x4d\x18", "an lz4 file"),
+    (b"LZIP", "an lzip file"),
+    (b"\x5d\0\0", "an lzma file"),
+    (b"<!DOCTYPE html", "a web page"),
+    (b"<html", "a web page"),
+    *((magic, f"a {name} stream") for magic, name in _MAGIC),
+)
+_BLOCK = 512  # bytes of a tar's header
+
+
 class _Decoder(Protocol):
     """One member; the interface of bz2.BZ2Decompressor."""
 
@@ -37,17 +60,19 @@ class _Decoder(Protocol):
 def open_layer(stream: BinaryIO, codec: str | None = None, *, limit: int = 1 << 40) -> BinaryIO:
     """The uncompressed bytes of `stream` (its reader closes it, not this).
 
-    `codec`: none, gzip, zstd, xz, bzip2; None: told by the first bytes. Reading raises LayerError
-    on damage, on a stream that ends early, and beyond `limit` bytes of output.
+    `codec`: none, gzip, zstd, xz, bzip2; None: told by the first bytes, and what does not begin as
+    a tar is an error. Reading raises LayerError on damage, on a stream that ends early, and beyond
+    `limit` bytes of output.
     """
-    head = b""
+    head, told = b"", codec is not None
     if codec is None:
         head = stream.read(8)
         while len(head) < 8 and (more := stream.read(8 - len(head))):
             head += more
         codec = next((name for magic, name in _MAGIC if head.startswith(magic)), "none")
     make = None if codec == "none" else _decoder(codec)
-    return cast(BinaryIO, _Decompressed(stream, head, codec, make, limit))
+    opened = _Decompressed(stream, head, codec, make, limit)
+    return cast(BinaryIO, opened if told else _Tar(opened, codec))
 
 
 def _decoder(codec: str) -> Callable[[], _Decoder]:
@@ -139,3 +164,55 @@ class _Decompressed:
         assert self._make is not None
         self._input, self._decoder = rest, self._make()
         return True
+
+
+class _Tar:
+    """A stream that says what it is, should it not be a tar."""
+
+    def __init__(self, stream: _Decompressed, codec: str) -> None:
+        self._stream, self._codec = stream, codec
+        self._ahead: bytes | None = None  # what was looked at and not yet read
+
+    def read(self, size: int = -1) -> bytes:
+        if self._ahead is None:
+            self._ahead = b""
+            while len(self._ahead) < _BLOCK:
+                more = self._stream.read(_BLOCK - len(self._ahead))
+                if not more:
+                    break
+                self._ahead += more
+            _check_tar(self._ahead, self._codec)
+        if not self._ahead or size == 0:
+            return self._stream.read(size)
+        if size < 0:
+            data, self._ahead = self._ahead, b""
+            return data + self._stream.read()
+        data, self._ahead = self._ahead[:size], self._ahead[size:]
+        return data
+
+    def readable(self) -> bool:
+        return True
+
+
+def _check_tar(block: bytes, codec: str) -> None:
+    if len(block) == _BLOCK and _sums(block):
+        return
+    kind = next((name for magic, name in _OTHERS if block.startswith(magic)), None)
+    if kind is None and block and not block.translate(None, _TEXT):
+        kind = "text"
+    if kind is None:
+        return  # damaged or cut short: its reader says how
+    behind = "" if codec == "none" else f" within a {codec} stream"
+    raise LayerError(
+        f"this is {kind}{behind}, not a tar",
+        "expected is a tar, plain or compressed by gzip, zstd, xz or bzip2",
+    )
+
+
+_TEXT = bytes({*range(0x20, 0x7F), *range(0x80, 0x100), *b"\t\n\f\r"})
+
+
+def _sums(block: bytes) -> bool:
+    """Whether a header's checksum is right, so that its name may begin with whatever it likes."""
+    field = block[148:156]
+    return field.strip(b" \0").lstrip(b"0") == b"%o" % (sum(block) - sum(field) + 8 * ord(" "))

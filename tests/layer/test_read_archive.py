@@ -52,6 +52,45 @@ def test_every_codec_is_told_by_its_first_bytes(codec: str) -> None:
     assert opened(CODECS[codec](DATA)) == DATA
 
 
+OTHERS = {
+    b"PK\x03\x04" + bytes(600): "this is a zip archive, not a tar",
+    b"7z\xbc\xaf\x27\x1c" + bytes(20): "this is a 7z archive, not a tar",
+    b"\x7fELF\x02\x01\x01" + bytes(9000): r"this is a program \(ELF\), not a tar",
+    b"hsqs" + bytes(5000): "this is a squashfs image, not a tar",
+    b"<!DOCTYPE html><html>404</html>": "this is a web page, not a tar",
+    "no tär\n".encode(): "this is text, not a tar",
+    gzip.compress(b"hello\n"): "this is text within a gzip stream, not a tar",
+    gzip.compress(gzip.compress(b"x")): "this is a gzip stream within a gzip stream, not a tar",
+    b"!<arch>\ndebian-binary   " + bytes(600): "this is an ar archive, as packages",
+}
+
+
+@pytest.mark.parametrize("data", OTHERS, ids=OTHERS.values())
+def test_what_is_no_tar_is_told_by_what_it_is(data: bytes) -> None:
+    with pytest.raises(LayerError, match=OTHERS[data]) as caught:
+        opened(data)
+    assert caught.value.hint == "expected is a tar, plain or compressed by gzip, zstd, xz or bzip2"
+    assert opened(data, "none") == data  # a layer's media type says it: nobody guesses
+
+
+@pytest.mark.parametrize("name", ["hsqs", "PK\x03\x04", "<html", "BZ", "07070"])
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT])
+def test_a_tar_is_one_whatever_its_first_name(name: str, format: int) -> None:
+    made = tarfile.TarInfo(name).tobuf(format) + bytes(1024)
+    assert opened(made) == made
+    assert opened(gzip.compress(made)) == made
+
+
+@pytest.mark.parametrize("size", [1, 100, 511, 512, 513, 100_000])
+def test_what_was_looked_at_is_read_once(size: int) -> None:
+    stream = open_layer(io.BytesIO(DATA))
+    found = b"".join(stream.read(size) for _ in range(20))
+    assert found == DATA[: len(found)]
+    assert found + stream.read() == DATA
+    assert open_layer(io.BytesIO(DATA)).read(0) == b""
+    assert open_layer(io.BytesIO(b"")).read() == b""
+
+
 @pytest.mark.parametrize("codec", CODECS)
 def test_every_codec_can_be_named(codec: str) -> None:
     assert opened(CODECS[codec](DATA), codec) == DATA
