@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, cast
+from zlib import adler32
 
 from builder.errors import LayerError
 from builder.layer.entry import (
@@ -192,7 +193,9 @@ def _numbers(header: bytes) -> _Numbers:
         mtime = _number(header[136:148])
         checksum = _number(header[148:156])
     blank = 256 - sum(header[148:156])
-    if sum(header) + blank != checksum:
+    # The lower half of adler32 is one more than the sum, as long as that is below 65521.
+    total = (adler32(header) & 0xFFFF) - 1 if header.isascii() else sum(header)
+    if total + blank != checksum:
         # Some old tars summed signed bytes.
         signed = sum(memoryview(header).cast("b")) - sum(memoryview(header[148:156]).cast("b"))
         if signed + 256 != checksum:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterator
-from typing import BinaryIO
+import struct
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, BinaryIO, cast
 
 from builder.errors import BuilderError, LayerError
 from builder.layer.archive import read_archive
-from builder.layer.entry import DIRECTORY, FILE, HARDLINK, SYMLINK, Content, Entry
+from builder.layer.entry import DIRECTORY, FILE, HARDLINK, SYMLINK, Change, Content, Entry
+from builder.layer.record import pack
 from builder.layer.spool import Spool
+from builder.layer.tree import Tree as Members
 from builder.oci.digest import hasher
 from builder.plan.context import Tree
-from builder.plan.files import Changes, target
+from builder.plan.files import Changes, plain, target
 from builder.rootfs.accounts import resolve_owner
 from builder.rootfs.view import View
 from builder.spec.model import Unpack
 
 _CHUNK = 1 << 20
+_MANY = 100_000  # entries at most that are held in memory
+_MORE = struct.Struct("<QQ32s")  # where a file's bytes are in all files', their size and digest
 
 
 def unpack(step: Unpack, tree: Tree, view: View, epoch: int) -> Changes:
@@ -25,162 +32,226 @@ def unpack(step: Unpack, tree: Tree, view: View, epoch: int) -> Changes:
     are the epoch. A directory that exists gets the archive's mode and owner, as with Docker's ADD;
     the destination itself only when it is made."""
     owner = resolve_owner(step.owner, view) if step.owner else None
-    changes = Changes(view, epoch, owner)
     to = target(view, step.dest)
     if to.entry is not None and to.entry.type != DIRECTORY:
         raise BuilderError(f"{step.dest!r} is a file in the image, not a directory")
+    changes = Changes(view, epoch, owner)
+    landing = _Landing(view, to.path)
     if to.entry is None:
         uid, gid = changes.owner
         changes.add(Entry(to.path, DIRECTORY, 0o755, uid, gid, epoch))
-    members = _Members(tree, step.strip_components)
-    where: dict[bytes, bytes] = {b"": to.path}  # archive directory -> image path
-    for number, entry, digest in members.listed():
-        path, new = _lands(entry, where, changes, to.path)
-        if path == to.path and (not new or entry.type != DIRECTORY):
+        changes.make_parents()
+        landing.folders.add(to.path)
+    # tar may link a symlink; a copy says the same
+    members = Members(copied=SYMLINK, mixed=False)
+    for made, _, _ in changes.entries.values():
+        members.add(made)
+    archive = _Archive(tree, step.strip_components)
+    for entry, offset, digest in archive.listed():
+        is_directory = entry.type == DIRECTORY
+        path = landing.path_of(entry.path, directory=is_directory)
+        if not entry.path and not (is_directory and path in landing.folders):
             continue
-        uid, gid = owner or (entry.uid, entry.gid)
+        if is_directory:
+            landing.folders.add(path)
         link = entry.link
         if entry.type == HARDLINK:
-            link = _lands(entry._replace(path=link, type=FILE), where, changes, to.path)[0]
-            there = changes.entries.get(link)
-            if there is None or there[0].type == DIRECTORY:
-                raise BuilderError(
-                    f"{step.source!r}: {os.fsdecode(entry.path)!r} is a hard link to"
-                    f" {os.fsdecode(entry.link)!r}, which is no file of the archive"
-                )
-        content: Content = members.content(number, entry.size) if entry.type == FILE else None
-        changes.add(
-            entry._replace(path=path, uid=uid, gid=gid, mtime=epoch, link=link), content, digest
+            link = landing.path_of(link, directory=False)
+        uid, gid = owner or (entry.uid, entry.gid)
+        members.add(
+            entry._replace(path=path, uid=uid, gid=gid, mtime=epoch, link=link),
+            _MORE.pack(offset, entry.size, digest),
         )
-    _settle_links(changes)
-    changes.make_parents()
+
+    def parent(path: bytes) -> Entry | None:
+        """As Changes.make_parents."""
+        found = view.lookup(path)
+        if found is None:
+            return Entry(path, DIRECTORY, 0o755, *changes.owner, epoch)
+        if found.entry.type != DIRECTORY:
+            raise BuilderError(
+                f"'/{os.fsdecode(path)}' is not a directory in the image, so nothing can"
+                " stand below it"
+            )
+        return None if plain(found.entry) else found.entry._replace(path=path, mtime=epoch)
+
+    return _settled(changes, lambda: members.entries(parent), archive)
+
+
+def _settled(
+    changes: Changes, entries: Callable[[], Iterator[tuple[Entry, bytes]]], archive: _Archive
+) -> Changes:
+    found: dict[bytes, tuple[Entry, Content, bytes]] = {}
+    for entry, more in entries():
+        content: Content = None
+        digest = b""
+        if entry.type == FILE:
+            offset, size, digest = _MORE.unpack(more)
+            content = partial(archive.open, offset, size)
+        found[entry.path] = (entry, content, digest)
+        if len(found) > _MANY:
+            return _Many(changes, entries, archive)
+    changes.entries = found
     return changes
 
 
-def _lands(
-    entry: Entry, where: dict[bytes, bytes], changes: Changes, base: bytes
-) -> tuple[bytes, bool]:
-    """The image path of a member, its parents' symlinks in the image followed; and whether it is
-    not there yet or may be written over."""
-    parent, _, name = entry.path.rpartition(b"/")
-    if not entry.path:
-        return base, base in changes.entries
-    folder = where.get(parent)
-    if folder is None:
-        parts = parent.split(b"/")  # from the top: a path may have more parts than Python's stack
-        for end in range(1, len(parts) + 1):
-            above = b"/".join(parts[:end])
-            if above not in where:
-                where[above] = _lands(Entry(above, DIRECTORY, 0o755), where, changes, base)[0]
-        folder = where[parent]
-    path = folder + b"/" + name if folder else name
-    view = changes.view
-    planned = changes.entries.get(path)
-    if planned is not None:
-        if (planned[0].type == DIRECTORY) != (entry.type == DIRECTORY):
-            raise BuilderError(
-                f"{os.fsdecode(entry.path)!r} is a directory and something else in the archive"
-            )
-        if entry.type == DIRECTORY:
-            where[entry.path] = path
-        return path, True
-    if entry.type == DIRECTORY:
-        path = view.resolve(path, follow_last=True)
-        where[entry.path] = path
-    found = view.lookup(path)
-    if found and path and (found.entry.type == DIRECTORY) != (entry.type == DIRECTORY):
-        kinds = ("file", "directory") if entry.type == DIRECTORY else ("directory", "file")
-        raise BuilderError(
-            f"'/{os.fsdecode(path)}' is a {kinds[0]} in the image and a {kinds[1]} in the archive"
-        )
-    return path, True
+class _Many(Changes):
+    """More changes than memory should hold: read anew from disk whenever they are asked for."""
 
+    def __init__(
+        self,
+        changes: Changes,
+        entries: Callable[[], Iterator[tuple[Entry, bytes]]],
+        archive: _Archive,
+    ) -> None:
+        self.view, self.epoch, self.owner = changes.view, changes.epoch, changes.owner
+        self.notes = changes.notes
+        self._read, self._archive = entries, archive
+        self._count = 0
+        listing = hasher()
+        for entry, more in entries():
+            self._count += 1
+            listing.update(pack(entry))
+            if entry.type == FILE:
+                listing.update(more[-32:])
+        self._listing = listing.hexdigest()
 
-def _settle_links(changes: Changes) -> None:
-    """Hard links as a layer wants them: the first path in order is the file, the others point to
-    it and repeat its metadata."""
-    from builder.layer.write import sort_key
+    def __getattr__(self, name: str) -> Any:
+        if name == "entries":  # only the plan of further steps asks
+            self.entries = {entry.path: (entry, content, b"") for entry, content in self}
+            return self.entries
+        raise AttributeError(name)
 
-    groups: dict[bytes, list[bytes]] = {}
-    for path, (entry, _, _) in changes.entries.items():
-        if entry.type == HARDLINK:
-            root = entry.link
-            seen = {path}
-            while changes.entries[root][0].type == HARDLINK:
-                if root in seen:
-                    raise BuilderError(f"{os.fsdecode(path)!r} is a hard link to itself")
-                seen.add(root)
-                root = changes.entries[root][0].link
-            groups.setdefault(root, []).append(path)
-    for root, paths in groups.items():
-        first, *others = sorted([root, *paths], key=sort_key)
-        entry, content, digest = changes.entries[root]
-        changes.entries[first] = (entry._replace(path=first), content, digest)
-        for path in others:
-            if entry.type == SYMLINK:  # tar may link a symlink; a copy says the same
-                changes.entries[path] = (entry._replace(path=path), None, b"")
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Change]:
+        for entry, more in self._read():
+            if entry.type == FILE:
+                offset, size, _ = _MORE.unpack(more)
+                yield entry, self._archive.content(offset, size)
             else:
-                linked = entry._replace(path=path, type=HARDLINK, size=0, link=first)
-                changes.entries[path] = (linked, None, b"")
+                yield entry, None
+
+    def sorted(self) -> list[Change]:
+        return cast("list[Change]", self)  # as far as a list is read: once from its beginning
+
+    def document(self) -> dict[str, Any]:
+        """A digest in place of all entries: the key need not hold each of so many."""
+        return {"entries": {}, "listing": self._listing}
 
 
-class _Members:
+class _Landing:
+    """Where an archive's members land in the image, symlinks of the image followed."""
+
+    def __init__(self, view: View, base: bytes) -> None:
+        self._view = view
+        self._where: dict[bytes, bytes] = {b"": base}  # archive directory -> image path
+        self.folders: set[bytes] = set()  # image paths that the step makes directories
+
+    def path_of(self, name: bytes, *, directory: bool) -> bytes:
+        """The image path of a member. Raises BuilderError where the image, or the archive before
+        it, has a directory there and the member is none, or the other way around."""
+        if not name:
+            return self._where[b""]
+        parent, _, last = name.rpartition(b"/")
+        folder = self._where.get(parent)
+        if folder is None:
+            parts = parent.split(b"/")  # from the top: it may have more parts than Python's stack
+            for end in range(1, len(parts) + 1):
+                above = b"/".join(parts[:end])
+                if above not in self._where:
+                    self.path_of(above, directory=True)
+            folder = self._where[parent]
+        path = folder + b"/" + last if folder else last
+        if path in self.folders:
+            if not directory:
+                raise BuilderError(
+                    f"{os.fsdecode(name)!r} is a directory and something else in the archive"
+                )
+            self._where[name] = path
+            return path
+        if directory:
+            path = self._where[name] = self._view.resolve(path, follow_last=True)
+        found = self._view.lookup(path)
+        if found and path and (found.entry.type == DIRECTORY) != directory:
+            kinds = ("file", "directory") if directory else ("directory", "file")
+            raise BuilderError(
+                f"'/{os.fsdecode(path)}' is a {kinds[0]} in the image and a {kinds[1]} in the"
+                " archive"
+            )
+        return path
+
+
+class _Archive:
     """An archive's members: listed once for the plan; read once more, into a spool, for the layer,
     which wants them in another order."""
 
     def __init__(self, tree: Tree, strip: int) -> None:
         self._path = tree.root
         self._strip = strip
-        self._digests: dict[int, bytes] = {}
+        self._digest = b""  # of all files' digests
         self._spool: Spool | None = None
 
-    def listed(self) -> Iterator[tuple[int, Entry, bytes]]:
-        for number, entry, content in self._read():
-            digest = b""
-            if entry.type == FILE:
+    def listed(self) -> Iterator[tuple[Entry, int, bytes]]:
+        """Entries with the place of a file's bytes among those of all files, and their digest."""
+        digests = hasher()
+        nothing = hasher().digest()
+        offset = 0
+        for entry, content in self._read():
+            digest = nothing
+            if entry.size:
                 running = hasher()
                 while chunk := content.read(_CHUNK):
                     running.update(chunk)
-                digest = self._digests[number] = running.digest()
-            yield number, entry, digest
+                digest = running.digest()
+            digests.update(digest)
+            yield entry, offset, digest
+            offset += entry.size
+        self._digest = digests.digest()
 
-    def content(self, number: int, size: int) -> Content:
-        def opened() -> BinaryIO:
-            if self._spool is None:
-                self._spool = self._fill()
-            return self._spool.open(number)
+    def content(self, offset: int, size: int) -> Content:
+        if not size:
+            return b""
+        if self._spool is None:
+            self._spool = self._fill()
+        return self._spool.content(offset, size)
 
-        return opened
+    def open(self, offset: int, size: int) -> BinaryIO:
+        content = self.content(offset, size)
+        return content() if callable(content) else io.BytesIO(cast(bytes, content))
 
     def _fill(self) -> Spool:
         spool = Spool()
-        found: dict[int, bytes] = {}
-        for number, entry, content in self._read():
-            if entry.type == FILE:
-                running = hasher()
-                spool.add(number, content, entry.size, running.update)
-                found[number] = running.digest()
-        if found != self._digests:
+        digests = hasher()
+        for entry, content in self._read():
+            running = hasher()
+            if entry.size:
+                spool.add(content, entry.size, running.update)
+            digests.update(running.digest())
+        if digests.digest() != self._digest:
             raise LayerError(
                 f"{os.fsdecode(self._path)!r} changed while it was read",
                 "build again when it is at rest",
             )
         return spool
 
-    def _read(self) -> Iterator[tuple[int, Entry, BinaryIO]]:
+    def _read(self) -> Iterator[tuple[Entry, BinaryIO]]:
         try:
             # O_NONBLOCK: a FIFO that took the archive's place must not block
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             with open(os.open(self._path, flags), "rb") as archive:
-                for number, (entry, content) in enumerate(read_archive(archive)):
-                    path = _stripped(entry.path, self._strip)
-                    if path is None:
-                        continue
-                    link = entry.link
-                    if entry.type == HARDLINK:
-                        stripped = _stripped(link, self._strip)
-                        link = stripped if stripped is not None else link
-                    yield number, entry._replace(path=path, link=link), content
+                for entry, content in read_archive(archive):
+                    if self._strip:
+                        path = _stripped(entry.path, self._strip)
+                        if path is None:
+                            continue
+                        link = entry.link
+                        if entry.type == HARDLINK:
+                            stripped = _stripped(link, self._strip)
+                            link = stripped if stripped is not None else link
+                        entry = entry._replace(path=path, link=link)
+                    yield entry, content
         except OSError as error:
             raise BuilderError(
                 f"{os.fsdecode(self._path)!r} cannot be read: {error.strerror or error}"
@@ -189,7 +260,5 @@ class _Members:
 
 def _stripped(path: bytes, count: int) -> bytes | None:
     """`path` without its first components; None when nothing is left of it."""
-    if not count:
-        return path
     parts = path.split(b"/") if path else []
     return b"/".join(parts[count:]) if len(parts) > count else None

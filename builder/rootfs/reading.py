@@ -1,0 +1,174 @@
+"""Reading path tables; see writing.py for their layout."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import zlib
+from array import array
+from collections.abc import Iterator
+
+from builder.errors import CorruptBlob
+from builder.layer.entry import HARDLINK, Entry
+from builder.layer.record import HEAD, key_of, unpack
+from builder.rootfs.arrange import MAX_LINKS, follow
+from builder.rootfs.writing import HEADER, MAGIC, NAME, PAGE
+from builder.store.files import READ
+
+_MEMO = 50_000  # entries kept per open table
+
+
+class PathTable:
+    """An open table file. Raises CorruptBlob from any method when its bytes were damaged."""
+
+    def __init__(self, path: str, data: mmap.mmap, of: str = "") -> None:
+        self._path, self._data = path, data
+        if len(data) < HEADER.size + 8:
+            raise CorruptBlob(f"{path}: not a path table")
+        magic, self._end, self._order, self._count, self._side = HEADER.unpack_from(data)
+        pages = -(-self._end // PAGE)
+        last = self._end + 4 * pages
+        if magic != MAGIC or len(data) - last not in (4, 4 + NAME):
+            raise CorruptBlob(f"{path}: not a path table, or cut short")
+        raw = data[self._end : last]
+        if zlib.crc32(raw) != struct.unpack("<I", data[last : last + 4])[0]:
+            raise CorruptBlob(f"{path}: damaged")
+        if of and data[last + 4 :] != of[-NAME:].encode():
+            raise CorruptBlob(f"{path}: the table of another layer")
+        self._crcs: array[int] = array("I", raw)
+        self._good = bytearray(pages)
+        self._check(0, HEADER.size)
+        self._memo: dict[bytes, Entry | None] = {}
+        self.whiteouts, self.opaque, self.implied, self.files = self._sides()
+
+    @classmethod
+    def open(cls, path: str, of: str = "") -> PathTable:
+        """`of`: the diff_id whose table it must be. Raises CorruptBlob when there is no such table
+        or it is damaged."""
+        try:
+            handle = os.open(path, READ | os.O_CLOEXEC)  # a FIFO in its place does not block
+            try:
+                data = mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
+            finally:
+                os.close(handle)
+        except (OSError, ValueError) as error:
+            raise CorruptBlob(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        return cls(path, data, of)
+
+    def __len__(self) -> int:
+        return int(self._count)
+
+    def get(self, path: bytes) -> Entry | None:
+        memo = self._memo
+        if path in memo:
+            return memo[path]
+        key = key_of(path)
+        index = self._bisect(key)
+        entry = None
+        if index < self._count and self._key_at(index) == key:
+            entry = self._entry(index)
+            for _ in range(MAX_LINKS):
+                if entry.type != HARDLINK:
+                    break
+                entry = follow(entry, self.get)
+        if len(memo) >= _MEMO:
+            memo.clear()
+        memo[path] = entry
+        return entry
+
+    def children(self, path: bytes) -> Iterator[Entry]:
+        prefix = key_of(path) + b"\0" if path else b""
+        index = self._bisect(prefix or b"\1")
+        while index < self._count:
+            key = self._key_at(index)
+            if not key.startswith(prefix):
+                return
+            name, nested, _ = key[len(prefix) :].partition(b"\0")
+            if not nested:
+                yield self._resolved(index)
+                index += 1
+                if index < self._count and not self._key_at(index).startswith(key + b"\0"):
+                    continue
+            index = self._bisect(prefix + name + b"\1", index)
+
+    def subtree(self, path: bytes) -> Iterator[Entry]:
+        prefix = key_of(path) + b"\0" if path else b""
+        for index in range(self._bisect(prefix or b"\1"), self._count):
+            if not self._key_at(index).startswith(prefix):
+                return
+            yield self._resolved(index)
+
+    def _resolved(self, index: int) -> Entry:
+        entry = self._entry(index)
+        return entry if entry.type != HARDLINK else self.get(entry.path) or entry
+
+    def _bisect(self, key: bytes, low: int = 0) -> int:
+        """Index of the first path whose key is not below `key`."""
+        high = self._count
+        while low < high:
+            middle = (low + high) // 2
+            if self._key_at(middle) < key:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _key_at(self, index: int) -> bytes:
+        at = self._position(index)
+        self._check(at, at + 2)
+        length = self._data[at] | self._data[at + 1] << 8
+        at += HEAD.size
+        self._check(at, at + length)
+        return self._data[at : at + length]
+
+    def _position(self, index: int) -> int:
+        at = self._order + 8 * index
+        self._check(at, at + 8)
+        return int.from_bytes(self._data[at : at + 8], "little")
+
+    def _entry(self, index: int) -> Entry:
+        at = self._position(index)
+        self._check(at, at + HEAD.size)
+        fields = HEAD.unpack_from(self._data, at)
+        end = at + HEAD.size + fields[0] + fields[1] + fields[8]  # path, link, xattrs
+        self._check(at, end)
+        return unpack(self._data[at:end])[0]
+
+    def _check(self, start: int, end: int) -> None:
+        """Verify the pages of a range, each once."""
+        good = self._good
+        if end <= self._end and end - start <= PAGE and good[start >> 12] and good[end - 1 >> 12]:
+            return
+        if end > self._end:
+            raise CorruptBlob(f"{self._path}: damaged")
+        for page in range(start // PAGE, (end - 1) // PAGE + 1):
+            if not good[page]:
+                at = page * PAGE
+                if zlib.crc32(self._data[at : min(at + PAGE, self._end)]) != self._crcs[page]:
+                    raise CorruptBlob(f"{self._path}: damaged")
+                good[page] = 1
+
+    def _sides(
+        self,
+    ) -> tuple[frozenset[bytes], frozenset[bytes], frozenset[bytes], dict[bytes, bytes]]:
+        self._check(self._side, self._end)
+        data, at = self._data[self._side : self._end], 0
+        names: list[frozenset[bytes]] = []
+        for _ in range(3):
+            found = []
+            for _ in range(int.from_bytes(data[at : at + 4], "little")):
+                end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
+                found.append(data[at + 8 : end])
+                at = end - 4
+            names.append(frozenset(found))
+            at += 4
+        files: dict[bytes, bytes] = {}
+        count, at = int.from_bytes(data[at : at + 4], "little"), at + 4
+        for _ in range(count):
+            length, size = struct.unpack_from("<II", data, at)
+            at += 8 + length
+            files[data[at - length : at]] = data[at : at + size]
+            at += size
+        whiteouts, opaque, implied = names
+        return whiteouts, opaque, implied, files
