@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 _SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9!#$&+.^_`|~-]*)(?:\s+|\s*$|(?=\s*,))")
 _PARAMETER = re.compile(
     r"[\s,]*([A-Za-z0-9!#$%&'*+.^_`|~-]+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,\"]*))"
 )
+_MOST, _LONGEST = 8, 8192  # headers that are read, characters of each
 
 
 class Challenge(NamedTuple):
@@ -21,7 +23,8 @@ def parse_challenges(headers: Iterable[str]) -> list[Challenge]:
     """Every challenge in the order of the headers. Commas and spaces within quotes belong to the
     value; what cannot be read ends its header."""
     challenges = []
-    for header in headers:
+    for whole in islice(headers, _MOST):
+        header = whole[:_LONGEST]
         position = 0
         while (scheme := _SCHEME.match(header, position)) is not None:
             position = scheme.end()
