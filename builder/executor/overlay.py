@@ -21,6 +21,7 @@ from builder.executor.changes import Tree
 # say. `volatile`: no syncing of a tree that is read once and thrown away.
 _PRIVILEGED = b"redirect_dir=off,metacopy=off,index=off,xino=off"
 _ORDINARY = b"userxattr,index=off,xino=off"  # which allows no redirects, and not to say so either
+_MOST = 498  # lower layers: overlayfs takes 500 in all, and the sheet or the empty ones are two
 HOSTS_ALONE = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
@@ -29,6 +30,11 @@ class Overlay:
     write to."""
 
     def __init__(self, folder: str, lowers: Sequence[str]) -> None:
+        if len(lowers) > _MOST:
+            raise ExecutorError(
+                f"the image below the step has {len(lowers)} layers, an overlay takes {_MOST}",
+                "join steps: several lines in one `run`, several sources in one `copy`",
+            )
         self.folder = os.fsencode(folder)
         self._lowers = [os.fsencode(lower) for lower in lowers]
         for name in (b"upper", b"work", b"root", b"below", b"sheet", b"empty", b"nothing"):

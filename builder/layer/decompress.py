@@ -149,6 +149,11 @@ class _Decompressed:
             try:
                 output = decoder.decompress(data, size)
             except Exception as error:  # each codec has its own
+                if "memory" in str(error).lower():
+                    raise LayerError(
+                        f"the {self._codec} stream needs more memory than it may take",
+                        "its window is too large: compress it without `--long` or `dict=`",
+                    ) from error
                 raise LayerError(f"the {self._codec} stream is damaged: {error}") from error
             if output:
                 return output
