@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 
 from builder.errors import TransportError, UsageError
 from builder.events import Event
+from builder.oci import media
 from builder.oci.digest import digest_of
 from builder.oci.image import Image, Platform, encode
 from builder.oci.reference import Reference, parse_reference
@@ -33,6 +35,18 @@ MakeImage = Callable[..., Image]
 NewStore = Callable[[], Store]
 
 pytestmark = pytest.mark.needs("docker-registry")
+
+
+RANDOM = random.Random()
+
+
+def builder(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "builder", *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
 
 
 def sizes(image: Image) -> int:
@@ -145,20 +159,92 @@ def test_a_layer_that_nobody_has_is_an_error(
         session.push(image, new_store(), [reference])
 
 
-def test_a_corrupt_blob_is_never_pushed(registry: str, store: Store, make_image: MakeImage) -> None:
-    image = make_image(store, (12, 1_000_000))
-    path = Path(store.blob_path(image.layers[0].blob.digest))
-    path.chmod(0o600)
+def flip(path: Path, other: bytes) -> None:
     data = bytearray(path.read_bytes())
-    data[500_000] ^= 1
+    data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    reference = parse_reference(f"{registry}/corrupt:1")
-    with Registry(QUICK) as session, pytest.raises(Exception, match="not what its name says"):
-        session.push(image, store, [reference])
+
+
+def flip_the_last(path: Path, other: bytes) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path: Path, other: bytes) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def empty(path: Path, other: bytes) -> None:
+    os.truncate(path, 0)
+
+
+def swap(path: Path, other: bytes) -> None:
+    path.write_bytes(other)  # a whole blob, under the wrong name
+
+
+def swap_for_one_of_its_size(path: Path, other: bytes) -> None:
+    path.write_bytes(other[: path.stat().st_size].ljust(path.stat().st_size))
+
+
+@pytest.mark.parametrize("what", ["large layer", "small layer", "config", "manifest"])
+@pytest.mark.parametrize(
+    "damage", [flip, flip_the_last, truncate, empty, swap, swap_for_one_of_its_size]
+)
+def test_a_corrupt_blob_is_never_pushed(
+    registry: str,
+    store: Store,
+    make_image: MakeImage,
+    what: str,
+    damage: Callable[[Path, bytes], None],
+) -> None:
+    seed = 100 + RANDOM.randrange(10**6)  # blobs that no other test has pushed
+    image = make_image(store, (seed, 2_000_000), (seed + 1, 1_000))
+    config = store.put(image.config_bytes(), media.CONFIG)
+    manifest = store.put(image.manifest_bytes(), media.MANIFEST)
+    store.tag("damaged", manifest)
+    blobs = {
+        "large layer": image.layers[0].blob,
+        "small layer": image.layers[1].blob,
+        "config": config,
+        "manifest": manifest,
+    }
+    other = make_image(store, (seed + 2, 3_000_000)).layers[0].blob
+    path = Path(store.blob_path(blobs[what].digest))
+    path.chmod(0o600)
+    damage(path, Path(store.blob_path(other.digest)).read_bytes())
+    corrupt = digest_of(path.read_bytes())
+
+    reference = parse_reference(f"{registry}/corrupt/{damage.__name__}/{what[:5]}{seed}:1")
+    pushed = builder("push", "--cache-dir", store.root, "damaged", str(reference))
+    assert pushed.returncode == 1
+    error = [line for line in pushed.stderr.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1 and blobs[what].digest in error[0], pushed.stderr
+    assert "Traceback" not in pushed.stderr
     with Registry(QUICK) as session:
         client = session.client(reference)
         assert client.head_manifest("1", client.pull_scope) is None
-        assert not client.has_blob(image.layers[0].blob, client.pull_scope)
+        assert client.head_manifest(manifest.digest, client.pull_scope) is None
+        for digest in {blobs[what].digest, corrupt}:
+            assert not client.has_blob(blobs[what]._replace(digest=digest), client.pull_scope)
+        with pytest.raises(TransportError, match="no such"):
+            session.pull(reference, AMD64, store)
+
+
+def test_a_truncated_layer_is_taken_from_where_it_was_pulled(
+    start_registry: Callable[..., str], registry: str, store: Store, make_image: MakeImage
+) -> None:
+    image = make_image(store, (12, 1_000_000))
+    with Registry(QUICK) as session:
+        session.push(image, store, [parse_reference(f"{registry}/corrupt/source:1")])
+    path = Path(store.blob_path(image.layers[0].blob.digest))
+    path.chmod(0o600)
+    truncate(path, b"")
+    reference = parse_reference(f"{start_registry()}/corrupt/mended:1")
+    with Registry(QUICK) as session:
+        session.push(image, store, [reference])
+        assert session.resolve(reference, AMD64).image.layers == image.layers
+    assert len(store.read(image.layers[0].blob)) == image.layers[0].blob.size
 
 
 def test_no_tag_is_written_before_all_blobs_and_manifests_are_there(
