@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import select
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -205,7 +206,7 @@ def test_no_proxy_is_read_as_go_reads_it(
 class ConnectProxy:
     """An HTTP proxy that leads every CONNECT to one address; keeps what was asked of it."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, tls: tuple[str, str] | None = None) -> None:
         self.asked: list[tuple[str, str | None]] = []
         host, _, port = target.partition(":")
         proxy = self
@@ -228,6 +229,10 @@ class ConnectProxy:
                             ends[end is self.connection].sendall(data)
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         self.server.daemon_threads = True
         self.server.block_on_close = False
         self.port = self.server.server_address[1]
@@ -239,17 +244,19 @@ class ConnectProxy:
 
 
 @pytest.mark.needs("docker-registry", "openssl")
+@pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_registry_is_reached_through_a_proxy(
     start_registry: Callable[..., str],
     store: Store,
     new_store: Callable[[], Store],
     make_image: MakeImage,
     tmp_path: Path,
+    scheme: str,
 ) -> None:
-    tls = certificate(tmp_path, "far", "DNS:registry.example")
-    proxy = ConnectProxy(start_registry(tls=tls))
+    tls = certificate(tmp_path, "far", "DNS:registry.example,IP:127.0.0.1")
+    proxy = ConnectProxy(start_registry(tls=tls), tls if scheme == "https" else None)
     settings = QUICK._replace(
-        ca_file=tls[0], proxies={"https": f"http://me:pass%21@127.0.0.1:{proxy.port}"}
+        ca_file=tls[0], proxies={"https": f"{scheme}://me:pass%21@127.0.0.1:{proxy.port}"}
     )
     reference = parse_reference("registry.example/far/away:1")
     try:
