@@ -2,10 +2,10 @@
 
     python benchmarks/registry.py [--runs 5] [--dir /dev/shm] [--docker unix:///run/docker.sock]
 
-Every figure is the median of whole processes, start and imports included. Each cold push meets a
-registry with nothing in it, each cold pull an empty store. skopeo copies from and into an OCI
-layout and unpacks nothing; ours checks every layer's diff_id and writes its path table; docker
-packs on the way out and unpacks on the way in.
+Every figure is the median of whole processes (`python -m builder ...`), start and imports included.
+Each cold push meets a registry with nothing in it, each cold pull an empty store. skopeo copies
+from and into an OCI layout and unpacks nothing; ours checks every layer's diff_id and writes its
+path table; docker packs on the way out and unpacks on the way in.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import gzip
 import io
 import json
 import os
-import pickle
 import random
 import resource
 import shutil
@@ -37,29 +36,6 @@ from builder.store.store import Store
 MB = 1_000_000
 LAYERS = (100 * MB, 60 * MB, 45 * MB, 34 * MB, 1 * MB)
 ROOT = Path(__file__).parents[1]
-
-PUSH = """
-import pickle, sys, json
-from builder.oci.reference import parse_reference
-from builder.store.store import Store
-from builder.transport.registry.session import Registry
-from builder.transport.registry.settings import Settings
-store = Store(sys.argv[1])
-image = pickle.load(open(sys.argv[2], "rb"))
-with Registry(Settings()) as session:
-    result, = session.push(image, store, [parse_reference(sys.argv[3])])
-print(json.dumps(result.document()))
-"""
-PULL = """
-import sys
-from builder.oci.image import Platform
-from builder.oci.reference import parse_reference
-from builder.store.store import Store
-from builder.transport.registry.session import Registry
-from builder.transport.registry.settings import Settings
-with Registry(Settings()) as session:
-    session.pull(parse_reference(sys.argv[2]), Platform(), Store(sys.argv[1]))
-"""
 
 
 def make(store: Store, seeds: tuple[int, ...]) -> Image:
@@ -114,9 +90,9 @@ class Server:
 
 def run(argv: list[str]) -> float:
     began = time.perf_counter()
-    done = subprocess.run(
-        argv, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed builder is compiled once, not each time
+    done = subprocess.run(argv, capture_output=True, text=True, env=env)
     if done.returncode:
         raise SystemExit(f"{argv[:3]}: {done.stderr}")
     return time.perf_counter() - began
@@ -125,18 +101,18 @@ def run(argv: list[str]) -> float:
 class Ours:
     name = "builder"
 
-    def __init__(self, folder: Path, images: tuple[Image, Image], store: Store) -> None:
-        self.folder, self.store = folder, store
-        self.files = [folder / f"image{number}" for number in range(2)]
-        for path, image in zip(self.files, images, strict=True):
-            path.write_bytes(pickle.dumps(image))
-        self.target = folder / "pulled"
+    def __init__(self, folder: Path, store: Store) -> None:
+        self.store, self.target = store, folder / "pulled"
 
     def push(self, which: int, name: str) -> float:
-        return run([sys.executable, "-c", PUSH, self.store.root, str(self.files[which]), name])
+        return self.builder("push", self.store.root, f"bench{which}", name)
 
     def pull(self, which: int, name: str) -> float:
-        return run([sys.executable, "-c", PULL, str(self.target), name])
+        return self.builder("pull", str(self.target), name)
+
+    @staticmethod
+    def builder(verb: str, store: str, *arguments: str) -> float:
+        return run([sys.executable, "-m", "builder", verb, "--cache-dir", store, *arguments])
 
     def forget(self) -> None:
         shutil.rmtree(self.target, ignore_errors=True)
@@ -145,7 +121,7 @@ class Ours:
 class Skopeo:
     name = "skopeo copy"
 
-    def __init__(self, folder: Path, images: tuple[Image, Image], store: Store) -> None:
+    def __init__(self, folder: Path, store: Store) -> None:
         self.store, self.target = store, folder / "skopeo"
 
     def push(self, which: int, name: str) -> float:
@@ -235,8 +211,8 @@ def main() -> None:
             store.put(image.config_bytes(), media.CONFIG)
             store.tag(f"bench{which}", store.put(image.manifest_bytes(), media.MANIFEST))
         tools: list[Callable[[], Ours | Skopeo | Docker]] = [
-            lambda: Ours(folder, images, store),
-            lambda: Skopeo(folder, images, store),
+            lambda: Ours(folder, store),
+            lambda: Skopeo(folder, store),
         ]
         if options.docker:
             tools.append(lambda: Docker(options.docker, folder, store))
