@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PROGRAM = "/.builder-xattrs"
 _BUFFER, _SIZE = 0x40000000, 1 << 16  # the kernel gives at most 64 KiB at once
 _READ_WRITE, _PRIVATE_FIXED_ANONYMOUS = 3, 0x32
+_MOST = 50_000  # questions to one program, which are some 10 MB of it
 _NO_ATTRIBUTES = -errno.EOPNOTSUPP
 
 
@@ -55,8 +56,13 @@ def read_xattrs(reader: Reader, paths: Iterable[bytes]) -> dict[bytes, Xattrs]:
 
 def _ask(reader: Reader, questions: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
     """For each path and name the value, without a name the list of names."""
-    if not questions:
-        return []
+    answers: list[bytes] = []
+    for start in range(0, len(questions), _MOST):
+        answers += _answers(reader, questions[start : start + _MOST])
+    return answers
+
+
+def _answers(reader: Reader, questions: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
     engine, api = reader.engine, reader.engine.api
     program = _program(reader.machine, reader.folder, questions)
     entry = Entry(PROGRAM.strip("/").encode(), FILE, 0o755, size=len(program))
