@@ -73,6 +73,7 @@ _TYPES = {
     b"5": DIRECTORY,
     b"6": FIFO,
 }
+_LINKS = (HARDLINK, SYMLINK)
 _XATTR = b"SCHILY.xattr."
 _AUFS = WHITEOUT * 2
 _NAMELESS = (WHITEOUT, WHITEOUT + b".", WHITEOUT + b"..")
@@ -130,7 +131,7 @@ def _read(
             raise LayerError(f"the archive has more than {limits.entries} entries")
         if total > limits.size:
             raise LayerError(f"the archive's files are more than {limits.size} bytes")
-        if entry.type != FILE:
+        if not stored and holes is None:
             yield entry, nothing
             continue
         content = Content(source, stored)
@@ -242,18 +243,18 @@ def _entry(
     flag = header[156:157]
     type_ = _TYPES.get(flag)
     raw = header[:100].partition(b"\0")[0]
-    if header[257:263] == b"ustar\0":
+    if header[345] and header[257:263] == b"ustar\0":
         # star keeps times behind a shorter prefix
         prefix = header[345 : 476 if header[508:] == b"tar\0" else 500].partition(b"\0")[0]
-        if prefix:
-            raw = prefix + b"/" + raw
+        raw = prefix + b"/" + raw
     mode, uid, gid, size, mtime = numbers
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
-    target = header[157:257].partition(b"\0")[0]
+    target = b""
+    if type_ in _LINKS:
+        target = records.get(b"linkpath") or header[157:257].partition(b"\0")[0]
     if records:
         # An empty value takes a record back: the header's own counts again.
         raw = records.get(b"GNU.sparse.name") or records.get(b"path") or raw
-        target = records.get(b"linkpath") or target
         uid = _decimal(records, b"uid", uid)
         gid = _decimal(records, b"gid", gid)
         size = _decimal(records, b"size", size)

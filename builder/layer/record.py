@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 from builder.errors import LayerError
 from builder.layer.entry import DIRECTORY, Entry
@@ -74,32 +75,35 @@ class Folders:
         self._top = b""  # the last of them; the root's
         self._previous = b""
 
-    def enter(self, key: bytes, type_: str) -> list[bytes]:
+    def enter(self, key: bytes, type_: str) -> Sequence[bytes]:
         """Keys of the folders above `key` that did not come, each told once, topmost first. Raises
         LayerError when it lies below something that is no folder."""
-        missing: list[bytes] = []
         top = self._top
-        if not key.startswith(top):
-            while not key.startswith(top):
-                self._open.pop()
-                top = self._open[-1] if self._open else b""
-            self._top = top
+        while not key.startswith(top):
+            self._open.pop()
+            top = self._top = self._open[-1] if self._open else b""
+        missing: Sequence[bytes] = ()
         if key.find(b"\0", len(top)) >= 0:
-            for part in key[len(top) :].split(b"\0")[:-1]:
-                top += part + b"\0"
-                folder = top[:-1]
-                if folder == self._previous:
-                    raise LayerError(
-                        f"entry {shown(key)} lies below {shown(folder)}, "
-                        "which is not a directory in the same layer"
-                    )
-                missing.append(folder)
-                self._open.append(top)
-            self._top = top
+            missing = self._missing(key, top)
         if type_ == DIRECTORY and key:
             self._top = key + b"\0"
             self._open.append(self._top)
         self._previous = key
+        return missing
+
+    def _missing(self, key: bytes, top: bytes) -> list[bytes]:
+        missing = []
+        for part in key[len(top) :].split(b"\0")[:-1]:
+            top += part + b"\0"
+            folder = top[:-1]
+            if folder == self._previous:
+                raise LayerError(
+                    f"entry {shown(key)} lies below {shown(folder)}, "
+                    "which is not a directory in the same layer"
+                )
+            missing.append(folder)
+            self._open.append(top)
+        self._top = top
         return missing
 
 

@@ -1,10 +1,14 @@
-"""Sorter: byte strings that come in any order, given back sorted, in bounded memory."""
+"""Byte strings in bounded memory: what does not fit waits in an unlinked file.
+
+Sorter gives back sorted what comes in any order; Listing gives back what came as it came. Both may
+be read several times, not added to after that. OSError is raised when the file cannot be written.
+"""
 
 from __future__ import annotations
 
 import marshal
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,18 +20,16 @@ _BLOCK = 1 << 16  # bytes of a run that are read at once
 
 
 class Sorter:
-    """What does not fit in memory waits in an unlinked file in sorted runs, which are merged when
-    they are read; a run that follows on the one before it goes on with it. May be read several
-    times, not added to after that. Raises OSError when the file cannot be written."""
+    """Runs are sorted in memory and merged when they are read; one that follows on the one before
+    it goes on with it, so that what comes sorted is only written and read."""
 
     def __init__(self, folder: str | None = None) -> None:
         """`folder`: where the file is; None: where the system keeps temporary files."""
         self._folder = folder
+        self._file = _File(folder)
         self._items: list[bytes] = []
         self._size = 0
-        self._file: io.FileIO | None = None
-        self._end = 0
-        self._runs: list[list[tuple[int, int]]] = []  # of each its blocks: offset and size
+        self._runs: list[_Blocks] = []
         self._greatest = b""  # item of the last run
 
     def __bool__(self) -> bool:
@@ -49,49 +51,82 @@ class Sorter:
             return iter(self._items)
         if self._items:
             self._spill()
-        runs = [self._read(run) for run in self._runs]
+        runs = [self._file.read(run) for run in self._runs]
         if len(runs) == 1:
             return runs[0]
         from heapq import merge
 
         return merge(*runs)
 
-    def close(self) -> None:
-        if self._file:
-            self._file.close()
-
     def _spill(self) -> None:
-        if self._file is None:
-            import tempfile
-
-            self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115  # close
         self._items.sort()
         if not self._runs or self._items[0] < self._greatest:
             self._runs.append([])
         self._greatest = self._items[-1]
+        self._file.write(self._items, self._runs[-1])
+        self._items, self._size = [], 0
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Listing:
+    """As it came, always on disk."""
+
+    def __init__(self, items: Iterable[bytes]) -> None:
+        self._file = _File(None)
+        self._blocks: _Blocks = []
+        self._file.write(items, self._blocks)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._file.read(self._blocks)
+
+
+_Blocks = list[tuple[int, int]]
+"""Places in a file: offset and size."""
+
+
+class _File:
+    """Made when it is first written."""
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = folder
+        self._file: io.FileIO | None = None
+        self._end = 0
+
+    def write(self, items: Iterable[bytes], blocks: _Blocks) -> None:
+        """Append `items`, and where they are to `blocks`."""
+        if self._file is None:
+            import tempfile
+
+            self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115  # close
         block: list[bytes] = []
         size = 0
-        for item in self._items:
+        for item in items:
             block.append(item)
             size += len(item)
             if size >= _BLOCK:
-                self._write(block)
+                blocks.append(self._write(block))
                 block, size = [], 0
         if block:
-            self._write(block)
-        self._items, self._size = [], 0
+            blocks.append(self._write(block))
 
-    def _write(self, block: list[bytes]) -> None:
+    def _write(self, block: list[bytes]) -> tuple[int, int]:
         assert self._file is not None
+        start = self._end
         data = memoryview(marshal.dumps(block))
-        self._runs[-1].append((self._end, len(data)))
         while data:
             count = os.pwrite(self._file.fileno(), data, self._end)
             self._end += count
             data = data[count:]
+        return start, self._end - start
 
-    def _read(self, run: list[tuple[int, int]]) -> Iterator[bytes]:
+    def read(self, blocks: _Blocks) -> Iterator[bytes]:
         assert self._file is not None
-        for offset, size in run:
+        for offset, size in blocks:
             data = os.pread(self._file.fileno(), size, offset)
             yield from marshal.loads(data)  # noqa: S302  # our own file, which has no name
+
+    def close(self) -> None:
+        if self._file:
+            self._file.close()

@@ -53,7 +53,7 @@ class Tree:
         elif self._links:
             self._links.pop(path, None)
         key = path.replace(b"/", b"\0")
-        self._sorter.add(b"%b\0\0%b%b%b" % (key, self._next.to_bytes(8, "big"), pack(entry), more))
+        self._sorter.add(key + SEPARATOR + self._next.to_bytes(8, "big") + pack(entry) + more)
         self._next -= 1
 
     def entries(self, parent: Parent) -> Iterator[tuple[Entry, bytes]]:

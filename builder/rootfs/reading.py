@@ -16,7 +16,9 @@ from builder.rootfs.arrange import MAX_LINKS, follow
 from builder.rootfs.writing import HEADER, MAGIC, NAME, PAGE
 from builder.store.files import READ
 
-_MEMO = 50_000  # entries kept per open table
+_U64 = struct.Struct("<Q")
+_MEMO = 50_000  # entries kept per open table, and keys that searches pass
+_NEAR = 32  # how close two paths are when keys between them are no longer kept
 
 
 class PathTable:
@@ -40,6 +42,7 @@ class PathTable:
         self._good = bytearray(pages)
         self._check(0, HEADER.size)
         self._memo: dict[bytes, Entry | None] = {}
+        self._passed: dict[int, bytes] = {}  # keys that every search passes, by index
         self.whiteouts, self.opaque, self.implied, self.files = self._sides()
 
     @classmethod
@@ -93,10 +96,10 @@ class PathTable:
             index = self._bisect(prefix + name + b"\1", index)
 
     def subtree(self, path: bytes) -> Iterator[Entry]:
-        prefix = key_of(path) + b"\0" if path else b""
-        for index in range(self._bisect(prefix or b"\1"), self._count):
-            if not self._key_at(index).startswith(prefix):
-                return
+        key = key_of(path)
+        start = self._bisect(key + b"\0" if path else b"\1")
+        end = self._bisect(key + b"\1", start) if path else self._count
+        for index in range(start, end):
             yield self._resolved(index)
 
     def _resolved(self, index: int) -> Entry:
@@ -105,35 +108,46 @@ class PathTable:
 
     def _bisect(self, key: bytes, low: int = 0) -> int:
         """Index of the first path whose key is not below `key`."""
-        high = self._count
+        high, passed = self._count, self._passed
         while low < high:
             middle = (low + high) // 2
-            if self._key_at(middle) < key:
+            found = passed.get(middle)
+            if found is None:
+                found = self._key_at(middle)
+                if high - low > _NEAR and len(passed) < _MEMO:
+                    passed[middle] = found
+            if found < key:
                 low = middle + 1
             else:
                 high = middle
         return low
 
     def _key_at(self, index: int) -> bytes:
-        at = self._position(index)
-        self._check(at, at + 2)
-        length = self._data[at] | self._data[at + 1] << 8
-        at += HEAD.size
-        self._check(at, at + length)
-        return self._data[at : at + length]
-
-    def _position(self, index: int) -> int:
-        at = self._order + 8 * index
-        self._check(at, at + 8)
-        return int.from_bytes(self._data[at : at + 8], "little")
+        at, start = self._head(index)
+        data = self._data
+        end = start + (data[at] | data[at + 1] << 8)
+        if not self._good[end - 1 >> 12]:  # no key is longer than a page
+            self._check(start, end)
+        return data[start:end]
 
     def _entry(self, index: int) -> Entry:
-        at = self._position(index)
-        self._check(at, at + HEAD.size)
+        at, start = self._head(index)
         fields = HEAD.unpack_from(self._data, at)
-        end = at + HEAD.size + fields[0] + fields[1] + fields[8]  # path, link, xattrs
-        self._check(at, end)
+        end = start + fields[0] + fields[1] + fields[8]  # path, link, xattrs
+        self._check(start, end)
         return unpack(self._data[at:end])[0]
+
+    def _head(self, index: int) -> tuple[int, int]:
+        """Where a record begins and where its head ends, both on checked pages."""
+        good = self._good
+        at = self._order + 8 * index
+        if not (good[at >> 12] and good[at + 7 >> 12]):
+            self._check(at, at + 8)
+        at = _U64.unpack_from(self._data, at)[0]
+        start = at + HEAD.size
+        if not (good[at >> 12] and good[start - 1 >> 12]):
+            self._check(at, start)
+        return at, start
 
     def _check(self, start: int, end: int) -> None:
         """Verify the pages of a range, each once."""

@@ -11,7 +11,13 @@ from builder.layer.record import key_of
 from builder.layer.sorter import Sorter
 from builder.rootfs.arrange import Sides, check_links, follow, link_item
 from builder.rootfs.reading import PathTable
-from builder.rootfs.writing import TableWriter, make_table, name_table, write_table
+from builder.rootfs.writing import (
+    TableWriter,
+    make_table,
+    name_table,
+    table_writer,
+    write_table,
+)
 
 __all__ = [
     "MemoryTable",
@@ -20,6 +26,7 @@ __all__ = [
     "TableWriter",
     "make_table",
     "name_table",
+    "table_writer",
     "write_table",
 ]
 

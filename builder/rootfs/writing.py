@@ -47,8 +47,9 @@ class TableWriter:
     """Takes a layer's entries in any order; of several with one path the last counts. Memory does
     not grow with them, but for whiteouts, opaque and implied folders. Close it."""
 
-    def __init__(self, folder: str | None = None) -> None:
+    def __init__(self, folder: str) -> None:
         """`folder`: where entries wait that do not fit in memory."""
+        self._folder = folder
         self._sorter = Sorter(folder)
         self._links = Sorter(folder)
         self._sides = Sides()
@@ -59,7 +60,7 @@ class TableWriter:
         if WHITEOUT in path and self._sides.take(path):
             return
         key = path.replace(b"/", b"\0")
-        self._sorter.add(b"%b\0\0%b%b" % (key, self._next.to_bytes(8, "big"), pack(entry)))
+        self._sorter.add(key + SEPARATOR + self._next.to_bytes(8, "big") + pack(entry))
         self._next -= 1
         if entry[1] == HARDLINK:
             self._links.add(link_item(path, entry[7]))
@@ -86,6 +87,16 @@ class TableWriter:
             out.write(side)
         _seal(path, HEADER.pack(MAGIC, side_at + len(side), position, len(order), side_at))
 
+    def publish(self, store: Store, diff_id: str, files: Mapping[bytes, bytes]) -> None:
+        """Write the table of a layer into the store, by way of the folder given. As `write`."""
+        path = os.path.join(self._folder, "table")
+        try:
+            self.write(path, files)
+            name_table(path, diff_id)
+            store.folder.place(path, store.table_path(diff_id))
+        except OSError as error:
+            raise failure(error, "write", store.table_path(diff_id), store.root) from error
+
     def _records(self) -> Iterator[tuple[bytes, bytes]]:
         """Keys and records, sorted, each path once."""
         previous = None
@@ -108,7 +119,7 @@ class TableWriter:
 def write_table(path: str, entries: Iterable[Entry], files: Mapping[bytes, bytes]) -> None:
     """Write a layer's table to `path`, as TableWriter does. `files` is read after the last entry,
     so it may be filled on the way."""
-    writer = TableWriter(os.path.dirname(path))
+    writer = TableWriter(os.path.dirname(path) or ".")
     try:
         add = writer.add
         for entry in entries:
@@ -149,22 +160,31 @@ def name_table(path: str, diff_id: str) -> None:
         file.write(diff_id[-NAME:].encode())
 
 
+@contextlib.contextmanager
+def table_writer(store: Store) -> Iterator[TableWriter]:
+    """For a layer of the store; see TableWriter.publish."""
+    folder = store.temporary()
+    writer = TableWriter(folder)
+    try:
+        yield writer
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(folder, "table"))
+        os.rmdir(folder)
+
+
 def make_table(
     store: Store, diff_id: str, entries: Iterable[Entry], files: Mapping[bytes, bytes]
 ) -> PathTable:
     """Write the table of a layer into the store and open it. See write_table."""
     from builder.rootfs.reading import PathTable
 
-    folder = store.temporary()
-    path = os.path.join(folder, "table")
-    try:
-        write_table(path, entries, files)
-        name_table(path, diff_id)
-        store.folder.place(path, store.table_path(diff_id))
-    except OSError as error:
-        raise failure(error, "write", store.table_path(diff_id), store.root) from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        os.rmdir(folder)
+    with table_writer(store) as writer:
+        try:
+            for entry in entries:
+                writer.add(entry)
+        except OSError as error:
+            raise failure(error, "write", store.table_path(diff_id), store.root) from error
+        writer.publish(store, diff_id, files)
     return PathTable.open(store.table_path(diff_id), diff_id)
