@@ -93,7 +93,7 @@ class Pool:
                 connection = self._connect()
                 self._clock.add(raw_socket(connection))
                 return connection
-            if not select.select([connection.sock], [], [], 0)[0]:  # else it was hung up, or worse
+            if not _readable(connection):  # else it was hung up, or worse
                 return connection
             self.drop(connection, raw_socket(connection))
 
@@ -191,6 +191,12 @@ def raw_socket(connection: http.client.HTTPConnection) -> socket.socket:
     """The socket below TLS within TLS, if there is such."""
     sock: socket.socket = getattr(connection.sock, "socket", connection.sock)
     return sock
+
+
+def _readable(connection: http.client.HTTPConnection) -> bool:
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _shut(sock: socket.socket) -> None:
