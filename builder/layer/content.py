@@ -12,27 +12,44 @@ from builder.layer.entry import Content, Entry, HostFile
 from builder.oci.digest import hasher
 
 CHUNK = 1 << 20
+# O_NONBLOCK: a FIFO that took the file's place must not block
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def read_whole(entry: Entry, content: Content) -> bytes:
     """A small file's bytes, exactly entry.size of them."""
-    if isinstance(content, bytes):
+    if isinstance(content, HostFile):
+        data = _read_file(entry, content)
+    elif isinstance(content, bytes):
         data = content
-    elif isinstance(content, HostFile):
-        handle = _open(entry, content.path)
-        try:
-            data = os.read(handle, entry.size + 1)
-            while len(data) < entry.size and (more := os.read(handle, entry.size + 1 - len(data))):
-                data += more
-        except OSError as error:
-            raise _unreadable(entry, error) from error
-        finally:
-            os.close(handle)
-        if content.digest is not None and hasher(data).digest() != content.digest:
-            raise _changed(entry)
     else:
         data = b"".join(read_chunks(entry, content))
-    if len(data) != entry.size:
+    if len(data) != entry[6]:
+        raise _changed(entry)
+    return data
+
+
+def _read_file(entry: Entry, file: HostFile) -> bytes:
+    path, digest = file
+    size = entry[6]
+    try:
+        handle = os.open(path, _READ)
+    except OSError as error:
+        raise _unreadable(entry, error) from error
+    try:
+        # what has the right digest needs no look at its type
+        if digest is None and not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise _changed(entry)
+        data = os.read(handle, size + 1)
+        while len(data) < size and (more := os.read(handle, size + 1 - len(data))):
+            data += more
+    except OSError as error:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise _changed(entry) from error
+        raise _unreadable(entry, error) from error
+    finally:
+        os.close(handle)
+    if digest is not None and hasher(data).digest() != digest:
         raise _changed(entry)
     return data
 
@@ -75,8 +92,7 @@ def read_chunks(entry: Entry, content: Content) -> Iterator[bytes]:
 
 def _open(entry: Entry, path: str | bytes) -> int:
     try:
-        # O_NONBLOCK: a FIFO that took the file's place must not block
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(path, _READ)
     except OSError as error:
         raise _unreadable(entry, error) from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):

@@ -1,11 +1,11 @@
 """Runs: the pieces a layer is compressed in, and those that an earlier layer holds already.
 
 The tar is cut into runs of about a megabyte, at places that its own paths decide, and each run
-becomes a gzip member or zstd frame of its own. A run whose files all came with digests has an
-identity: what its headers and digests say. When the layer is made anew, a run with an identity that
-the earlier blob knows is taken from there: its files are not read and not compressed again. That is
-a speed-up and no more: the bytes are the same either way, and the diff_id is hashed over all of
-them.
+becomes a gzip member or zstd frame of its own. A run whose changes all came with a line that tells
+header and content has an identity: the hash of its lines. When the layer is made anew, a run with
+an identity that the earlier blob knows is taken from there: no header is made, no file is read and
+nothing compressed again. That is a speed-up and no more: the bytes are the same either way, and the
+diff_id is hashed over all of them.
 """
 
 from __future__ import annotations
@@ -14,19 +14,24 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from typing import NamedTuple
 
 from builder.errors import CorruptBlob, LayerError
 from builder.layer.content import CHUNK, read_chunks, read_whole
-from builder.layer.entry import FILE, WHITEOUT, Change, Content, Entry, HostFile
-from builder.layer.header import Headers, end_of_archive, padding
+from builder.layer.entry import FILE, WHITEOUT, Change, Content, Entry
+from builder.layer.header import BLOCK, Headers, end_of_archive, padding
 from builder.oci.digest import hasher
 
 RUN = 1 << 20
 _LEAST = RUN // 4
-_RECORD = struct.Struct("<16s16sII")  # identity, check, sizes compressed and raw
+_RECORD = struct.Struct("<16sIII")  # identity, check, sizes compressed and raw
 NONE = bytes(16)
 """The identity of a run that has none: what it holds is known when it is read."""
+_FORMAT = b"tar 1\n"
+"""Raised whenever the same lines would make another tar than before."""
+
+_Item = tuple[Entry, Content, bytes]
 
 
 class Fresh(NamedTuple):
@@ -40,7 +45,7 @@ class Kept(NamedTuple):
     """A run that the earlier blob holds, from `offset` on; `check` is of its compressed bytes."""
 
     identity: bytes
-    check: bytes
+    check: int
     compressed: int
     size: int
     offset: int
@@ -82,112 +87,114 @@ class Earlier:
 
 def index_record(identity: bytes, compressed: bytes, size: int) -> bytes:
     """What an index holds of one run."""
-    check = NONE if identity == NONE else _check(compressed)
+    check = 0 if identity == NONE else _check(compressed)
     return _RECORD.pack(identity, check, len(compressed), size)
 
 
-def _check(data: bytes) -> bytes:
-    return hasher(data).digest()[:16]
+def _check(data: bytes) -> int:
+    """Tells a damaged run; which run it is, its place says."""
+    from isal import isal_zlib
+
+    return isal_zlib.crc32(data)
 
 
-def sort_key(path: bytes) -> list[bytes]:
-    """Order of a layer: parents first, bytewise by component, whiteouts before siblings."""
-    parts = path.split(b"/")
-    if parts[-1].startswith(WHITEOUT):
-        parts[-1] = b"\0" + parts[-1]
-    return parts
+def sort_key(path: bytes) -> bytes:
+    """Order of a layer: parents first, bytewise by component, whiteouts before siblings. (NUL is in
+    no path.)"""
+    if WHITEOUT in path:
+        folder, slash, name = path.rpartition(b"/")
+        if name.startswith(WHITEOUT):
+            return (folder + slash).replace(b"/", b"\0") + b"\0" + name
+    return path.replace(b"/", b"\0")
 
 
 def cut(
-    changes: Iterable[Change], seen: Callable[[Entry], object] | None, earlier: Earlier | None
+    changes: Iterable[Change],
+    seen: Callable[[Entry], object] | None,
+    earlier: Earlier | None,
+    lines: Iterable[bytes] | None = None,
 ) -> Iterator[Fresh | Kept]:
     """The tar of `changes` in runs. A run ends behind an entry, once it is large enough and the
     entry's path says so: an inserted file moves the cuts around it, not all that follow. Files of a
-    run's size or more stand in runs of their own."""
-    header_of = Headers().of
-    headers: list[bytes] = []
-    items: list[tuple[Entry, Content]] = []
+    run's size or more stand in runs of their own. `lines` come one per change."""
+    maker = _Maker(earlier)
+    items: list[_Item] = []
     length = 0
-    previous: list[bytes] = []
-    for entry, content in changes:
-        key = sort_key(entry.path)
-        if key <= previous:
-            raise LayerError(f"{entry.path!r} comes twice, or out of order")
+    previous: bytes | None = None
+    for change, line in zip(changes, lines or repeat(b""), strict=False):
+        entry, content = change
+        path, size = entry[0], entry[6]
+        key = sort_key(path)
+        if previous is not None and key <= previous:
+            raise LayerError(f"{path!r} comes twice, or out of order")
         previous = key
         if seen:
             seen(entry)
-        header = header_of(entry)
-        if entry.type == FILE and entry.size >= RUN:
+        if size >= RUN and entry[1] == FILE:
             if items:
-                yield _run(headers, items, earlier)
-                headers, items, length = [], [], 0
-            yield from _large(header, entry, content, earlier)
+                yield maker.run(items)
+                items, length = [], 0
+            yield from maker.large(entry, content, line)
             continue
         if callable(content):  # a stream, perhaps one that ends with the next entry
             content = read_whole(entry, content)
-        headers.append(header)
-        items.append((entry, content))
-        length += len(header) + entry.size
-        if length >= RUN or (length >= _LEAST and zlib.crc32(entry.path) & 7 == 0):
-            yield _run(headers, items, earlier)
-            headers, items, length = [], [], 0
-    headers.append(end_of_archive())
-    yield _run(headers, items, earlier)
+        items.append((entry, content, line))
+        length += BLOCK + size
+        if length >= RUN or (length >= _LEAST and zlib.crc32(path) & 7 == 0):
+            yield maker.run(items)
+            items, length = [], 0
+    yield maker.run(items, last=True)
 
 
-def _run(
-    headers: list[bytes], items: list[tuple[Entry, Content]], earlier: Earlier | None
-) -> Fresh | Kept:
-    """One run of small files; `headers` may have one more, the end of the archive."""
-    identity = _identity(headers, items)
-    kept = earlier.find(identity) if earlier else None
-    if kept:
-        return kept
-    data = bytearray()
-    for header, (entry, content) in zip(headers, items, strict=False):
-        data += header
-        if content is not None:
-            data += read_whole(entry, content)
-            data += bytes(-entry.size % 512)
-    if len(headers) > len(items):
-        data += headers[-1]
-    return Fresh(data, identity)
+class _Maker:
+    """Makes runs, or finds them in the earlier blob."""
+
+    def __init__(self, earlier: Earlier | None) -> None:
+        self._header_of = Headers().of
+        self._find = earlier.find if earlier else None
+
+    def run(self, items: list[_Item], *, last: bool = False) -> Fresh | Kept:
+        """One run of small files; the last one has the end of the archive."""
+        lines = [line for _, _, line in items]
+        identity = NONE
+        if all(lines):
+            identity = _name(b"".join(lines) + (b"end" if last else b""))
+            kept = self._find(identity) if self._find else None
+            if kept:
+                return kept
+        header_of = self._header_of
+        data = bytearray()
+        for entry, content, _ in items:
+            data += header_of(entry)
+            if content is not None:
+                data += read_whole(entry, content)
+                data += bytes(-len(data) % BLOCK)
+        if last:
+            data += end_of_archive()
+        return Fresh(data, identity)
+
+    def large(self, entry: Entry, content: Content, line: bytes) -> Iterator[Fresh | Kept]:
+        """The runs of one large file: its header with the first piece, its padding with the
+        last."""
+        count = -(-entry.size // CHUNK)
+        names = [NONE] * count
+        if line:
+            names = [_name(b"%b%d" % (line, number)) for number in range(count)]
+            kept = [self._find(name) if self._find else None for name in names]
+            if all(kept):
+                yield from (run for run in kept if run)
+                return
+        run = bytearray(self._header_of(entry))
+        number = 0
+        for chunk in read_chunks(entry, content):
+            run += chunk
+            if len(run) >= RUN and number < count - 1:
+                yield Fresh(run, names[number])
+                run = bytearray()
+                number += 1
+        run += bytes(padding(entry.size))
+        yield Fresh(run, names[number])
 
 
-def _identity(headers: list[bytes], items: list[tuple[Entry, Content]]) -> bytes:
-    parts = list(headers)
-    for _, content in items:
-        if isinstance(content, HostFile):
-            if content.digest is None:
-                return NONE
-            parts.append(content.digest)
-        elif isinstance(content, bytes):
-            parts.append(hasher(content).digest())
-        elif content is not None:
-            return NONE
-    return hasher(b"".join(parts)).digest()[:16]
-
-
-def _large(
-    header: bytes, entry: Entry, content: Content, earlier: Earlier | None
-) -> Iterator[Fresh | Kept]:
-    """The runs of one large file: its header with the first piece, its padding with the last."""
-    count = -(-entry.size // CHUNK)
-    digest = content.digest if isinstance(content, HostFile) else None
-    names = [NONE] * count
-    if digest is not None:
-        names = [hasher(b"%b%b%d" % (header, digest, n)).digest()[:16] for n in range(count)]
-        kept = [earlier.find(name) if earlier else None for name in names]
-        if all(kept):
-            yield from (run for run in kept if run)
-            return
-    run = bytearray(header)
-    number = 0
-    for chunk in read_chunks(entry, content):
-        run += chunk
-        if len(run) >= RUN and number < count - 1:
-            yield Fresh(run, names[number])
-            run = bytearray()
-            number += 1
-    run += bytes(padding(entry.size))
-    yield Fresh(run, names[number])
+def _name(data: bytes) -> bytes:
+    return hasher(_FORMAT + data).digest()[:16]

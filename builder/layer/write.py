@@ -33,11 +33,13 @@ def write_layer(
     seen: Callable[[Entry], object] | None = None,
     progress: Callable[[int], object] | None = None,
     earlier: Earlier | None = None,
+    lines: Iterable[bytes] | None = None,
 ) -> Written | None:
     """Write a layer into the store; None when there are no changes.
 
     `changes` come sorted as `sort_key` says, each path once. `seen` gets every entry as it is
-    written, `progress` the tar bytes so far. What is as in `earlier` is taken from there. Memory
+    written, `progress` the tar bytes so far. `lines` are one per change and tell its header and
+    content, in any form; a run with the lines that it has in `earlier` is taken from there. Memory
     does not grow with the layer. Raises LayerError when a file is not what its entry says any more,
     StoreError when it cannot be written, CorruptBlob when `earlier` is damaged.
     """
@@ -48,7 +50,7 @@ def write_layer(
     with store.incoming() as incoming:
         pipeline = Pipeline(incoming, codec_of(codec, level), earlier)
         try:
-            for run in cut(chain([first], iterator), seen, earlier):
+            for run in cut(chain([first], iterator), seen, earlier, lines):
                 pipeline.put(run)
                 if progress:
                     progress(pipeline.size)

@@ -23,7 +23,7 @@ from builder.events import (
 )
 from builder.oci import media
 from builder.oci.digest import DiffID
-from builder.oci.image import Descriptor, Image, Layer, encode
+from builder.oci.image import Descriptor, Image, Layer
 from builder.plan.config import merge_config
 from builder.plan.context import Tree
 from builder.plan.describe import timestamp
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from builder.layer.entry import Change, Entry
     from builder.layer.write import Earlier, Written
     from builder.plan.files import Changes
+
+
+_WORTH = 64  # changes of a file step from which on its runs are worth remembering
 
 
 class BuiltStep(NamedTuple):
@@ -122,7 +125,8 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
             shop.emit(Warned(f"{planned.step.place}: {note}"))
         built = _step(shop, spec, planned, state, fetch, last)
         done.append(built)
-        state = planner.above(state, built.layer, planned.step, planned.name)
+        changes = _listed_later(planned) if built.status == "built" else None
+        state = planner.above(state, built.layer, planned.step, planned.name, changes)
     assert state.image is not None
     image = _finish(state.image, spec, planner.settings.epoch, annotations)
     config = store.put(image.config_bytes(), media.CONFIG)
@@ -184,18 +188,19 @@ def _make(
 ) -> Layer | None:
     """Make a layer and record it. A step that fails leaves nothing."""
     started = time.monotonic()
-    assert planned.key is not None and planned.document is not None
+    assert planned.key is not None
     if isinstance(planned.step, Run):
         written = _run(shop, spec, planned, cast("Command", planned.make), state, fetch)
     else:
         changes = cast("Changes", planned.make)
         try:
-            written = _write_files(shop, spec, planned, changes.sorted(), last)
+            written = _write_files(shop, spec, planned, changes, last)
         except StoreError:
             raise
         except BuilderError as error:
             raise type(error)(f"{planned.step.place}: {error.message}", error.hint) from error
-    save_document(shop.store, planned.key, encode(planned.document))
+    if planned.document is not None:
+        save_document(shop.store, planned.key, planned.document)
     diff_id = written.layer.diff_id if written else None
     record = Record(diff_id, round(time.monotonic() - started, 3), int(shop.now()))
     save_record(shop.store, planned.key, record)
@@ -236,14 +241,32 @@ def _write_files(
     shop: Workshop,
     spec: ImageSpec,
     planned: Planned,
-    changes: list[Change],
+    changes: Changes,
     last: LastBuild | None,
 ) -> Written | None:
     """A file step's layer. What stands unchanged in the layer it had in the last build is taken
     from there, neither read nor compressed again: a speed-up, for layers that are worth it."""
+    if len(changes) < _WORTH:
+        return _write(shop, spec, planned, changes.sorted())
+    earlier = _earlier(shop, planned, last)
+    try:
+        written = _write(shop, spec, planned, changes.sorted(), earlier, changes.lines())
+    except CorruptBlob:
+        if earlier is None:
+            raise
+        written = _write(shop, spec, planned, changes.sorted(), None, changes.lines())
+    finally:
+        if earlier:
+            earlier.close()
+    if written:
+        shop.store.save("trees", runs_name(written.layer.blob), written.runs)
+    return written
+
+
+def _earlier(shop: Workshop, planned: Planned, last: LastBuild | None) -> Earlier | None:
     before = last.match(planned.number, planned.name, "files") if last else None
-    if before is None or not before.diff_id or len(changes) < 64:
-        return _write(shop, spec, planned, changes)
+    if before is None or not before.diff_id:
+        return None
     from builder.layer.compress import codec_of
     from builder.layer.write import Earlier
 
@@ -252,20 +275,23 @@ def _write_files(
     blob = info.blobs.get(settings.encoding) if info else None
     index = shop.store.load("trees", runs_name(blob)) if blob else None
     if blob is None or index is None or not shop.store.claim(blob):
-        return _write(shop, spec, planned, changes)
+        return None
     encoder = codec_of(settings.codec, settings.level).name
-    earlier = Earlier(shop.store.blob_path(blob.digest), index, encoder)
-    try:
-        return _write(shop, spec, planned, changes, earlier)
-    except CorruptBlob:
-        return _write(shop, spec, planned, changes)
-    finally:
-        earlier.close()
+    return Earlier(shop.store.blob_path(blob.digest), index, encoder)
 
 
 def runs_name(blob: Descriptor) -> str:
     """The entry that holds the index of a blob's runs."""
     return f"runs-{blob.digest.removeprefix('sha256:')}"
+
+
+def _listed_later(planned: Planned) -> Changes | None:
+    """The changes of a file step, whose path table is made when a step above asks for it: most
+    never do. Account files are read while the layer is made, so their table is made then."""
+    if isinstance(planned.step, Run):
+        return None
+    changes = cast("Changes", planned.make)
+    return None if changes.accounts else changes
 
 
 def _write(
@@ -274,8 +300,9 @@ def _write(
     planned: Planned,
     changes: Iterable[Change],
     earlier: Earlier | None = None,
+    lines: Iterable[bytes] | None = None,
 ) -> Written | None:
-    """Changes to a layer in the store with its path table."""
+    """Changes to a layer in the store; with its path table, if that is not made later."""
     from builder.layer.entry import FILE
     from builder.layer.write import write_layer
     from builder.plan.plan import read_account
@@ -283,6 +310,7 @@ def _write(
     from builder.rootfs.table import make_table
 
     settings = shop.planner.settings
+    later = _listed_later(planned) is not None
     entries: list[Entry] = []
     accounts: dict[bytes, bytes] = {}
 
@@ -290,19 +318,26 @@ def _write(
         for entry, content in changes:
             if entry.type == FILE and is_account_file(entry.path):
                 accounts[entry.path] = read_account(content)
+            entries.append(entry)
             yield entry, content
 
     def progress(size: int) -> None:
         shop.emit(StepProgress(spec.name, planned.number, size, None))
 
     written = write_layer(
-        watched(), shop.store, settings.codec, settings.level, entries.append, progress, earlier
+        changes if later else watched(),
+        shop.store,
+        settings.codec,
+        settings.level,
+        None,
+        progress,
+        earlier,
+        lines,
     )
     if written:
-        make_table(shop.store, written.layer.diff_id, entries, accounts)
+        if not later:
+            make_table(shop.store, written.layer.diff_id, entries, accounts)
         remember_layer(shop.store, written, settings.encoding)
-        if len(entries) >= 64:
-            shop.store.save("trees", runs_name(written.layer.blob), written.runs)
     return written
 
 

@@ -24,6 +24,7 @@ RACY = 2_000_000_000
 grain, so what was read of it is not remembered (git's racy rule)."""
 
 _CHUNK = 1 << 20
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NAME = attrgetter("name")
 _MTIME, _CTIME = itemgetter(5), itemgetter(6)
 
@@ -231,25 +232,30 @@ class Context:
         name = hex_of(tree.root)
         saved = self._store.load("trees", name)
         known: dict[tuple[int, ...], bytes] = remembered(saved) if saved else {}
+        lookup = known.get
+        root = tree.root + b"/"
         found: dict[bytes, bytes] = {}
-        keep: dict[tuple[int, ...], bytes] = {}
-        young = time.time_ns() - RACY
-        new = False
         regular = stat.S_IFREG
+        young = time.time_ns() - RACY  # before the first is read
+        new = False
         for node in tree.nodes:
             if node[1] & 0o170000 != regular:
                 continue
             # the path is not part of it: a renamed file keeps its digest
-            identity = node[1:7]
-            digest = known.get(identity)
+            digest = lookup(node[1:7])
+            path = node[0]
             if digest is None:
-                digest = _hash(tree.host_path(node[0]), node[2])
+                digest = _hash(root + path if path else tree.root, node[2])
                 new = True
-            found[node[0]] = digest
-            if node[5] < young and node[6] < young:
-                keep[identity] = digest
-        if (new or len(keep) != len(known)) and keep != known:
-            self._store.remember("trees", name, marshal.dumps(keep))
+            found[path] = digest
+        if new or len(found) != len(known):
+            keep = {
+                node[1:7]: found[node[0]]
+                for node in tree.nodes
+                if node[0] in found and node[5] < young and node[6] < young
+            }
+            if keep != known:
+                self._store.remember("trees", name, marshal.dumps(keep))
         return found
 
     # -- ignore rules --------------------------------------------------------------------
@@ -351,7 +357,7 @@ def _hash(path: bytes, size: int) -> bytes:
     may be the digest of what it was or of what it is: the layer gets the bytes of this digest or
     none, and lstat will tell it from the file that was looked at."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(path, _READ)
         try:
             data = os.read(handle, min(size + 1, _CHUNK))
             length = len(data)

@@ -2,38 +2,76 @@
 
 A file step's document is its layer's content; it does not hold what lies below. A command step's
 holds the chain_id it runs on. Nothing else may reach a layer, so nothing else is in a key.
+
+A document is one line of canonical JSON; behind a file step's stand the lines of its changes
+(`plan.files.line`).
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from builder.oci.digest import CacheKey, ChainID, hasher, hex_of
+from builder.oci.image import Platform, encode
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
-from builder.oci.digest import CacheKey, ChainID, hex_of
-from builder.oci.image import Platform, encode
 
-KEY_VERSION = 1
+KEY_VERSION = 2
 """Raised whenever the same document would make another layer than before."""
 
-
-def files_document(content: dict[str, Any], platform: Platform) -> dict[str, Any]:
-    return {"version": KEY_VERSION, "kind": "files", "platform": str(platform), **content}
-
-
-def run_document(command: Command, parent: ChainID, platform: Platform) -> dict[str, Any]:
-    return {
-        "version": KEY_VERSION,
-        "kind": "run",
-        "platform": str(platform),
-        "parent": parent,
-        "command": list(command.argv),
-        "env": dict(command.env),
-        "user": [command.uid, command.gid, *command.groups],
-        "working_dir": command.working_dir,
-        "network": command.network,
-    }
+MANY = 200_000
+"""Changes. The document of a file step with more is hashed, but neither held nor kept: `why` cannot
+tell then what changed in it."""
 
 
-def key_of(document: dict[str, Any]) -> CacheKey:
-    return CacheKey(hex_of(encode(document)))
+def files_document(lines: Iterable[bytes], platform: Platform) -> bytes:
+    return _head(platform) + b"".join(lines)
+
+
+def key_of_files(lines: Iterable[bytes], platform: Platform) -> CacheKey:
+    """The key of the same document, which is never held as a whole."""
+    running = hasher(_head(platform))
+    for each in lines:
+        running.update(each)
+    return CacheKey(running.hexdigest())
+
+
+def _head(platform: Platform) -> bytes:
+    head = {"version": KEY_VERSION, "kind": "files", "platform": str(platform)}
+    return encode(head) + b"\n"
+
+
+def run_document(command: Command, parent: ChainID, platform: Platform) -> bytes:
+    return encode(
+        {
+            "version": KEY_VERSION,
+            "kind": "run",
+            "platform": str(platform),
+            "parent": parent,
+            "command": list(command.argv),
+            "env": dict(command.env),
+            "user": [command.uid, command.gid, *command.groups],
+            "working_dir": command.working_dir,
+            "network": command.network,
+        }
+    )
+
+
+def key_of(document: bytes) -> CacheKey:
+    return CacheKey(hex_of(document))
+
+
+def parse(document: bytes) -> dict[str, Any]:
+    """A document's fields; of a file step also `entries`: path -> the rest of its line. Raises
+    ValueError when it is not one."""
+    head, _, listing = document.partition(b"\n")
+    fields = json.loads(head.decode("utf-8", "surrogateescape"))
+    if not isinstance(fields, dict):
+        raise ValueError("not a document")
+    if fields.get("kind") == "files":
+        parts = listing.split(b"\0")
+        fields["entries"] = dict(zip(parts[:-1:2], parts[1::2], strict=True))
+    return fields

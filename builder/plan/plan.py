@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from builder.errors import BuilderError, SpecError, StoreError, UsageError
 from builder.oci.digest import CacheKey, chain_id, hex_of
@@ -73,7 +73,7 @@ class Planned(NamedTuple):
     key: CacheKey | None = None
     layer: Layer | None = None  # of a hit; None: an empty layer
     encoded: bool = True  # the hit's blob is in the codec and level that are wanted
-    document: dict[str, Any] | None = None  # what the key is the hash of; None where it was kept
+    document: bytes | None = None  # what the key is the hash of, where it was made and is held
     make: Changes | Command | None = None  # of a build
     sources: tuple[Tree, ...] = ()  # what was looked at on the host
     notes: tuple[str, ...] = ()
@@ -83,7 +83,8 @@ class Planned(NamedTuple):
         """Whether it is known to give a layer that is not empty."""
         if self.status != "build":
             return self.layer is not None
-        return bool(getattr(self.make, "entries", True))  # a command's are not known beforehand
+        # what a command changes is not known beforehand
+        return isinstance(self.step, Run) or len(cast("Changes", self.make)) > 0
 
 
 class ImagePlan(NamedTuple):
@@ -185,9 +186,9 @@ class Planner:
         memo = self._memo(step, scanned, state, platform)
         remembered = self._remembered(memo)
         if remembered:
-            key, hit = remembered
+            kept, hit = remembered
             planned = Planned(
-                index, name, step, "hit", "unchanged", key, hit.layer, hit.encoded,
+                index, name, step, "hit", "unchanged", kept, hit.layer, hit.encoded,
                 sources=sources,
             )  # fmt: skip
             return planned, self._above(state, planned)
@@ -195,14 +196,14 @@ class Planner:
             assert state.image is not None
             command = self._command(step, state)
             document = keys.run_document(command, state.image.chain_id, platform)
-            planned = self._decide(spec, index, document, last, state)
+            planned = self._decide(spec, index, keys.key_of(document), document, last, state)
             above = state.unknown(label)
             make: Changes | Command = command
             asked: dict[str, str | None] = {}
         else:
             changes, asked = self._changes(spec, step, scanned, state)
-            document = keys.files_document(changes.document(), platform)
-            planned = self._decide(spec, index, document, last, state)
+            key, held = _key_of(changes, platform)
+            planned = self._decide(spec, index, key, held, last, state)
             planned = planned._replace(sources=sources, notes=tuple(changes.notes))
             assert planned.key is not None
             above = state.with_files(planned.key, lambda: _table_of(changes), label)
@@ -296,13 +297,13 @@ class Planner:
         self,
         spec: ImageSpec,
         index: int,
-        document: dict[str, Any],
+        key: CacheKey,
+        document: bytes | None,
         last: LastBuild | None,
         state: State,
     ) -> Planned:
         steps = steps_of(spec)
         step, name = steps[index], step_name(steps[index])
-        key = keys.key_of(document)
         hit = self._hit(key)
         if hit:
             return Planned(
@@ -312,7 +313,8 @@ class Planner:
 
         names = [step_name(each) for each in steps]
         below = _below(state.image, names[:index]) if state.image else None
-        why = why_step(self.store, last, index, names, document, key, below)
+        verb = "run" if isinstance(step, Run) else "files"
+        why = why_step(self.store, last, index, names, verb, document, key, below)
         return Planned(index, name, step, "build", why, key, document=document)
 
     def _hit(self, key: CacheKey) -> Hit | None:
@@ -337,14 +339,22 @@ class Planner:
     def _above(self, state: State, planned: Planned) -> State:
         return self.above(state, planned.layer, planned.step, planned.name)
 
-    def above(self, state: State, layer: Layer | None, step: Step, name: str) -> State:
-        """The state over a step whose layer is there."""
+    def above(
+        self,
+        state: State,
+        layer: Layer | None,
+        step: Step,
+        name: str,
+        made: Changes | None = None,
+    ) -> State:
+        """The state over a step whose layer is there; `made` is what it was made of just now."""
         image = None
         if state.image is not None:
             image = state.image.append(layer, history(step, name, self.settings.epoch))
         if layer is None:
             return state.with_layer(None, image, _no_table)
-        return state.with_layer(layer, image, lambda: open_table(self.store, layer, None))
+        entries = None if made is None else lambda: (entry for entry, _ in made.sorted())
+        return state.with_layer(layer, image, lambda: open_table(self.store, layer, None, entries))
 
 
 class Hit(NamedTuple):
@@ -413,6 +423,14 @@ def _below(image: Image, names: list[str]) -> Below:
 
 def _no_table() -> Table:
     raise AssertionError("an empty layer has no table")
+
+
+def _key_of(changes: Changes, platform: Platform) -> tuple[CacheKey, bytes | None]:
+    """The key of a file step, and its document where that is held."""
+    if len(changes) > keys.MANY:
+        return keys.key_of_files(changes.lines(), platform), None
+    document = keys.files_document(changes.lines(), platform)
+    return keys.key_of(document), document
 
 
 def _table_of(changes: Changes) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -88,13 +88,21 @@ def no_view() -> View:
     raise AssertionError("what these layers hold is not known before they are built")
 
 
-def open_table(store: Store, layer: Layer, fetch: Fetch) -> PathTable:
-    """A layer's path table, made from its blob when it is not there."""
-    from builder.rootfs.table import PathTable
+def open_table(
+    store: Store,
+    layer: Layer,
+    fetch: Fetch,
+    entries: Callable[[], Iterable[Entry]] | None = None,
+) -> PathTable:
+    """A layer's path table. When it is not there it is made: from `entries`, which hold no account
+    file, or from the blob."""
+    from builder.rootfs.table import PathTable, make_table
 
     try:
         return PathTable.open(store.table_path(layer.diff_id), layer.diff_id)
     except CorruptBlob:
+        if entries:
+            return make_table(store, layer.diff_id, entries(), {})
         blob = layer.blob
         if not store.has(blob):
             info = load_layer(store, layer.diff_id)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, BinaryIO, cast
+from itertools import islice
+from typing import BinaryIO, cast
 
 from builder.errors import BuilderError, LayerError
 from builder.layer.archive import read_archive
 from builder.layer.entry import DIRECTORY, FILE, HARDLINK, SYMLINK, Change, Content, Entry
 from builder.layer.record import pack
+from builder.layer.record import unpack as unpack_record
+from builder.layer.sorter import Listing
 from builder.layer.spool import Spool
 from builder.layer.tree import Tree as Members
 from builder.oci.digest import hasher
 from builder.plan.context import Tree
-from builder.plan.files import Changes, plain, target
-from builder.rootfs.accounts import resolve_owner
+from builder.plan.files import Changes, Heads, line, plain, target
+from builder.rootfs.accounts import is_account_file, resolve_owner
 from builder.rootfs.view import View
 from builder.spec.model import Unpack
 
@@ -75,14 +78,8 @@ def unpack(step: Unpack, tree: Tree, view: View, epoch: int) -> Changes:
             )
         return None if plain(found.entry) else found.entry._replace(path=path, mtime=epoch)
 
-    return _settled(changes, lambda: members.entries(parent), archive)
-
-
-def _settled(
-    changes: Changes, entries: Callable[[], Iterator[tuple[Entry, bytes]]], archive: _Archive
-) -> Changes:
     found: dict[bytes, tuple[Entry, Content, bytes]] = {}
-    for entry, more in entries():
+    for entry, more in members.entries(parent):
         content: Content = None
         digest = b""
         if entry.type == FILE:
@@ -90,55 +87,48 @@ def _settled(
             content = partial(archive.open, offset, size)
         found[entry.path] = (entry, content, digest)
         if len(found) > _MANY:
-            return _Many(changes, entries, archive)
+            return _Many(changes, members.entries(parent), archive)
     changes.entries = found
     return changes
 
 
 class _Many(Changes):
-    """More changes than memory should hold: read anew from disk whenever they are asked for."""
+    """More changes than memory should hold: they are read from disk."""
 
     def __init__(
-        self,
-        changes: Changes,
-        entries: Callable[[], Iterator[tuple[Entry, bytes]]],
-        archive: _Archive,
+        self, changes: Changes, entries: Iterator[tuple[Entry, bytes]], archive: _Archive
     ) -> None:
-        self.view, self.epoch, self.owner = changes.view, changes.epoch, changes.owner
+        """`entries` in the order of a layer, each FILE with its _MORE."""
+        super().__init__(changes.view, changes.epoch, changes.owner)
         self.notes = changes.notes
-        self._read, self._archive = entries, archive
+        self._archive = archive
         self._count = 0
-        listing = hasher()
-        for entry, more in entries():
-            self._count += 1
-            listing.update(pack(entry))
-            if entry.type == FILE:
-                listing.update(more[-32:])
-        self._listing = listing.hexdigest()
+        self._listed = Listing(self._records(entries))
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "entries":  # only the plan of further steps asks
-            self.entries = {entry.path: (entry, content, b"") for entry, content in self}
-            return self.entries
-        raise AttributeError(name)
+    def _records(self, entries: Iterator[tuple[Entry, bytes]]) -> Iterator[bytes]:
+        """Pairs of an entry's record, its _MORE behind it, and its line."""
+        self._accounts = False
+        heads: Heads = {}
+        for entry, more in entries:
+            self._count += 1
+            self._accounts = self._accounts or is_account_file(entry.path)
+            yield pack(entry) + more
+            yield line(entry, more[-32:] if entry.type == FILE else b"", heads)
 
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[Change]:
-        for entry, more in self._read():
+    def sorted(self) -> Iterator[Change]:
+        for record in islice(self._listed, 0, None, 2):
+            entry, end = unpack_record(record)
             if entry.type == FILE:
-                offset, size, _ = _MORE.unpack(more)
+                offset, size, _ = _MORE.unpack_from(record, end)
                 yield entry, self._archive.content(offset, size)
             else:
                 yield entry, None
 
-    def sorted(self) -> list[Change]:
-        return cast("list[Change]", self)  # as far as a list is read: once from its beginning
-
-    def document(self) -> dict[str, Any]:
-        """A digest in place of all entries: the key need not hold each of so many."""
-        return {"entries": {}, "listing": self._listing}
+    def lines(self) -> Iterator[bytes]:
+        return islice(self._listed, 1, None, 2)
 
 
 class _Landing:

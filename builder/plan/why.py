@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from builder.oci.digest import CacheKey
+from builder.plan.keys import MANY, parse
 from builder.plan.last import LastBuild, LastStep
 from builder.store.records import load_document
 from builder.store.store import Store
 
 _PARENT = "what it stands on changed"
-_FIELDS = ("type", "mode", "owner", "group", "mtime", "content", "xattrs")
+_FIELDS = ("type", "mode", "owner", "group", "mtime", "xattrs", "content")
 _TYPES = {
     "0": "file", "1": "hard link", "2": "symlink", "3": "device", "4": "device",
     "5": "directory", "6": "FIFO",
@@ -31,25 +32,28 @@ def why_step(
     last: LastBuild | None,
     index: int,
     names: Sequence[str],
-    document: Mapping[str, Any],
+    verb: str,
+    document: bytes | None,
     key: CacheKey,
     below: Below | None,
 ) -> str:
     """One line that says what makes this key another than the last build's. `names` are those of
-    all steps of the spec, `below` is what a command stands on."""
+    all steps of the spec, `verb` is "run" or "files", `document` what the key is the hash of where
+    it is held, `below` what a command stands on."""
     if last is None:
         return "never built"
-    before = _before(last, index, names, document["kind"])
+    before = _before(last, index, names, verb)
     if before is None:
         return "new step"
     if before.key == key:
         return "its layer is no longer in the cache"
-    data = load_document(store, CacheKey(before.key))
-    if data is None:
+    if document is None:
+        return f"changed; it has more than {MANY} paths, which are not told apart"
+    old = load_document(store, CacheKey(before.key))
+    if old is None:
         return "changed; what it was is no longer in the cache"
     try:
-        old = json.loads(data.decode("utf-8", "surrogateescape"))
-        difference = first_difference(old, document)
+        difference = first_difference(parse(old), parse(document))
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):
         return "changed; what it was is not understood"  # never worth a failed build
     if difference == _PARENT and below is not None:
@@ -151,16 +155,17 @@ def _value(value: object) -> str:
 
 
 def _files(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    before, after = (_leaves(each) for each in (old, new))
-    changed = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
+    before: dict[bytes, bytes] = old["entries"]
+    after: dict[bytes, bytes] = new["entries"]
+    changed = sorted({path for path, _ in before.items() ^ after.items()})
     if not changed:
         return "changed"
     # a directory that came along says less than the file in it
-    path = next((p for p in changed if (after.get(p) or before[p])[0] != "5"), changed[0])
+    path = next((p for p in changed if (after.get(p) or before[p])[:1] != b"5"), changed[0])
     more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-    shown = _printable(path)
+    shown = _text(path)
     if path not in before:
-        removed = path.rpartition("/")[2].startswith(".wh.")
+        removed = path.rpartition(b"/")[2].startswith(b".wh.")
         return (
             f"/{shown.replace('.wh.', '', 1)}: removed{more}" if removed else f"/{shown}: new{more}"
         )
@@ -169,30 +174,34 @@ def _files(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return f"/{shown}: {_entry(before[path], after[path])}{more}"
 
 
-def _leaves(document: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Path -> type, mode, owner, group, mtime, content, xattrs."""
-    xattrs = document.get("xattrs", {})
-    return {
-        path: [*[*text.split(" ", 5), ""][:6], xattrs.get(path, {})]
-        for path, text in document["entries"].items()
-    }
-
-
-def _entry(old: list[Any], new: list[Any]) -> str:
-    for field, before, after in zip(_FIELDS, old, new, strict=True):
-        if before == after:
+def _entry(before: bytes, after: bytes) -> str:
+    kind = after[:1].decode()
+    for field, old, new in zip(_FIELDS, before.split(b" ", 6), after.split(b" ", 6), strict=True):
+        if old == new:
             continue
         if field == "type":
-            return f"{_TYPES[before]} -> {_TYPES[after]}"
+            return f"{_TYPES[old.decode()]} -> {_TYPES[new.decode()]}"
         if field == "xattrs":
-            name = min(n for n in {*before, *after} if before.get(n) != after.get(n))
-            return f"attribute {name}: {before.get(name, 'unset')} -> {after.get(name, 'unset')}"
-        if field == "content" and new[0] == "0":
-            return f"content {before[:12]} -> {after[:12]}"
+            return _attribute(_attributes(old), _attributes(new))
+        if field == "content" and kind == "0":
+            return f"content {_text(old)[:12]} -> {_text(new)[:12]}"
         if field == "content":
-            field = "target" if new[0] in "12" else "device"
-        return f"{field} {_printable(before)} -> {_printable(after)}"
+            field = "target" if kind in "12" else "device"
+        return f"{field} {_text(old)} -> {_text(new)}"
     return "changed"
+
+
+def _attribute(old: dict[str, str], new: dict[str, str]) -> str:
+    name = min(name for name in {*old, *new} if old.get(name) != new.get(name))
+    return f"attribute {_printable(name)}: {old.get(name, 'unset')} -> {new.get(name, 'unset')}"
+
+
+def _attributes(field: bytes) -> dict[str, str]:
+    """Name -> value in hex."""
+    if field == b"-":
+        return {}
+    pairs = (each.partition("=") for each in field.decode().split(","))
+    return {os.fsdecode(bytes.fromhex(name)): value for name, _, value in pairs}
 
 
 def _short(digest: str) -> str:
@@ -201,3 +210,7 @@ def _short(digest: str) -> str:
 
 def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _text(data: bytes) -> str:
+    return _printable(data.decode("utf-8", "surrogateescape"))

@@ -23,7 +23,7 @@ ACCOUNT_FILE = 1 << 20
 def is_account_file(path: bytes) -> bool:
     """Whether a path table keeps the file's bytes: any passwd and group, since the ones in /etc may
     be symlinks."""
-    return path.rpartition(b"/")[2] in (b"passwd", b"group")
+    return path.endswith((b"/passwd", b"/group")) or path in (b"passwd", b"group")
 
 
 class User(NamedTuple):

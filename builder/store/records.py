@@ -6,7 +6,6 @@ Reading is total: garbage is a miss and one warning, never an exception.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -61,14 +60,16 @@ def save_layer(store: Store, info: LayerInfo) -> None:
 
 
 def load_document(store: Store, key: CacheKey) -> bytes | None:
-    """The canonical JSON that `key` is the hash of."""
+    """What `key` is the hash of (`plan.keys`)."""
     data = store.load("documents", key)
     if data is None or data[:1] == b"{":
         return data
-    unpacker = zlib.decompressobj()
+    from isal import isal_zlib
+
+    unpacker = isal_zlib.decompressobj()
     try:
         document = unpacker.decompress(data, MAX_DOCUMENT)
-    except zlib.error:
+    except isal_zlib.error:  # type: ignore[misc]  # its stub says an instance
         document = b""
     if not unpacker.eof:
         store.folder.warn(f"documents/{key} is corrupt; it is made again")
@@ -77,9 +78,12 @@ def load_document(store: Store, key: CacheKey) -> bytes | None:
 
 
 def save_document(store: Store, key: CacheKey, document: bytes) -> None:
-    """`document` is a JSON object, canonical."""
-    large = len(document) >= _LARGE
-    store.save("documents", key, zlib.compress(document, 1) if large else document)
+    """`document` begins as a JSON object does."""
+    if len(document) >= _LARGE:
+        from isal import isal_zlib
+
+        document = isal_zlib.compress(document, 1)
+    store.save("documents", key, document)
 
 
 def build_name(image: str) -> str:

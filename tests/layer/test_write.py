@@ -7,6 +7,7 @@ import random
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -164,13 +165,21 @@ def tree(folder: Path, count: int) -> list[Change]:
     return changes
 
 
+def told(changes: list[Change]) -> list[bytes]:
+    """One line per change that tells its header and bytes."""
+    return [
+        b"%b %d %b" % (entry.path, entry.size, cast(HostFile, content).digest)
+        for entry, content in changes
+    ]
+
+
 @pytest.mark.parametrize("codec", ["gzip", "zstd", "none"])
 def test_a_layer_made_from_an_earlier_one_is_the_same_to_the_byte(
     tmp_path: Path, codec: str
 ) -> None:
     first, second = Store(str(tmp_path / "one")), Store(str(tmp_path / "two"))
     changes = tree(tmp_path, 300)
-    before = write_layer(changes, first, codec)
+    before = write_layer(changes, first, codec, lines=told(changes))
     assert before is not None
     for number in (3, 150, 299):  # one changes in place, one grows, one goes
         entry, _ = changes[number]
@@ -183,26 +192,28 @@ def test_a_layer_made_from_an_earlier_one_is_the_same_to_the_byte(
         (tmp_path / f"f{number:05d}").chmod(0o600)
     name = codec_of(codec).name
     earlier = Earlier(first.blob_path(before.layer.blob.digest), before.runs, name)
-    quick = write_layer(changes, first, codec, earlier=earlier)
+    quick = write_layer(changes, first, codec, earlier=earlier, lines=told(changes))
     earlier.close()
-    assert quick == write_layer(changes, second, codec)
+    assert quick == write_layer(changes, second, codec, lines=told(changes))
+    alone = write_layer(changes, second, codec)
+    assert alone is not None and quick is not None and alone.layer == quick.layer
 
 
 def test_what_stands_in_the_earlier_layer_is_not_read_again(tmp_path: Path, store: Store) -> None:
     changes = tree(tmp_path, 300)
-    before = write_layer(changes, store)
+    before = write_layer(changes, store, lines=told(changes))
     assert before is not None
     for number in range(300):
         (tmp_path / f"f{number:05d}").unlink()
     name = codec_of("gzip").name
     earlier = Earlier(store.blob_path(before.layer.blob.digest), before.runs, name)
-    assert write_layer(changes, store, earlier=earlier) == before
+    assert write_layer(changes, store, earlier=earlier, lines=told(changes)) == before
     earlier.close()
 
 
 def test_a_damaged_earlier_layer_is_noticed(tmp_path: Path, store: Store) -> None:
     changes = tree(tmp_path, 300)
-    before = write_layer(changes, store)
+    before = write_layer(changes, store, lines=told(changes))
     assert before is not None
     blob = Path(store.blob_path(before.layer.blob.digest))
     damaged = bytearray(blob.read_bytes())
@@ -210,7 +221,7 @@ def test_a_damaged_earlier_layer_is_noticed(tmp_path: Path, store: Store) -> Non
     (tmp_path / "damaged").write_bytes(damaged)
     earlier = Earlier(str(tmp_path / "damaged"), before.runs, codec_of("gzip").name)
     with pytest.raises(CorruptBlob):
-        write_layer(changes, store, earlier=earlier)
+        write_layer(changes, store, earlier=earlier, lines=told(changes))
     earlier.close()
 
 
@@ -218,5 +229,7 @@ def test_a_damaged_earlier_layer_is_noticed(tmp_path: Path, store: Store) -> Non
 def test_an_index_that_is_not_one_is_as_none(tmp_path: Path, store: Store, index: bytes) -> None:
     changes = tree(tmp_path, 100)
     earlier = Earlier(str(tmp_path / "nowhere"), index, codec_of("gzip").name)
-    assert write_layer(changes, store, earlier=earlier) == write_layer(changes, store)
+    lines = told(changes)
+    quick = write_layer(changes, store, earlier=earlier, lines=lines)
+    assert quick == write_layer(changes, store, lines=lines)
     earlier.close()

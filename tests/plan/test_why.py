@@ -10,7 +10,7 @@ import pytest
 
 from builder.oci.digest import CacheKey, DiffID, chain_id
 from builder.oci.image import Platform, encode
-from builder.plan.keys import key_of
+from builder.plan.keys import key_of, parse
 from builder.plan.last import LastBuild, LastStep
 from builder.plan.why import Below, first_difference, why_step
 from builder.project import Options, Project
@@ -260,18 +260,18 @@ RUN = Run(Place("specs/a.yaml", 1, 1), "run", "first\nsecond\nthird\n", {"A": "1
 def test_a_commands_first_difference_is_named(
     shop: Any, change: dict[str, Any], expected: str
 ) -> None:
-    old, new = (shop.planned(step).document for step in (RUN, RUN._replace(**change)))
+    old, new = (parse(shop.planned(step).document) for step in (RUN, RUN._replace(**change)))
     assert first_difference(old, new) == expected
 
 
 def test_a_platform_is_named(shop: Any) -> None:
     old = shop.planned(RUN).document
     new = shop.planned(RUN, platform=Platform("linux", "arm64")).document
-    assert first_difference(old, new) == "platform: linux/amd64 -> linux/arm64"
+    assert first_difference(parse(old), parse(new)) == "platform: linux/amd64 -> linux/arm64"
 
 
 def test_a_key_of_another_version_is_said(shop: Any) -> None:
-    document = shop.planned(RUN).document
+    document = parse(shop.planned(RUN).document)
     assert first_difference({**document, "version": 0}, document) == (
         "made by another version of the builder"
     )
@@ -297,17 +297,18 @@ def test_what_changed_below_a_command_is_named(
     tmp_path: Path, shop: Any, base: str, steps: list[tuple[str, str]], expected: str
 ) -> None:
     store = Store(str(tmp_path / "other"))
-    old = {**shop.planned(RUN).document, "parent": "before"}
-    save_document(store, key_of(old), encode(old))
+    fields = {**parse(shop.planned(RUN).document), "parent": "before"}
+    old = encode(fields)
+    save_document(store, key_of(old), old)
     before = [
         LastStep(name, "files", "0" * 64, layer, "", 0) for name, layer in (("one", B), ("two", ""))
     ]
     before.append(LastStep("run", "run", key_of(old), C, "", 0))
     last = LastBuild("scratch", BASE, {}, {}, tuple(before), "", 0)
-    new = {**old, "parent": "now"}
+    new = encode({**fields, "parent": "now"})
     names = [*(name for name, _ in steps), "run"]
     why = why_step(
-        store, last, len(steps), names, new, CacheKey("1" * 64), Below(base, tuple(steps))
+        store, last, len(steps), names, "run", new, CacheKey("1" * 64), Below(base, tuple(steps))
     )
     assert why == expected
 
@@ -315,5 +316,5 @@ def test_what_changed_below_a_command_is_named(
 def test_a_document_that_was_swept_is_said(shop: Any) -> None:
     document = shop.planned(RUN).document
     last = LastBuild("scratch", BASE, {}, {}, (LastStep("run", "run", "2" * 64, C, "", 0),), "", 0)
-    why = why_step(shop.store, last, 0, ["run"], document, CacheKey("1" * 64), None)
+    why = why_step(shop.store, last, 0, ["run"], "run", document, CacheKey("1" * 64), None)
     assert why == "changed; what it was is no longer in the cache"
