@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from builder.layer.compress import Codec
-from builder.layer.runs import Earlier, Fresh, Kept, index_record
+from builder.layer.runs import Earlier, Fresh, Indexed, Kept, Name
 from builder.oci.digest import DiffID, hasher
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from builder.store.store import Incoming
+
+_Encoded = tuple[Name, bytes | bytearray, bytes]
+"""Name, raw and compressed bytes of a run."""
 
 _UNDER_WAY = 6  # runs at most, which bounds the memory
 
@@ -26,7 +29,7 @@ class Pipeline:
         self._hasher = hasher()
         self._first: Fresh | Kept | None = None
         self._threads: _Threads | None = None
-        self._index: list[bytes] = []
+        self._index: list[Indexed] = []
         self.size = 0
 
     def put(self, run: Fresh | Kept) -> None:
@@ -46,33 +49,33 @@ class Pipeline:
             self._threads.finish()
         elif self._first is not None:
             self._take(*self._encode(self._first))
-        index = self._codec.name.encode() + b"\n" + b"".join(self._index)
+        index = self._codec.name.encode() + b"\n" + b"".join(run.pack() for run in self._index)
         return DiffID("sha256:" + self._hasher.hexdigest()), index
 
     def close(self) -> None:
         if self._threads:
             self._threads.close()
 
-    def _encode(self, run: Fresh | Kept) -> tuple[bytes, bytes | bytearray, bytes]:
-        """Identity, raw and compressed bytes of a run. In any thread, runs side by side."""
+    def _encode(self, run: Fresh | Kept) -> _Encoded:
+        """In any thread, runs side by side."""
         if isinstance(run, Fresh):
-            return run.identity, run.data, self._codec.compress(run.data)
+            return run.name, run.data, self._codec.compress(run.data)
         assert self._earlier is not None
         compressed = self._earlier.read(run)
-        return run.identity, self._codec.decompress(compressed), compressed
+        return run.name, self._codec.decompress(compressed), compressed
 
-    def _take(self, identity: bytes, raw: bytes | bytearray, compressed: bytes) -> None:
+    def _take(self, name: Name, raw: bytes | bytearray, compressed: bytes) -> None:
         """In one thread, in order."""
         self._hasher.update(raw)
         self._incoming.write(compressed)
-        self._index.append(index_record(identity, compressed, len(raw)))
+        self._index.append(Indexed.of(name, compressed, len(raw)))
 
 
 class _Threads:
     def __init__(
         self,
-        encode: Callable[[Fresh | Kept], tuple[bytes, bytes | bytearray, bytes]],
-        take: Callable[[bytes, bytes | bytearray, bytes], None],
+        encode: Callable[[Fresh | Kept], _Encoded],
+        take: Callable[[Name, bytes | bytearray, bytes], None],
     ) -> None:
         from concurrent.futures import ThreadPoolExecutor
         from queue import SimpleQueue
@@ -80,7 +83,7 @@ class _Threads:
 
         self._encode, self._take = encode, take
         self._pool = ThreadPoolExecutor(3)
-        self._queue: SimpleQueue[Future[tuple[bytes, bytes | bytearray, bytes]] | None]
+        self._queue: SimpleQueue[Future[_Encoded] | None]
         self._queue = SimpleQueue()
         self._room = Semaphore(_UNDER_WAY)
         self._failed = False

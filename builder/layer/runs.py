@@ -15,7 +15,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from builder.errors import CorruptBlob, LayerError
 from builder.layer.content import CHUNK, read_chunks, read_whole
@@ -34,17 +34,37 @@ _FORMAT = b"tar 1\n"
 _Item = tuple[Entry, Content, bytes]
 
 
+class Told(Protocol):
+    """What is known of changes that are about to be written."""
+
+    def lines(self) -> Iterable[bytes]:
+        """One per change, which tells its header and content in any form; b"" for a file whose
+        content is not known yet."""
+        ...
+
+    def learn(self, entry: Entry, digest: bytes) -> bytes:
+        """The line of such a file; `digest` is the raw sha256 of its bytes."""
+        ...
+
+
+class Name:
+    """A run's identity, 16 bytes, given at the latest when the run behind it is made."""
+
+    def __init__(self, value: bytes = NONE) -> None:
+        self.value = value
+
+
 class Fresh(NamedTuple):
     """A run to be compressed."""
 
     data: bytes | bytearray
-    identity: bytes  # 16 bytes; NONE: it has none
+    name: Name
 
 
 class Kept(NamedTuple):
     """A run that the earlier blob holds, from `offset` on; `check` is of its compressed bytes."""
 
-    identity: bytes
+    name: Name
     check: int
     compressed: int
     size: int
@@ -63,7 +83,7 @@ class Earlier:
         offset = 0
         for identity, check, compressed, size in _RECORD.iter_unpack(records):
             if identity != NONE:
-                self._runs[identity] = Kept(identity, check, compressed, size, offset)
+                self._runs[identity] = Kept(Name(identity), check, compressed, size, offset)
             offset += compressed
         try:
             self._handle = os.open(blob, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -85,10 +105,20 @@ class Earlier:
             os.close(self._handle)
 
 
-def index_record(identity: bytes, compressed: bytes, size: int) -> bytes:
+class Indexed(NamedTuple):
     """What an index holds of one run."""
-    check = 0 if identity == NONE else _check(compressed)
-    return _RECORD.pack(identity, check, len(compressed), size)
+
+    name: Name
+    check: int
+    compressed: int
+    size: int
+
+    @classmethod
+    def of(cls, name: Name, compressed: bytes, size: int) -> Indexed:
+        return cls(name, _check(compressed), len(compressed), size)
+
+    def pack(self) -> bytes:
+        return _RECORD.pack(self.name.value, *self[1:])
 
 
 def _check(data: bytes) -> int:
@@ -112,16 +142,16 @@ def cut(
     changes: Iterable[Change],
     seen: Callable[[Entry], object] | None,
     earlier: Earlier | None,
-    lines: Iterable[bytes] | None = None,
+    told: Told | None = None,
 ) -> Iterator[Fresh | Kept]:
     """The tar of `changes` in runs. A run ends behind an entry, once it is large enough and the
     entry's path says so: an inserted file moves the cuts around it, not all that follow. Files of a
-    run's size or more stand in runs of their own. `lines` come one per change."""
-    maker = _Maker(earlier)
+    run's size or more stand in runs of their own."""
+    maker = _Maker(earlier, told)
     items: list[_Item] = []
     length = 0
     previous: bytes | None = None
-    for change, line in zip(changes, lines or repeat(b""), strict=False):
+    for change, line in zip(changes, told.lines() if told else repeat(b""), strict=False):
         entry, content = change
         path, size = entry[0], entry[6]
         key = sort_key(path)
@@ -149,51 +179,62 @@ def cut(
 class _Maker:
     """Makes runs, or finds them in the earlier blob."""
 
-    def __init__(self, earlier: Earlier | None) -> None:
+    def __init__(self, earlier: Earlier | None, told: Told | None) -> None:
         self._header_of = Headers().of
         self._find = earlier.find if earlier else None
+        self._learn = told.learn if told else None
 
     def run(self, items: list[_Item], *, last: bool = False) -> Fresh | Kept:
         """One run of small files; the last one has the end of the archive."""
         lines = [line for _, _, line in items]
-        identity = NONE
-        if all(lines):
-            identity = _name(b"".join(lines) + (b"end" if last else b""))
-            kept = self._find(identity) if self._find else None
+        end = b"end" if last else b""
+        if self._find and all(lines):
+            kept = self._find(_name(b"".join(lines) + end))
             if kept:
                 return kept
-        header_of = self._header_of
+        header_of, learn = self._header_of, self._learn
         data = bytearray()
-        for entry, content, _ in items:
+        for number, (entry, content, line) in enumerate(items):
             data += header_of(entry)
             if content is not None:
-                data += read_whole(entry, content)
+                read = read_whole(entry, content)
+                data += read
                 data += bytes(-len(data) % BLOCK)
+                if learn and not line:
+                    lines[number] = learn(entry, hasher(read).digest())
         if last:
             data += end_of_archive()
-        return Fresh(data, identity)
+        return Fresh(data, Name(_name(b"".join(lines) + end) if learn else NONE))
 
     def large(self, entry: Entry, content: Content, line: bytes) -> Iterator[Fresh | Kept]:
         """The runs of one large file: its header with the first piece, its padding with the
         last."""
         count = -(-entry.size // CHUNK)
-        names = [NONE] * count
-        if line:
-            names = [_name(b"%b%d" % (line, number)) for number in range(count)]
-            kept = [self._find(name) if self._find else None for name in names]
+        if self._find and line:
+            kept = [self._find(_name(b"%b%d" % (line, number))) for number in range(count)]
             if all(kept):
                 yield from (run for run in kept if run)
                 return
+        names = [Name() for _ in range(count)]
+        learn = self._learn
+        running = hasher() if learn and not line else None
         run = bytearray(self._header_of(entry))
         number = 0
         for chunk in read_chunks(entry, content):
+            if running:
+                running.update(chunk)
             run += chunk
             if len(run) >= RUN and number < count - 1:
                 yield Fresh(run, names[number])
                 run = bytearray()
                 number += 1
         run += bytes(padding(entry.size))
-        yield Fresh(run, names[number])
+        if learn and running:
+            line = learn(entry, running.digest())
+        if line:
+            for number, name in enumerate(names):
+                name.value = _name(b"%b%d" % (line, number))
+        yield Fresh(run, names[-1])
 
 
 def _name(data: bytes) -> bytes:

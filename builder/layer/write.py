@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from builder.layer.compress import codec_of
 from builder.layer.entry import Change, Entry
 from builder.layer.pipeline import Pipeline
-from builder.layer.runs import Earlier, cut, sort_key
+from builder.layer.runs import Earlier, Told, cut, sort_key
 from builder.oci import media
 from builder.oci.image import Layer
 
 if TYPE_CHECKING:
     from builder.store.store import Store
 
-__all__ = ["Earlier", "Written", "sort_key", "write_layer"]
+__all__ = ["Earlier", "Told", "Written", "sort_key", "write_layer"]
 
 
 class Written(NamedTuple):
@@ -33,15 +33,15 @@ def write_layer(
     seen: Callable[[Entry], object] | None = None,
     progress: Callable[[int], object] | None = None,
     earlier: Earlier | None = None,
-    lines: Iterable[bytes] | None = None,
+    told: Told | None = None,
 ) -> Written | None:
     """Write a layer into the store; None when there are no changes.
 
     `changes` come sorted as `sort_key` says, each path once. `seen` gets every entry as it is
-    written, `progress` the tar bytes so far. `lines` are one per change and tell its header and
-    content, in any form; a run with the lines that it has in `earlier` is taken from there. Memory
-    does not grow with the layer. Raises LayerError when a file is not what its entry says any more,
-    StoreError when it cannot be written, CorruptBlob when `earlier` is damaged.
+    written, `progress` the tar bytes so far. A run that `told` says to be as in `earlier` is taken
+    from there. Memory does not grow with the layer. Raises LayerError when a file is not what its
+    entry says any more, StoreError when it cannot be written, CorruptBlob when `earlier` is
+    damaged.
     """
     iterator = iter(changes)
     first = next(iterator, None)
@@ -50,7 +50,7 @@ def write_layer(
     with store.incoming() as incoming:
         pipeline = Pipeline(incoming, codec_of(codec, level), earlier)
         try:
-            for run in cut(chain([first], iterator), seen, earlier, lines):
+            for run in cut(chain([first], iterator), seen, earlier, told):
                 pipeline.put(run)
                 if progress:
                     progress(pipeline.size)

@@ -22,7 +22,7 @@ from builder.events import (
     Warned,
 )
 from builder.oci import media
-from builder.oci.digest import DiffID
+from builder.oci.digest import CacheKey, DiffID
 from builder.oci.image import Descriptor, Image, Layer
 from builder.plan.config import merge_config
 from builder.plan.context import Tree
@@ -35,7 +35,6 @@ from builder.store.records import (
     LayerInfo,
     Record,
     load_layer,
-    load_record,
     save_document,
     save_layer,
     save_record,
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
 
     from builder.executor.base import Command, Executor
     from builder.layer.entry import Change, Entry
-    from builder.layer.write import Earlier, Written
+    from builder.layer.write import Earlier, Told, Written
     from builder.plan.files import Changes
 
 
@@ -114,7 +113,7 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
         files += below.files
         sources += below.sources
     for number in range(len(steps_of(spec))):
-        planned, _ = planner.step(spec, number, state, last)
+        planned, _ = planner.step(spec, number, state, last, leave=True)
         if number == len(spec.steps) and not planned.makes_layer:
             if planned.status == "build":
                 # noted as empty, so that it is known
@@ -155,27 +154,28 @@ def _step(
     fetch: Fetch,
     last: LastBuild | None,
 ) -> BuiltStep:
-    assert planned.key is not None
     started = time.monotonic()
     layer, why, status, encoded = planned.layer, planned.why, "hit", planned.encoded
+    key = planned.key
     if planned.status == "build":
-        with shop.store.lock(f"step-{planned.key}", f"{spec.name}: {planned.name}"):
+        with shop.store.lock(f"step-{key or planned.inputs}", f"{spec.name}: {planned.name}"):
             # who waited for the lock may find that the work is done
-            record = load_record(shop.store, planned.key)
-            hit = shop.planner.layer_of(record) if record else None
-            if hit:
+            found = shop.planner.found(planned)
+            if found:
+                key, hit = found
                 layer, encoded = hit
                 why = "built meanwhile by another builder"
             else:
                 shop.emit(StepStarted(spec.name, planned.number, planned.name, why))
-                layer = _make(shop, spec, planned, state, fetch, last)
+                layer, key = _make(shop, spec, planned, state, fetch, last)
                 status = "built"
+    assert key is not None
     if layer and not encoded:
         layer = _convert(shop, layer)
     seconds = time.monotonic() - started
     size = layer.blob.size if layer else 0
     shop.emit(StepDone(spec.name, planned.number, planned.name, status, seconds, size, why))
-    return BuiltStep(planned.number, planned.name, status, why, planned.key, layer, seconds)
+    return BuiltStep(planned.number, planned.name, status, why, key, layer, seconds)
 
 
 def _make(
@@ -185,10 +185,9 @@ def _make(
     state: State,
     fetch: Fetch,
     last: LastBuild | None,
-) -> Layer | None:
+) -> tuple[Layer | None, CacheKey]:
     """Make a layer and record it. A step that fails leaves nothing."""
     started = time.monotonic()
-    assert planned.key is not None
     if isinstance(planned.step, Run):
         written = _run(shop, spec, planned, cast("Command", planned.make), state, fetch)
     else:
@@ -199,12 +198,15 @@ def _make(
             raise
         except BuilderError as error:
             raise type(error)(f"{planned.step.place}: {error.message}", error.hint) from error
+        if planned.key is None:
+            planned = shop.planner.settle(spec, planned)
+    assert planned.key is not None
     if planned.document is not None:
         save_document(shop.store, planned.key, planned.document)
     diff_id = written.layer.diff_id if written else None
     record = Record(diff_id, round(time.monotonic() - started, 3), int(shop.now()))
     save_record(shop.store, planned.key, record)
-    return written.layer if written else None
+    return written.layer if written else None, planned.key
 
 
 def _run(
@@ -250,11 +252,11 @@ def _write_files(
         return _write(shop, spec, planned, changes.sorted())
     earlier = _earlier(shop, planned, last)
     try:
-        written = _write(shop, spec, planned, changes.sorted(), earlier, changes.lines())
+        written = _write(shop, spec, planned, changes.sorted(), earlier, changes)
     except CorruptBlob:
         if earlier is None:
             raise
-        written = _write(shop, spec, planned, changes.sorted(), None, changes.lines())
+        written = _write(shop, spec, planned, changes.sorted(), None, changes)
     finally:
         if earlier:
             earlier.close()
@@ -300,7 +302,7 @@ def _write(
     planned: Planned,
     changes: Iterable[Change],
     earlier: Earlier | None = None,
-    lines: Iterable[bytes] | None = None,
+    told: Told | None = None,
 ) -> Written | None:
     """Changes to a layer in the store; with its path table, if that is not made later."""
     from builder.layer.entry import FILE
@@ -332,7 +334,7 @@ def _write(
         None,
         progress,
         earlier,
-        lines,
+        told,
     )
     if written:
         if not later:

@@ -9,7 +9,7 @@ import marshal
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ RACY = 2_000_000_000
 grain, so what was read of it is not remembered (git's racy rule)."""
 
 _CHUNK = 1 << 20
+_MANY = 64  # unread files from which on leaving them is worth it
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NAME = attrgetter("name")
 _MTIME, _CTIME = itemgetter(5), itemgetter(6)
@@ -51,7 +52,8 @@ class Tree(NamedTuple):
 
     root: bytes  # host path
     nodes: list[Node]
-    settled: bool  # nothing in it is young enough to change unseen
+    young: int  # what was touched since then, in nanoseconds, may change unseen
+    settled: bool  # nothing in it is so young
 
     def host_path(self, path: bytes) -> bytes:
         return self.root + b"/" + path if path else self.root
@@ -224,39 +226,48 @@ class Context:
         newest = max(max(map(_MTIME, nodes)), max(map(_CTIME, nodes)))
         if rules:
             rules.save()
-        return Tree(host, nodes, newest < young)
+        return Tree(host, nodes, young, newest < young)
 
-    def digests(self, tree: Tree) -> dict[bytes, bytes]:
+    def digests(self, tree: Tree, *, leave: bool = False) -> dict[bytes, bytes]:
         """Raw sha256 of every regular file of a tree, by path. What lstat shows unchanged since it
-        was hashed is not read again."""
-        name = hex_of(tree.root)
-        saved = self._store.load("trees", name)
-        known: dict[tuple[int, ...], bytes] = remembered(saved) if saved else {}
+        was hashed is not read again. `leave`: many that are not known are left out, to be read
+        when the layer is made, and told to `learn` then."""
+        known = self._known(tree)
         lookup = known.get
-        root = tree.root + b"/"
         found: dict[bytes, bytes] = {}
+        unread: list[tuple[bytes, int]] = []
         regular = stat.S_IFREG
-        young = time.time_ns() - RACY  # before the first is read
-        new = False
         for node in tree.nodes:
-            if node[1] & 0o170000 != regular:
-                continue
-            # the path is not part of it: a renamed file keeps its digest
-            digest = lookup(node[1:7])
-            path = node[0]
-            if digest is None:
-                digest = _hash(root + path if path else tree.root, node[2])
-                new = True
-            found[path] = digest
-        if new or len(found) != len(known):
-            keep = {
-                node[1:7]: found[node[0]]
-                for node in tree.nodes
-                if node[0] in found and node[5] < young and node[6] < young
-            }
-            if keep != known:
-                self._store.remember("trees", name, marshal.dumps(keep))
+            if node[1] & 0o170000 == regular:
+                # the path is not part of it: a renamed file keeps its digest
+                digest = lookup(node[1:7])
+                if digest is None:
+                    unread.append((node[0], node[2]))
+                else:
+                    found[node[0]] = digest
+        if leave and len(unread) >= _MANY:
+            return found
+        root = tree.root + b"/"
+        for path, size in unread:
+            found[path] = _hash(root + path if path else tree.root, size)
+        if unread or len(found) != len(known):
+            self.learn(tree, found)
         return found
+
+    def learn(self, tree: Tree, digests: Mapping[bytes, bytes]) -> None:
+        """Keep digests of a tree's files, by path, for the next time."""
+        young = tree.young
+        keep = {
+            node[1:7]: digests[node[0]]
+            for node in tree.nodes
+            if node[0] in digests and node[5] < young and node[6] < young
+        }
+        if keep != self._known(tree):
+            self._store.remember("trees", hex_of(tree.root), marshal.dumps(keep))
+
+    def _known(self, tree: Tree) -> dict[tuple[int, ...], bytes]:
+        saved = self._store.load("trees", hex_of(tree.root))
+        return remembered(saved) if saved else {}
 
     # -- ignore rules --------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import stat
 from binascii import hexlify
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, cast
 
 from builder.errors import BuilderError
 from builder.layer.entry import (
@@ -53,6 +53,9 @@ class Changes:
         self.owner = owner or (0, 0)
         self.entries: dict[bytes, tuple[Entry, Content, bytes]] = {}  # with the digest of a FILE
         self.notes: list[str] = []
+        self.unread: list[Tree] = []  # those with files whose digests are not known yet
+        self._said: dict[bytes, tuple[bytes, bytes]] = {}  # their digests and lines, once known
+        self._heads: Heads = {}
         self._sorted: list[tuple[Entry, Content, bytes]] | None = None
         self._lines: list[bytes] | None = None
         self._accounts: bool | None = None
@@ -97,11 +100,40 @@ class Changes:
         return [row[:2] for row in self._rows()]
 
     def lines(self) -> Iterable[bytes]:
-        """What `line` says of each, in the same order."""
+        """What `line` says of each, in the same order; b"" for a file that is not read yet."""
         if self._lines is None:
-            heads: Heads = {}
-            self._lines = [line(entry, digest, heads) for entry, _, digest in self._rows()]
+            heads = self._heads
+            self._lines = [
+                line(entry, digest, heads) if digest or entry[1] != FILE else b""
+                for entry, _, digest in self._rows()
+            ]
         return self._lines
+
+    def learn(self, entry: Entry, digest: bytes) -> bytes:
+        """The line of a file that was not read yet, whose digest is known now."""
+        said = line(entry, digest, self._heads)
+        self._said[entry[0]] = digest, said
+        return said
+
+    def settle(self, context: Context) -> None:
+        """All files were read: from here on every line is known, and so is each digest the next
+        time."""
+        said, rows = self._said, self._rows()
+        pairs = zip(self.lines(), rows, strict=True)
+        self._lines = [told or said[entry[0]][1] for told, (entry, _, _) in pairs]
+        digests = {
+            cast(HostFile, content).path: said[entry[0]][0]
+            for entry, content, _ in rows
+            if entry[0] in said
+        }
+        for tree in self.unread:
+            found = context.digests(tree, leave=True)
+            for node in tree.nodes:
+                digest = digests.get(tree.host_path(node[0]))
+                if digest is not None:
+                    found[node[0]] = digest
+            context.learn(tree, found)
+        self.unread = []
 
     def _rows(self) -> list[tuple[Entry, Content, bytes]]:
         if self._sorted is None:
@@ -166,8 +198,16 @@ def target(view: View, dest: str, *, follow_last: bool = True) -> Target:
     return Target(path, entry, dest.endswith("/"))
 
 
-def copy(step: Copy, context: Context, scanned: Scanned, view: View, epoch: int) -> Changes:
-    """Docker's COPY rules: see docs/docker.md."""
+def copy(
+    step: Copy,
+    context: Context,
+    scanned: Scanned,
+    view: View,
+    epoch: int,
+    *,
+    leave: bool = False,
+) -> Changes:
+    """Docker's COPY rules: see docs/docker.md. `leave`: files may stay unread."""
     owner = resolve_owner(step.owner, view) if step.owner else None
     changes = Changes(view, epoch, owner)
     to = target(view, step.dest)
@@ -190,15 +230,16 @@ def copy(step: Copy, context: Context, scanned: Scanned, view: View, epoch: int)
         else:
             base = to.path
         whole = source.is_dir and base == to.path
-        _place(step, context, tree, base, changes, owner, contents=whole)
+        digests = context.digests(tree, leave=leave)
+        _place(step, tree, digests, base, changes, owner, contents=whole)
     changes.make_parents()
     return changes
 
 
 def _place(
     step: Copy,
-    context: Context,
     tree: Tree,
+    digests: Mapping[bytes, bytes],
     base: bytes,
     changes: Changes,
     owner: tuple[int, int] | None,
@@ -207,7 +248,6 @@ def _place(
 ) -> None:
     """Put a source's nodes at and below `base`. `contents`: the source directory itself is not
     copied, what it holds is."""
-    digests = context.digests(tree)
     view, epoch = changes.view, changes.epoch
     entries = changes.entries
     # source directory -> its image path with a slash, exists below
@@ -219,6 +259,7 @@ def _place(
     mtime = epoch
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     root = tree.root + b"/"
+    unread = False
     make = tuple.__new__  # thrice as fast as the named tuples' own, in a loop over all files
     for node in tree.nodes:
         source, bits, size = node[:3]
@@ -258,11 +299,12 @@ def _place(
         if kind == FILE:
             if name.startswith(WHITEOUT):
                 raise _reserved(path)
-            digest = digests[source]
+            digest = digests.get(source)
+            unread = unread or digest is None
             entries[path] = (
                 make(Entry, (path, FILE, mode, uid, gid, mtime, size, b"", xattrs, NO_DEVICE)),
                 make(HostFile, (host, digest)),
-                digest,
+                digest or b"",
             )
         elif kind == DIRECTORY:
             landed[source] = (path + b"/" if path else path, there is not None)
@@ -283,6 +325,8 @@ def _place(
             changes.add(Entry(path, SYMLINK, 0o777, uid, gid, mtime, link=link, xattrs=xattrs))
         else:
             changes.add(Entry(path, kind, mode, uid, gid, mtime, xattrs=xattrs))
+    if unread:
+        changes.unread.append(tree)
 
 
 def _readdress(

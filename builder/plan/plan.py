@@ -7,7 +7,7 @@ only in that a miss is made and its layer put on the State before the next step 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from builder.errors import BuilderError, SpecError, StoreError, UsageError
@@ -63,7 +63,8 @@ class Settings(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """What is known of one step. `key` is None while something below it is not known."""
+    """What is known of one step. `key` is None while something below it is not known, and of a
+    `copy` whose files are read when its layer is made."""
 
     number: int  # within the spec, from 0
     name: str
@@ -73,6 +74,7 @@ class Planned(NamedTuple):
     key: CacheKey | None = None
     layer: Layer | None = None  # of a hit; None: an empty layer
     encoded: bool = True  # the hit's blob is in the codec and level that are wanted
+    inputs: str = ""  # a name for all that decides the key, sources told by lstat alone
     document: bytes | None = None  # what the key is the hash of, where it was made and is held
     make: Changes | Command | None = None  # of a build
     sources: tuple[Tree, ...] = ()  # what was looked at on the host
@@ -153,12 +155,20 @@ class Planner:
     # -- steps --------------------------------------------------------------------------------
 
     def step(
-        self, spec: ImageSpec, index: int, state: State, last: LastBuild | None
+        self,
+        spec: ImageSpec,
+        index: int,
+        state: State,
+        last: LastBuild | None,
+        *,
+        leave: bool = False,
     ) -> tuple[Planned, State]:
-        """Decide about one step; also the state above it, were it built as planned."""
+        """Decide about one step; also the state above it, were it built as planned. `leave`: it
+        will be built if need be, so the files of a `copy` that was never built are not read for
+        its key first, only to be read once more for its layer."""
         step = steps_of(spec)[index]
         try:
-            return self._step(spec, index, state, last)
+            return self._step(spec, index, state, last, leave=leave)
         except (SpecError, UsageError, StoreError):
             raise
         except BuilderError as error:
@@ -169,7 +179,7 @@ class Planner:
         return SpecError(f"{place}: {error.message}", error.hint)
 
     def _step(
-        self, spec: ImageSpec, index: int, state: State, last: LastBuild | None
+        self, spec: ImageSpec, index: int, state: State, last: LastBuild | None, *, leave: bool
     ) -> tuple[Planned, State]:
         step = steps_of(spec)[index]
         name = step_name(step)
@@ -183,8 +193,8 @@ class Planner:
             return planned, state.unknown(label) if isinstance(step, Run) else state
         scanned = self.context.scan(step)
         sources = tuple(tree for _, tree in scanned)
-        memo = self._memo(step, scanned, state, platform)
-        remembered = self._remembered(memo)
+        inputs = self._inputs(step, scanned, state, platform)
+        remembered = self._remembered(inputs, sources)
         if remembered:
             kept, hit = remembered
             planned = Planned(
@@ -201,22 +211,44 @@ class Planner:
             make: Changes | Command = command
             asked: dict[str, str | None] = {}
         else:
-            changes, asked = self._changes(spec, step, scanned, state)
+            leave = leave and (last is None or last.match(index, name, "files") is None)
+            changes, asked = self._changes(spec, step, scanned, state, leave=leave)
+            if changes.unread:
+                why = self._why(spec, index, None, None, last, state)
+                planned = Planned(index, name, step, "build", why, make=changes)
+                planned = planned._replace(
+                    inputs=inputs, sources=sources, notes=tuple(changes.notes)
+                )
+                return planned, state.unknown(label)
             key, held = _key_of(changes, platform)
             planned = self._decide(spec, index, key, held, last, state)
             planned = planned._replace(sources=sources, notes=tuple(changes.notes))
-            assert planned.key is not None
-            above = state.with_files(planned.key, lambda: _table_of(changes), label)
+            above = state.with_files(key, lambda: _table_of(changes), label)
             make = changes
-        if memo and planned.key and not planned.notes:
-            value = {"key": planned.key, "asked": asked}
-            self.store.remember("memos", memo, encode(value))
+        planned = planned._replace(inputs=inputs, sources=sources)
+        self._memorize(planned, asked)
         if planned.status == "hit":
             return planned, self._above(state, planned)
         return planned._replace(make=make), above
 
+    def settle(self, spec: ImageSpec, planned: Planned) -> Planned:
+        """The key of a `copy` whose files were read while its layer was made."""
+        changes = cast("Changes", planned.make)
+        changes.settle(self.context)
+        key, document = _key_of(changes, self.platform(spec))
+        planned = planned._replace(key=key, document=document)
+        self._memorize(planned, {})
+        return planned
+
+    def found(self, planned: Planned) -> tuple[CacheKey, Hit] | None:
+        """The key and layer of a step, if it was built since it was planned."""
+        if planned.key is None:
+            return self._remembered(planned.inputs, planned.sources)
+        hit = self._hit(planned.key)
+        return (planned.key, hit) if hit else None
+
     def _changes(
-        self, spec: ImageSpec, step: Step, scanned: Scanned, state: State
+        self, spec: ImageSpec, step: Step, scanned: Scanned, state: State, *, leave: bool
     ) -> tuple[Changes, dict[str, str | None]]:
         """A file step's changes, and what its template asked the environment for."""
         from builder.plan import files
@@ -224,7 +256,7 @@ class Planner:
         epoch, view = self.settings.epoch, state.view
         asked: dict[str, str | None] = {}
         if isinstance(step, Copy):
-            return files.copy(step, self.context, scanned, view, epoch), asked
+            return files.copy(step, self.context, scanned, view, epoch, leave=leave), asked
         if isinstance(step, File):
             return files.file(step, self._render(step, spec, asked), view, epoch), asked
         if isinstance(step, Directory):
@@ -238,11 +270,7 @@ class Planner:
 
         return unpack(step, scanned[0][1], view, epoch), asked
 
-    def _memo(self, step: Step, scanned: Scanned, state: State, platform: Platform) -> str | None:
-        """A name for everything that decides a step's key, its sources told by lstat alone: a
-        speed-up. None where a source is too young to be told by its times."""
-        if not all(tree.settled for _, tree in scanned):
-            return None
+    def _inputs(self, step: Step, scanned: Scanned, state: State, platform: Platform) -> str:
         inputs = [
             keys.KEY_VERSION,
             type(step).__name__,
@@ -255,9 +283,18 @@ class Planner:
         ]
         return hex_of(encode(inputs))
 
-    def _remembered(self, memo: str | None) -> tuple[CacheKey, Hit] | None:
-        """The hit that a memo leads to, if what it was made from still holds."""
-        data = self.store.load("memos", memo) if memo else None
+    def _memorize(self, planned: Planned, asked: Mapping[str, str | None]) -> None:
+        """Note which key the inputs led to, a speed-up; not where a source is too young to be told
+        by its times. `asked`: what a template asked the environment for."""
+        if not planned.notes and all(tree.settled for tree in planned.sources):
+            value = {"key": planned.key, "asked": asked}
+            self.store.remember("memos", planned.inputs, encode(value))
+
+    def _remembered(self, inputs: str, sources: Iterable[Tree]) -> tuple[CacheKey, Hit] | None:
+        """The hit that the inputs led to, if what it was made from still holds."""
+        if not all(tree.settled for tree in sources):
+            return None
+        data = self.store.load("memos", inputs)
         if data is None:
             return None
         try:
@@ -307,15 +344,28 @@ class Planner:
         hit = self._hit(key)
         if hit:
             return Planned(
-                index, name, step, "hit", "unchanged", key, hit.layer, hit.encoded, document
-            )
+                index, name, step, "hit", "unchanged", key, hit.layer, hit.encoded,
+                document=document,
+            )  # fmt: skip
+        why = self._why(spec, index, key, document, last, state)
+        return Planned(index, name, step, "build", why, key, document=document)
+
+    def _why(
+        self,
+        spec: ImageSpec,
+        index: int,
+        key: CacheKey | None,
+        document: bytes | None,
+        last: LastBuild | None,
+        state: State,
+    ) -> str:
         from builder.plan.why import why_step
 
+        steps = steps_of(spec)
         names = [step_name(each) for each in steps]
         below = _below(state.image, names[:index]) if state.image else None
-        verb = "run" if isinstance(step, Run) else "files"
-        why = why_step(self.store, last, index, names, verb, document, key, below)
-        return Planned(index, name, step, "build", why, key, document=document)
+        verb = "run" if isinstance(steps[index], Run) else "files"
+        return why_step(self.store, last, index, names, verb, document, key, below)
 
     def _hit(self, key: CacheKey) -> Hit | None:
         record = load_record(self.store, key)

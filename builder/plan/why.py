@@ -34,7 +34,7 @@ def why_step(
     names: Sequence[str],
     verb: str,
     document: bytes | None,
-    key: CacheKey,
+    key: CacheKey | None,
     below: Below | None,
 ) -> str:
     """One line that says what makes this key another than the last build's. `names` are those of

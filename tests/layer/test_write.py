@@ -7,7 +7,6 @@ import random
 import subprocess
 import tarfile
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -165,12 +164,21 @@ def tree(folder: Path, count: int) -> list[Change]:
     return changes
 
 
-def told(changes: list[Change]) -> list[bytes]:
-    """One line per change that tells its header and bytes."""
-    return [
-        b"%b %d %b" % (entry.path, entry.size, cast(HostFile, content).digest)
-        for entry, content in changes
-    ]
+class Lines:
+    """Tells of `tree`s' changes; of the paths in `unread`, when they are read."""
+
+    def __init__(self, changes: list[Change], unread: tuple[bytes, ...] = ()) -> None:
+        self.changes, self.unread = changes, unread
+
+    def lines(self) -> list[bytes]:
+        return [
+            b"" if entry.path in self.unread else self.learn(entry, content.digest or b"")
+            for entry, content in self.changes
+            if isinstance(content, HostFile)
+        ]
+
+    def learn(self, entry: Entry, digest: bytes) -> bytes:
+        return b"%b %d %b" % (entry.path, entry.size, digest)
 
 
 @pytest.mark.parametrize("codec", ["gzip", "zstd", "none"])
@@ -179,7 +187,7 @@ def test_a_layer_made_from_an_earlier_one_is_the_same_to_the_byte(
 ) -> None:
     first, second = Store(str(tmp_path / "one")), Store(str(tmp_path / "two"))
     changes = tree(tmp_path, 300)
-    before = write_layer(changes, first, codec, lines=told(changes))
+    before = write_layer(changes, first, codec, told=Lines(changes))
     assert before is not None
     for number in (3, 150, 299):  # one changes in place, one grows, one goes
         entry, _ = changes[number]
@@ -192,28 +200,44 @@ def test_a_layer_made_from_an_earlier_one_is_the_same_to_the_byte(
         (tmp_path / f"f{number:05d}").chmod(0o600)
     name = codec_of(codec).name
     earlier = Earlier(first.blob_path(before.layer.blob.digest), before.runs, name)
-    quick = write_layer(changes, first, codec, earlier=earlier, lines=told(changes))
+    quick = write_layer(changes, first, codec, earlier=earlier, told=Lines(changes))
     earlier.close()
-    assert quick == write_layer(changes, second, codec, lines=told(changes))
+    assert quick == write_layer(changes, second, codec, told=Lines(changes))
     alone = write_layer(changes, second, codec)
     assert alone is not None and quick is not None and alone.layer == quick.layer
 
 
 def test_what_stands_in_the_earlier_layer_is_not_read_again(tmp_path: Path, store: Store) -> None:
     changes = tree(tmp_path, 300)
-    before = write_layer(changes, store, lines=told(changes))
+    before = write_layer(changes, store, told=Lines(changes))
     assert before is not None
     for number in range(300):
         (tmp_path / f"f{number:05d}").unlink()
     name = codec_of("gzip").name
     earlier = Earlier(store.blob_path(before.layer.blob.digest), before.runs, name)
-    assert write_layer(changes, store, earlier=earlier, lines=told(changes)) == before
+    assert write_layer(changes, store, earlier=earlier, told=Lines(changes)) == before
     earlier.close()
+
+
+def test_files_read_for_the_first_time_give_the_same_index(tmp_path: Path, store: Store) -> None:
+    changes = tree(tmp_path, 300)
+    large = bytes(range(256)) * (3 << 12)
+    (tmp_path / "large").write_bytes(large)
+    host = HostFile(str(tmp_path / "large"), hasher(large).digest())
+    changes.append((Entry(b"large", FILE, 0o644, size=len(large)), host))
+    known = write_layer(changes, store, told=Lines(changes))
+    unread = [
+        (entry, HostFile(content.path, None))
+        for entry, content in changes
+        if isinstance(content, HostFile)
+    ]
+    paths = tuple(entry.path for entry, _ in changes)
+    assert write_layer(unread, store, told=Lines(unread, paths)) == known
 
 
 def test_a_damaged_earlier_layer_is_noticed(tmp_path: Path, store: Store) -> None:
     changes = tree(tmp_path, 300)
-    before = write_layer(changes, store, lines=told(changes))
+    before = write_layer(changes, store, told=Lines(changes))
     assert before is not None
     blob = Path(store.blob_path(before.layer.blob.digest))
     damaged = bytearray(blob.read_bytes())
@@ -221,7 +245,7 @@ def test_a_damaged_earlier_layer_is_noticed(tmp_path: Path, store: Store) -> Non
     (tmp_path / "damaged").write_bytes(damaged)
     earlier = Earlier(str(tmp_path / "damaged"), before.runs, codec_of("gzip").name)
     with pytest.raises(CorruptBlob):
-        write_layer(changes, store, earlier=earlier, lines=told(changes))
+        write_layer(changes, store, earlier=earlier, told=Lines(changes))
     earlier.close()
 
 
@@ -229,7 +253,6 @@ def test_a_damaged_earlier_layer_is_noticed(tmp_path: Path, store: Store) -> Non
 def test_an_index_that_is_not_one_is_as_none(tmp_path: Path, store: Store, index: bytes) -> None:
     changes = tree(tmp_path, 100)
     earlier = Earlier(str(tmp_path / "nowhere"), index, codec_of("gzip").name)
-    lines = told(changes)
-    quick = write_layer(changes, store, earlier=earlier, lines=lines)
-    assert quick == write_layer(changes, store, lines=lines)
+    quick = write_layer(changes, store, earlier=earlier, told=Lines(changes))
+    assert quick == write_layer(changes, store, told=Lines(changes))
     earlier.close()
