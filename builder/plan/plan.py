@@ -211,6 +211,8 @@ class Planner:
             make: Changes | Command = command
             asked: dict[str, str | None] = {}
         else:
+            # what is too young to be known the next time is better hashed, and perhaps found
+            leave = leave and all(tree.settled for tree in sources)
             leave = leave and (last is None or last.match(index, name, "files") is None)
             changes, asked = self._changes(spec, step, scanned, state, leave=leave)
             if changes.unread:
