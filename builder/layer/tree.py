@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from builder.errors import LayerError
 from builder.layer.entry import DIRECTORY, HARDLINK, Entry
@@ -41,20 +40,22 @@ class Tree:
         self._sorter = Sorter(folder)
         self._keep, self._copied, self._mixed = keep, copied, mixed
         self._next = _LAST  # counts down: the last of several with one path comes first
-        # Path -> what it links to: a path, and when. Of those that are hard links at the last.
-        self._links: dict[bytes, tuple[bytes, int]] = {}
+        # Path -> when and to what it was linked, as one value, since there may be a million; of
+        # those that are hard links at the last.
+        self._links: dict[bytes, bytes] = {}
         # Path -> record and more of what it shares, and the first path of that.
         self._shared: dict[bytes, tuple[bytes, bytes]] | None = None
 
     def add(self, entry: Entry, more: bytes = b"") -> None:
         """`more` comes back with the entry, and with every path that shares it."""
         path = entry[0]
+        when = self._next.to_bytes(8, "big")
         if entry[1] == HARDLINK:
-            self._links[path] = self._links.get(entry[7]) or (entry[7], self._next)
+            self._links[path] = self._links.get(entry[7]) or when + entry[7]
         elif self._links:
             self._links.pop(path, None)
         key = path.replace(b"/", b"\0")
-        self._sorter.add(key + SEPARATOR + self._next.to_bytes(8, "big") + pack(entry) + more)
+        self._sorter.add(key + SEPARATOR + when + pack(entry) + more)
         self._next -= 1
 
     def entries(self, parent: Parent) -> Iterator[tuple[Entry, bytes]]:
@@ -94,10 +95,9 @@ class Tree:
 
     def _settle(self) -> dict[bytes, tuple[bytes, bytes]]:
         """What every path shares that is a hard link or has one: what the other path was then."""
-        # Target's key -> when and path, when and path, and so on: there may be a million.
-        wanted: dict[bytes, list[Any]] = {}
-        for path, (target, when) in self._links.items():
-            wanted.setdefault(key_of(target), []).extend((when, path))
+        wanted: dict[bytes, list[bytes]] = {}  # by the target's key: link, path, link, path ...
+        for path, link in self._links.items():
+            wanted.setdefault(key_of(link[8:]), []).extend((link, path))
         self._links = {}
         shared: dict[bytes, tuple[bytes, bytes]] = {}
         came: list[bytes] = []  # to one path, the last first
@@ -121,13 +121,13 @@ class Tree:
         self,
         key: bytes,
         came: list[bytes],
-        links: list[Any],
+        links: list[bytes],
         shared: dict[bytes, tuple[bytes, bytes]],
     ) -> None:
         groups: dict[int, list[bytes]] = {}  # by what of `came` they share
-        counts = [int.from_bytes(rest[:8], "big") for rest in came]
-        for when, path in zip(links[::2], links[1::2], strict=True):
-            at = bisect_right(counts, when)
+        times = [rest[:8] for rest in came]
+        for link, path in zip(links[::2], links[1::2], strict=True):
+            at = bisect_right(times, link[:8])
             if at == len(came) or came[at][8 + TYPE_AT] == _DIRECTORY:
                 raise _nothing(path, key)
             groups.setdefault(at, []).append(path)

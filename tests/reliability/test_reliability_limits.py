@@ -115,7 +115,7 @@ def entries(number: int) -> Iterator[bytes]:
 def test_many_entries_take_bounded_memory(
     scene: Any, rounds: Callable[[int, int], int], figures: Any, how: str
 ) -> None:
-    count = rounds(50_000, 1_000_000)
+    count = rounds(200_000, 1_000_000)
     with gzip.open(scene.project / "many.tar.gz", "wb", compresslevel=1) as file:
         for block in entries(count):
             file.write(block)
@@ -126,7 +126,7 @@ def test_many_entries_take_bounded_memory(
     done = scene.start("build", "many").wait(1200).said_clearly()
     assert done.status == 0, done.err
     figures(how=how, entries=count, rss=done.rss, seconds=round(done.seconds, 1))
-    assert done.rss < (300 * MB if count <= 50_000 else 4000 * MB)
+    assert done.rss < (120 * MB if count <= 200_000 else 300 * MB)
 
 
 def path_of(length: int) -> str:

@@ -10,7 +10,14 @@ import pytest
 
 from builder.errors import BuilderError, CorruptBlob, LayerError
 from builder.layer.entry import CHAR, DIRECTORY, FILE, HARDLINK, SYMLINK, Entry
-from builder.rootfs.table import MemoryTable, PathTable, Table, make_table, write_table
+from builder.rootfs.table import (
+    MemoryTable,
+    PathTable,
+    Table,
+    make_table,
+    table_writer,
+    write_table,
+)
 from builder.store.store import Store
 
 ENTRIES = [
@@ -134,3 +141,48 @@ def test_memory_stays_bounded_with_many_entries(tmp_path: Path) -> None:
     write_table(str(tmp_path / "table"), many, {})
     assert len(PathTable.open(str(tmp_path / "table"))) == 150_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000  # KiB
+
+
+def test_a_table_of_more_than_memory_holds_is_the_same(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    entries = [Entry(b"d%d" % n, DIRECTORY, 0o755) for n in range(400)]
+    for number in range(200_000):
+        entries.append(Entry(b"d%d/f%d" % (rng.randrange(400), number), FILE, number & 0o777))
+    entries.append(Entry(b"l", HARDLINK, 0, link=entries[-1].path))
+    rng.shuffle(entries)
+    table = written(tmp_path, entries)
+    assert len(table) == len(entries)
+    paths = [each.path for each in table.subtree(b"")]
+    assert paths == sorted((each.path for each in entries), key=lambda path: path.split(b"/"))
+    for entry in rng.sample(entries, 2000):
+        found = table.get(entry.path)
+        assert found is not None
+        assert found.mode == (entry.mode if entry.type != HARDLINK else table.get(entry.link).mode)  # type: ignore[union-attr]  # it is there
+        assert table.get(entry.path + b"x") is None
+    assert {p.name for p in tmp_path.iterdir()} == {"table"}
+
+
+@pytest.mark.parametrize(("count", "right"), [(41, True), (42, False)])
+def test_hard_links_to_hard_links_are_followed_so_far(
+    tmp_path: Path, count: int, right: bool
+) -> None:
+    links = [Entry(b"l%03d" % n, HARDLINK, 0, link=b"l%03d" % (n + 1)) for n in range(count)]
+    entries = [*links, Entry(b"l%03d" % count, FILE, 0o640)]
+    if right:
+        assert written(tmp_path, entries).get(b"l000") == Entry(b"l000", FILE, 0o640)
+    else:
+        with pytest.raises(LayerError, match="which is no file of the same layer"):
+            written(tmp_path, entries)
+
+
+def test_a_table_that_is_written_as_its_layer_is(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    diff_id = "sha256:" + "1" * 64
+    with table_writer(store) as writer:
+        for entry in ENTRIES:
+            writer.add(entry)
+        writer.publish(store, diff_id, {b"etc/passwd": b"root"})
+    table = PathTable.open(store.table_path(diff_id), diff_id)
+    assert [table.get(entry.path) for entry in ENTRIES] == ENTRIES
+    assert table.files == {b"etc/passwd": b"root"}
+    assert list((tmp_path / "tmp").iterdir()) == []
