@@ -12,7 +12,9 @@ from builder.errors import CorruptBlob, ExecutorError, UsageError
 from builder.events import Emit, Lines, StepOutput, ignore
 from builder.oci.image import Image, Platform, host_platform
 from builder.plan.context import Context
-from builder.plan.plan import ImagePlan, Planner, Settings, plan_image
+from builder.plan.plan import ImagePlan, plan_image
+from builder.plan.planned import Settings
+from builder.plan.planner import Planner
 from builder.plan.state import Fetch, State, open_table
 from builder.spec.model import File, ImageSpec, Run
 from builder.store.store import Store

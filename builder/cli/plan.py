@@ -10,7 +10,8 @@ from typing import Any
 from builder.cli import screen, wiring
 from builder.errors import UsageError
 from builder.plan.last import load_last
-from builder.plan.plan import ImagePlan, Planned
+from builder.plan.plan import ImagePlan
+from builder.plan.planned import Planned
 from builder.plan.why import why_variables
 from builder.project import Project
 from builder.spec.model import ImageSpec

@@ -8,7 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
-from builder.errors import BuilderError, CommandFailed, CorruptBlob, SpecError, StoreError
+from builder.errors import (
+    BuilderError,
+    CommandFailed,
+    CorruptBlob,
+    LayerError,
+    SpecError,
+    StoreError,
+)
 from builder.events import (
     Emit,
     ImageDone,
@@ -26,9 +33,10 @@ from builder.oci.digest import CacheKey, DiffID
 from builder.oci.image import Descriptor, Image, Layer
 from builder.plan.config import merge_config
 from builder.plan.context import Tree
-from builder.plan.describe import timestamp
+from builder.plan.describe import steps_of, timestamp
 from builder.plan.last import LastBuild, LastStep, load_last, save_last
-from builder.plan.plan import Planned, Planner, steps_of
+from builder.plan.planned import Planned
+from builder.plan.planner import Planner
 from builder.plan.state import Fetch, State
 from builder.spec.model import ImageSpec, Run
 from builder.store.records import (
@@ -47,7 +55,7 @@ if TYPE_CHECKING:
     from builder.executor.base import Command, Executor
     from builder.layer.entry import Change, Entry
     from builder.layer.write import Earlier, Told, Written
-    from builder.plan.files import Changes
+    from builder.plan.changes import Changes
 
 
 _WORTH = 64  # changes of a file step from which on its runs are worth remembering
@@ -103,6 +111,9 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
             raise SpecError(f"{spec.base.place}: the base {spec.base} could not be made")
         image, fetch, annotations = base.image, base.fetch, base.image.annotations
         name = base.about
+        if (image.config.get("config") or {}).get("OnBuild"):
+            place = spec.base.place
+            shop.emit(Warned(f"{place}: the base's ONBUILD is not run: write it as steps"))
     else:
         image, fetch, name = below.image, below.fetch, spec.base.value
     state = planner.start(spec, image, fetch)
@@ -228,6 +239,8 @@ def _run(
         with shop.executor().run(command, parent, lines.feed, epoch) as changes:
             lines.close()
             return _write(shop, spec, planned, changes)
+    except LayerError as error:
+        raise LayerError(f"{planned.step.place}: {error.message}", error.hint) from error
     except CommandFailed as error:
         lines.close()
         shop.emit(StepFailed(spec.name, planned.number, planned.name, error.message))
@@ -307,7 +320,7 @@ def _write(
     """Changes to a layer in the store; with its path table, if that is not made later."""
     from builder.layer.entry import FILE
     from builder.layer.write import write_layer
-    from builder.plan.plan import read_account
+    from builder.plan.state import read_account
     from builder.rootfs.accounts import is_account_file
     from builder.rootfs.table import make_table
 

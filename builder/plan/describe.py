@@ -1,10 +1,11 @@
-"""Steps in words: names for people, history entries for the image's config."""
+"""Steps as people see them: all of them, their names, history entries for the image's config."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from builder.spec.model import Copy, File, Remove, Run, Step, Unpack
+from builder.plan.config import working_dir
+from builder.spec.model import Copy, Directory, File, ImageSpec, Place, Remove, Run, Step, Unpack
 
 
 def step_name(step: Step) -> str:
@@ -46,3 +47,15 @@ def timestamp(seconds: int) -> str:
     import time
 
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def steps_of(spec: ImageSpec) -> tuple[Step, ...]:
+    """The spec's steps, and the one that config's working_dir asks for: it is made when missing,
+    0755 0:0, as by WORKDIR. That one counts only where there is something to make."""
+    path = spec.config.working_dir
+    if path is None:
+        return spec.steps
+    path = working_dir(path)
+    if path == "/":
+        return spec.steps
+    return (*spec.steps, Directory(Place(spec.file, 1, 1), f"working_dir {path}", path))

@@ -4,7 +4,7 @@ A file step's document is its layer's content; it does not hold what lies below.
 holds the chain_id it runs on. Nothing else may reach a layer, so nothing else is in a key.
 
 A document is one line of canonical JSON; behind a file step's stand the lines of its changes
-(`plan.files.line`).
+(`plan.changes.line`).
 """
 
 from __future__ import annotations

@@ -12,9 +12,10 @@ from builder.oci.image import Layer
 from builder.store.records import load_layer
 
 if TYPE_CHECKING:
-    from builder.layer.entry import Entry
+    from builder.layer.entry import Content, Entry
     from builder.oci.digest import DiffID
     from builder.oci.image import Descriptor, Document, Image
+    from builder.plan.changes import Changes
     from builder.rootfs.table import PathTable, Table
     from builder.rootfs.view import View
     from builder.store.store import Store
@@ -141,3 +142,38 @@ def base_state(store: Store, image: Image, fetch: Fetch) -> State:
 
     identities = tuple(str(layer.diff_id) for layer in image.layers)
     return State(image, image.config, identities, view)
+
+
+def table_of(changes: Changes) -> Table:
+    """The paths of a layer that is planned."""
+    from builder.rootfs.table import MemoryTable
+
+    return MemoryTable((entry for entry, *_ in changes.entries.values()), accounts(changes))
+
+
+def accounts(changes: Changes) -> dict[bytes, bytes]:
+    """The contents of account files that a step writes, for owners named in later steps."""
+    from builder.layer.entry import FILE
+    from builder.rootfs.accounts import is_account_file
+
+    return {
+        path: read_account(content)
+        for path, (entry, content, _) in changes.entries.items()
+        if entry.type == FILE and is_account_file(path)
+    }
+
+
+def read_account(content: Content) -> bytes:
+    """An account file's bytes; only the first of one that is too large to be one."""
+    from builder.layer.entry import HostFile
+    from builder.rootfs.accounts import ACCOUNT_FILE
+
+    if isinstance(content, bytes):
+        return content[:ACCOUNT_FILE]
+    if isinstance(content, HostFile):
+        with open(content.path, "rb") as file:
+            return file.read(ACCOUNT_FILE)
+    if content is None:
+        return b""
+    with content() as stream:
+        return stream.read(ACCOUNT_FILE)

@@ -19,8 +19,9 @@ from builder.layer.sorter import Listing
 from builder.layer.spool import Spool
 from builder.layer.tree import Tree as Members
 from builder.oci.digest import hasher
+from builder.plan.changes import Changes, Heads, line, plain
 from builder.plan.context import Tree
-from builder.plan.files import Changes, Heads, line, plain, target
+from builder.plan.files import target
 from builder.rootfs.accounts import is_account_file, resolve_owner
 from builder.rootfs.view import View
 from builder.spec.model import Unpack

@@ -116,5 +116,6 @@ def test_onbuild_is_not_handed_on(sides: Any, tmp_path: Path) -> None:
     assert not theirs.get("OnBuild") and theirs["Labels"] == {"triggered": "yes"}
     done = sides.ours({"from": "docker-archive:base.tar"}, tmp_path, tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "the base's ONBUILD is not run" in done.stderr
     config = sides.built(tmp_path)[1]["config"]
     assert not config.get("OnBuild") and not config.get("Labels")

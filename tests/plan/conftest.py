@@ -13,9 +13,10 @@ import pytest
 from builder.layer.entry import DIRECTORY, FILE, SYMLINK, Change, Entry
 from builder.layer.write import write_layer
 from builder.oci.image import Image, Platform, empty_image
+from builder.plan.changes import Changes
 from builder.plan.context import Context
-from builder.plan.files import Changes
-from builder.plan.plan import Planned, Planner, Settings
+from builder.plan.planned import Planned, Settings
+from builder.plan.planner import Planner
 from builder.project import _render
 from builder.rootfs.table import make_table
 from builder.spec.model import BaseRef, ConfigChange, ImageSpec, Place, Step

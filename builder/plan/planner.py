@@ -1,0 +1,380 @@
+"""Planner: a step's key, whether its layer is there, and why not.
+
+The build walks the same way: `Planner.step` decides about one step on a State; building differs
+only in that a miss is made and its layer put on the State before the next step is decided.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, cast
+
+from builder.errors import BuilderError, SpecError, StoreError, UsageError
+from builder.oci.digest import CacheKey, chain_id, hex_of
+from builder.oci.image import MAX_LAYERS, Image, Layer, Platform, empty_image, encode
+from builder.plan import config, keys
+from builder.plan.context import Context, Scanned, Tree
+from builder.plan.describe import history, step_name, steps_of
+from builder.plan.last import LastBuild
+from builder.plan.planned import Hit, Planned, Settings
+from builder.plan.state import Fetch, State, base_state, open_table, table_of
+from builder.spec.model import (
+    Copy,
+    Directory,
+    File,
+    ImageSpec,
+    Place,
+    Remove,
+    Run,
+    Step,
+    Symlink,
+    Unpack,
+)
+from builder.store.records import Record, load_layer, load_record
+from builder.store.store import Store
+from builder.transport.base import Base, BaseSource
+
+if TYPE_CHECKING:
+    # what only a miss needs is imported when there is one: a build in which nothing changed is
+    # mostly imports
+    from builder.executor.base import Command
+    from builder.plan.changes import Changes
+    from builder.plan.why import Below
+    from builder.rootfs.table import Table
+
+Render = Callable[[File, ImageSpec, dict[str, str | None]], bytes]
+"""A `file` or `template` step to its bytes; the dict takes what env() was asked for."""
+
+
+class Planner:
+    """Decides about steps. Reads the context and the store; makes nothing."""
+
+    def __init__(
+        self,
+        store: Store,
+        context: Context,
+        sources: Mapping[str, BaseSource],
+        settings: Settings,
+        render: Render,
+        environ: Mapping[str, str],
+    ) -> None:
+        self.store = store
+        self.context = context
+        self.settings = settings
+        self._sources = sources
+        self._render = render
+        self._environ = environ
+
+    # -- bases --------------------------------------------------------------------------------
+
+    def platform(self, spec: ImageSpec) -> Platform:
+        return spec.platform or self.settings.platform
+
+    def base(self, spec: ImageSpec, *, make: bool) -> Base | None:
+        """The base of a spec whose base is not another spec. None: it would have to be made."""
+        ref, platform = spec.base, self.platform(spec)
+        if ref.kind == "scratch":
+            return Base(empty_image(platform), "scratch")
+        source = self._sources.get(ref.kind)
+        if source is None:
+            raise SpecError(f"{ref.place}: no way to read a base of the kind {ref.kind!r}")
+        return source.resolve(ref, platform, make=make, pull=self.settings.pull)
+
+    def start(self, spec: ImageSpec, image: Image, fetch: Fetch) -> State:
+        """The state on a base, with the config that the spec's commands run under."""
+        state = base_state(self.store, image, fetch)
+        steps = len(steps_of(spec))
+        if len(image.layers) + steps > MAX_LAYERS:
+            raise SpecError(
+                f"{spec.base.place}: {len(image.layers)} layers of the base and {steps}"
+                f" steps are more than the {MAX_LAYERS} layers an image may have",
+                "join steps: several lines in one `run`, several sources in one `copy`",
+            )
+        return self.configured(spec, state)
+
+    def configured(self, spec: ImageSpec, state: State) -> State:
+        merged = config.merge_config(state.config, spec.config)
+        return State(state.image, merged, state.identities, lambda: state.view, state.undecided)
+
+    # -- steps --------------------------------------------------------------------------------
+
+    def step(
+        self,
+        spec: ImageSpec,
+        index: int,
+        state: State,
+        last: LastBuild | None,
+        *,
+        leave: bool = False,
+    ) -> tuple[Planned, State]:
+        """Decide about one step; also the state above it, were it built as planned. `leave`: it
+        will be built if need be, so the files of a `copy` that was never built are not read for
+        its key first, only to be read once more for its layer."""
+        step = steps_of(spec)[index]
+        try:
+            return self._step(spec, index, state, last, leave=leave)
+        except (SpecError, UsageError, StoreError):
+            raise
+        except BuilderError as error:
+            raise self._placed(error, step.place) from error
+
+    @staticmethod
+    def _placed(error: BuilderError, place: Place) -> SpecError:
+        return SpecError(f"{place}: {error.message}", error.hint)
+
+    def _step(
+        self, spec: ImageSpec, index: int, state: State, last: LastBuild | None, *, leave: bool
+    ) -> tuple[Planned, State]:
+        step = steps_of(spec)[index]
+        name = step_name(step)
+        label = f"step {index + 1} ({name})"
+        platform = self.platform(spec)
+        if state.identities is None or (isinstance(step, Run) and state.image is None):
+            planned = Planned(
+                index, name, step, "unknown", f"decided after {state.undecided}",
+                sources=tuple(tree for _, tree in self.context.scan(step)),
+            )  # fmt: skip
+            return planned, state.unknown(label) if isinstance(step, Run) else state
+        scanned = self.context.scan(step)
+        sources = tuple(tree for _, tree in scanned)
+        inputs = self._inputs(step, scanned, state, platform)
+        remembered = self._remembered(inputs, sources)
+        if remembered:
+            kept, hit = remembered
+            planned = Planned(
+                index, name, step, "hit", "unchanged", kept, hit.layer, hit.encoded,
+                sources=sources,
+            )  # fmt: skip
+            return planned, self._above(state, planned)
+        if isinstance(step, Run):
+            assert state.image is not None
+            command = self._command(step, state)
+            document = keys.run_document(command, state.image.chain_id, platform)
+            planned = self._decide(spec, index, keys.key_of(document), document, last, state)
+            above = state.unknown(label)
+            make: Changes | Command = command
+            asked: dict[str, str | None] = {}
+        else:
+            # what is too young to be known the next time is better hashed, and perhaps found
+            leave = leave and all(tree.settled for tree in sources)
+            leave = leave and (last is None or last.match(index, name, "files") is None)
+            changes, asked = self._changes(spec, step, scanned, state, leave=leave)
+            if changes.unread:
+                why = self._why(spec, index, None, None, last, state)
+                planned = Planned(index, name, step, "build", why, make=changes)
+                planned = planned._replace(
+                    inputs=inputs, sources=sources, notes=tuple(changes.notes)
+                )
+                return planned, state.unknown(label)
+            key, held = _key_of(changes, platform)
+            planned = self._decide(spec, index, key, held, last, state)
+            planned = planned._replace(sources=sources, notes=tuple(changes.notes))
+            above = state.with_files(key, lambda: table_of(changes), label)
+            make = changes
+        planned = planned._replace(inputs=inputs, sources=sources)
+        self._memorize(planned, asked)
+        if planned.status == "hit":
+            return planned, self._above(state, planned)
+        return planned._replace(make=make), above
+
+    def settle(self, spec: ImageSpec, planned: Planned) -> Planned:
+        """The key of a `copy` whose files were read while its layer was made."""
+        changes = cast("Changes", planned.make)
+        changes.settle(self.context)
+        key, document = _key_of(changes, self.platform(spec))
+        planned = planned._replace(key=key, document=document)
+        self._memorize(planned, {})
+        return planned
+
+    def found(self, planned: Planned) -> tuple[CacheKey, Hit] | None:
+        """The key and layer of a step, if it was built since it was planned."""
+        if planned.key is None:
+            return self._remembered(planned.inputs, planned.sources)
+        hit = self._hit(planned.key)
+        return (planned.key, hit) if hit else None
+
+    def _changes(
+        self, spec: ImageSpec, step: Step, scanned: Scanned, state: State, *, leave: bool
+    ) -> tuple[Changes, dict[str, str | None]]:
+        """A file step's changes, and what its template asked the environment for."""
+        from builder.plan import files
+
+        epoch, view = self.settings.epoch, state.view
+        asked: dict[str, str | None] = {}
+        if isinstance(step, Copy):
+            return files.copy(step, self.context, scanned, view, epoch, leave=leave), asked
+        if isinstance(step, File):
+            return files.file(step, self._render(step, spec, asked), view, epoch), asked
+        if isinstance(step, Directory):
+            return files.directory(step, view, epoch), asked
+        if isinstance(step, Symlink):
+            return files.symlink(step, view, epoch), asked
+        if isinstance(step, Remove):
+            return files.remove(step, view, epoch), asked
+        assert isinstance(step, Unpack)
+        from builder.plan.unpack import unpack
+
+        return unpack(step, scanned[0][1], view, epoch), asked
+
+    def _inputs(self, step: Step, scanned: Scanned, state: State, platform: Platform) -> str:
+        inputs = [
+            keys.KEY_VERSION,
+            type(step).__name__,
+            step._replace(place=Place("", 0, 0), name=None),
+            state.identities,
+            self.settings.epoch,
+            platform,
+            [(source, tree.fingerprint()) for source, tree in scanned],
+            state.config.get("config") if isinstance(step, Run) else None,
+        ]
+        return hex_of(encode(inputs))
+
+    def _memorize(self, planned: Planned, asked: Mapping[str, str | None]) -> None:
+        """Note which key the inputs led to, a speed-up; not where a source is too young to be told
+        by its times. `asked`: what a template asked the environment for."""
+        if not planned.notes and all(tree.settled for tree in planned.sources):
+            value = {"key": planned.key, "asked": asked}
+            self.store.remember("memos", planned.inputs, encode(value))
+
+    def _remembered(self, inputs: str, sources: Iterable[Tree]) -> tuple[CacheKey, Hit] | None:
+        """The hit that the inputs led to, if what it was made from still holds."""
+        if not all(tree.settled for tree in sources):
+            return None
+        data = self.store.load("memos", inputs)
+        if data is None:
+            return None
+        try:
+            value = json.loads(data)
+            key, asked = CacheKey(value["key"]), value["asked"]
+            if any(self._environ.get(name) != known for name, known in asked.items()):
+                return None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+        hit = self._hit(key)
+        return (key, hit) if hit else None
+
+    def _command(self, step: Run, state: State) -> Command:
+        from builder.executor.base import Command
+        from builder.rootfs.accounts import resolve_user
+
+        settings = state.config.get("config") or {}
+        user = resolve_user(step.user or settings.get("User") or "", state.view)
+        if isinstance(step.command, str):
+            shell = step.shell or tuple(settings.get("Shell") or ()) or ("/bin/sh", "-e", "-c")
+            argv = (*shell, step.command)
+        else:
+            argv = step.command
+        return Command(
+            argv,
+            config.environment(settings, step, user.home, self.settings.epoch),
+            user.uid,
+            user.gid,
+            user.groups,
+            config.working_dir(settings.get("WorkingDir"), step.working_dir),
+            step.network,
+        )
+
+    # -- hits ---------------------------------------------------------------------------------
+
+    def _decide(
+        self,
+        spec: ImageSpec,
+        index: int,
+        key: CacheKey,
+        document: bytes | None,
+        last: LastBuild | None,
+        state: State,
+    ) -> Planned:
+        steps = steps_of(spec)
+        step, name = steps[index], step_name(steps[index])
+        hit = self._hit(key)
+        if hit:
+            return Planned(
+                index, name, step, "hit", "unchanged", key, hit.layer, hit.encoded,
+                document=document,
+            )  # fmt: skip
+        why = self._why(spec, index, key, document, last, state)
+        return Planned(index, name, step, "build", why, key, document=document)
+
+    def _why(
+        self,
+        spec: ImageSpec,
+        index: int,
+        key: CacheKey | None,
+        document: bytes | None,
+        last: LastBuild | None,
+        state: State,
+    ) -> str:
+        from builder.plan.why import why_step
+
+        steps = steps_of(spec)
+        names = [step_name(each) for each in steps]
+        below = _below(state.image, names[:index]) if state.image else None
+        verb = "run" if isinstance(steps[index], Run) else "files"
+        return why_step(self.store, last, index, names, verb, document, key, below)
+
+    def _hit(self, key: CacheKey) -> Hit | None:
+        record = load_record(self.store, key)
+        return self.layer_of(record) if record else None
+
+    def layer_of(self, record: Record) -> Hit | None:
+        """The layer a record names, in the wanted codec, or None when its blob is gone."""
+        if record.diff_id is None:
+            return Hit(None)
+        info = load_layer(self.store, record.diff_id)
+        if info is None:
+            return None
+        blob = info.blobs.get(self.settings.encoding)
+        if blob and self.store.claim(blob):
+            return Hit(Layer(record.diff_id, blob))
+        for blob in info.blobs.values():
+            if self.store.claim(blob):
+                return Hit(Layer(record.diff_id, blob), encoded=False)
+        return None
+
+    def _above(self, state: State, planned: Planned) -> State:
+        return self.above(state, planned.layer, planned.step, planned.name)
+
+    def above(
+        self,
+        state: State,
+        layer: Layer | None,
+        step: Step,
+        name: str,
+        made: Changes | None = None,
+    ) -> State:
+        """The state over a step whose layer is there; `made` is what it was made of just now."""
+        image = None
+        if state.image is not None:
+            image = state.image.append(layer, history(step, name, self.settings.epoch))
+        if layer is None:
+            return state.with_layer(None, image, _no_table)
+        entries = None if made is None else lambda: (entry for entry, _ in made.sorted())
+        return state.with_layer(layer, image, lambda: open_table(self.store, layer, None, entries))
+
+
+def _no_table() -> Table:
+    raise AssertionError("an empty layer has no table")
+
+
+def _key_of(changes: Changes, platform: Platform) -> tuple[CacheKey, bytes | None]:
+    """The key of a file step, and its document where that is held."""
+    if len(changes) > keys.MANY:
+        return keys.key_of_files(changes.lines(), platform), None
+    document = keys.files_document(changes.lines(), platform)
+    return keys.key_of(document), document
+
+
+def _below(image: Image, names: list[str]) -> Below:
+    """What a step stands on: the base, and the steps of these names, each with its layer."""
+    from builder.plan.why import Below
+
+    entries = image.config.get("history", ())[-len(names) :] if names else ()
+    made = [not entry.get("empty_layer") for entry in entries]
+    count = len(image.layers) - sum(made)
+    diff_ids = iter([layer.diff_id for layer in image.layers[count:]])
+    steps = tuple(
+        (name, next(diff_ids) if real else "") for name, real in zip(names, made, strict=True)
+    )
+    return Below(chain_id(layer.diff_id for layer in image.layers[:count]), steps)
