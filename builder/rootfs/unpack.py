@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from builder.errors import LayerError, StoreError
 from builder.events import Warned
+from builder.layer.ahead import ahead
 from builder.layer.decompress import open_layer
 from builder.layer.entry import (
     CHAR,
@@ -346,9 +347,10 @@ def ensure_unpacked(store: Store, layer: Layer, view: View, *, privileged: bool)
             return store.unpacked_path(name)
         temporary = store.temporary()
         try:
-            with store.reading(layer.blob) as blob:
+            codec = media.CODECS[layer.blob.media_type]
+            with store.reading(layer.blob) as blob, ahead(open_layer(blob, codec)) as stream:
                 notes = unpack_layer(
-                    open_layer(blob, media.CODECS[layer.blob.media_type]),
+                    stream,
                     temporary,
                     privileged=privileged,
                     below=lambda path: found.entry if (found := view.lookup(path)) else None,
