@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from builder.executor.process import Pipes
 
 _FIRST, _REPORT = 3, 4  # descriptors within the container
+_NAME = "builder-"
+_OLD = 60  # seconds: a younger one may be of a container that starts
 
 
 def runc(binary: str, temporary: Callable[[], str], warn: Callable[[str], None]) -> Sandbox:
@@ -31,14 +34,17 @@ def runc(binary: str, temporary: Callable[[], str], warn: Callable[[str], None])
 def _start(binary: str, command: Command, root: bytes, pipes: Pipes) -> Popen[bytes]:
     import subprocess
 
+    _sweep()
     machine = os.uname().machine
     bundle = os.path.dirname(os.fsdecode(root))
     with open(os.path.join(bundle, "config.json"), "w", encoding="utf-8") as file:
         json.dump(configuration(command, os.fsdecode(root), machine), file)
-    name = "builder-" + os.path.basename(bundle)
+    # its cgroups are named so, and those are shared by all builders of the host
+    name = _NAME + os.urandom(8).hex()
     argv = [
         binary,
         *("--root", os.path.join(bundle, "runc")),
+        *("--log", os.path.join(bundle, "log")),  # its warnings are not the command's output
         *("run", "--preserve-fds", "2", "--bundle", bundle, name),
     ]
     with contextlib.ExitStack() as stack:
@@ -72,6 +78,21 @@ def _start(binary: str, command: Command, root: bytes, pipes: Pipes) -> Popen[by
             cwd="/",
             start_new_session=True,
         )
+
+
+def _sweep() -> None:
+    """Remove the cgroups that builders' containers left long ago: runc gives up on one that the
+    kernel still holds as the container ends. One in use cannot be removed."""
+    old = time.time() - _OLD
+    with contextlib.suppress(OSError), open("/proc/self/cgroup", encoding="utf-8") as file:
+        for line in file:
+            _, controllers, path = line.rstrip("\n").split(":", 2)
+            folder = f"/sys/fs/cgroup/{controllers.removeprefix('name=')}{path}"
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith(_NAME) and entry.stat().st_mtime < old:
+                        with contextlib.suppress(OSError):
+                            os.rmdir(entry.path)
 
 
 def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
