@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
     from builder.executor.base import Command, Executor
-    from builder.layer.entry import Change, Entry
+    from builder.layer.entry import Change
     from builder.layer.write import Earlier, Told, Written
     from builder.plan.changes import Changes
 
@@ -322,36 +323,35 @@ def _write(
     from builder.layer.write import write_layer
     from builder.plan.state import read_account
     from builder.rootfs.accounts import is_account_file
-    from builder.rootfs.table import make_table
+    from builder.rootfs.table import table_writer
 
     settings = shop.planner.settings
     later = _listed_later(planned) is not None
-    entries: list[Entry] = []
     accounts: dict[bytes, bytes] = {}
 
     def watched() -> Iterator[Change]:
         for entry, content in changes:
             if entry.type == FILE and is_account_file(entry.path):
                 accounts[entry.path] = read_account(content)
-            entries.append(entry)
             yield entry, content
 
     def progress(size: int) -> None:
         shop.emit(StepProgress(spec.name, planned.number, size, None))
 
-    written = write_layer(
-        changes if later else watched(),
-        shop.store,
-        settings.codec,
-        settings.level,
-        None,
-        progress,
-        earlier,
-        told,
-    )
+    with table_writer(shop.store) if not later else nullcontext() as table:
+        written = write_layer(
+            changes if later else watched(),
+            shop.store,
+            settings.codec,
+            settings.level,
+            table.add if table else None,
+            progress,
+            earlier,
+            told,
+        )
+        if written and table:
+            table.publish(shop.store, written.layer.diff_id, accounts)
     if written:
-        if not later:
-            make_table(shop.store, written.layer.diff_id, entries, accounts)
         remember_layer(shop.store, written, settings.encoding)
     return written
 
