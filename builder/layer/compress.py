@@ -23,7 +23,7 @@ class Codec(NamedTuple):
 
     name: str  # codec, level and library release: what decides the compressed bytes
     compress: Callable[[bytes | bytearray], bytes]
-    decompress: Callable[[bytes], bytes]
+    decompress: Callable[[bytes, int], bytes]  # of a member or frame whose raw size is known
 
 
 def codec_of(codec: str, level: int | None = None) -> Codec:
@@ -33,16 +33,19 @@ def codec_of(codec: str, level: int | None = None) -> Codec:
         level = LEVELS[codec][1]
     name = f"{codec} {level} "
     if codec == "none":
-        return Codec(name, bytes, bytes)
+        return Codec(name, bytes, lambda run, size: run)
     if codec == "gzip":
-        from isal import igzip
+        from isal import igzip, igzip_lib
+
+        def decompress(run: bytes, size: int) -> bytes:
+            return igzip_lib.decompress(run, flag=igzip_lib.DECOMP_GZIP, bufsize=size or 1)
 
         if level > 1:
             import zlib
 
             release = f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
             return Codec(
-                name + release, lambda run: zlib.compress(run, level, wbits=31), igzip.decompress
+                name + release, lambda run: zlib.compress(run, level, wbits=31), decompress
             )
         from isal import __version__
 
@@ -51,14 +54,18 @@ def codec_of(codec: str, level: int | None = None) -> Codec:
         return Codec(
             f"{name}isal {__version__}",
             lambda run: igzip.compress(run, 0, mtime=0),
-            igzip.decompress,
+            decompress,
         )
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # 3.14
     except ImportError:
         from backports import zstd
     release = f"zstd {zstd.zstd_version}"
-    return Codec(name + release, lambda run: zstd.compress(run, level=level), zstd.decompress)
+    return Codec(
+        name + release,
+        lambda run: zstd.compress(run, level=level),
+        lambda run, size: zstd.decompress(run),
+    )
 
 
 def compressor(codec: str, level: int | None = None) -> Callable[[bytes | bytearray], bytes]:

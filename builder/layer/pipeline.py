@@ -62,7 +62,7 @@ class Pipeline:
             return run.name, run.data, self._codec.compress(run.data)
         assert self._earlier is not None
         compressed = self._earlier.read(run)
-        return run.name, self._codec.decompress(compressed), compressed
+        return run.name, self._codec.decompress(compressed, run.size), compressed
 
     def _take(self, name: Name, raw: bytes | bytearray, compressed: bytes) -> None:
         """In one thread, in order."""

@@ -105,6 +105,19 @@ class Earlier:
             os.close(self._handle)
 
 
+def index_name(digest: str) -> str:
+    """The entry of the kind "trees" that holds the index of a blob's runs."""
+    return f"runs-{digest.removeprefix('sha256:')}"
+
+
+def sizes(index: bytes) -> list[tuple[int, int]]:
+    """Of each run: bytes compressed and raw. Empty for what is no index."""
+    _, _, records = index.partition(b"\n")
+    if len(records) % _RECORD.size:
+        return []
+    return [record[2:] for record in _RECORD.iter_unpack(records)]
+
+
 class Indexed(NamedTuple):
     """What an index holds of one run."""
 

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from builder.errors import LayerError
 
-_CHUNK = 1 << 20
+_CHUNK = 2 << 20  # at least a run of ours, which is then passed on as it is
 
 
 class Source:

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
 
 _WORTH = 64  # changes of a file step from which on its runs are worth remembering
+_LARGE = 4 << 20  # bytes of a tar from which on its runs are, to be unpacked by several threads
 
 
 class BuiltStep(NamedTuple):
@@ -274,8 +275,6 @@ def _write_files(
     finally:
         if earlier:
             earlier.close()
-    if written:
-        shop.store.save("trees", runs_name(written.layer.blob), written.runs)
     return written
 
 
@@ -284,21 +283,17 @@ def _earlier(shop: Workshop, planned: Planned, last: LastBuild | None) -> Earlie
     if before is None or not before.diff_id:
         return None
     from builder.layer.compress import codec_of
+    from builder.layer.runs import index_name
     from builder.layer.write import Earlier
 
     settings = shop.planner.settings
     info = load_layer(shop.store, DiffID(before.diff_id))
     blob = info.blobs.get(settings.encoding) if info else None
-    index = shop.store.load("trees", runs_name(blob)) if blob else None
+    index = shop.store.load("trees", index_name(blob.digest)) if blob else None
     if blob is None or index is None or not shop.store.claim(blob):
         return None
     encoder = codec_of(settings.codec, settings.level).name
     return Earlier(shop.store.blob_path(blob.digest), index, encoder)
-
-
-def runs_name(blob: Descriptor) -> str:
-    """The entry that holds the index of a blob's runs."""
-    return f"runs-{blob.digest.removeprefix('sha256:')}"
 
 
 def _listed_later(planned: Planned) -> Changes | None:
@@ -320,6 +315,7 @@ def _write(
 ) -> Written | None:
     """Changes to a layer in the store; with its path table, if that is not made later."""
     from builder.layer.entry import FILE
+    from builder.layer.runs import index_name
     from builder.layer.write import write_layer
     from builder.plan.state import read_account
     from builder.rootfs.accounts import is_account_file
@@ -353,6 +349,8 @@ def _write(
             table.publish(shop.store, written.layer.diff_id, accounts)
     if written:
         remember_layer(shop.store, written, settings.encoding)
+        if told or written.size >= _LARGE:
+            shop.store.save("trees", index_name(written.layer.blob.digest), written.runs)
     return written
 
 

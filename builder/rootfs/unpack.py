@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from builder.errors import LayerError, StoreError
 from builder.events import Warned
-from builder.layer.ahead import ahead
+from builder.layer.ahead import ahead, runs_ahead
+from builder.layer.compress import codec_of
 from builder.layer.decompress import open_layer
 from builder.layer.entry import (
     CHAR,
@@ -30,6 +31,7 @@ from builder.layer.entry import (
     Entry,
 )
 from builder.layer.read import DEFAULT, Limits, read_layer, show
+from builder.layer.runs import index_name, sizes
 from builder.oci import media
 from builder.oci.digest import digest_of
 from builder.rootfs.arrange import ancestors
@@ -38,7 +40,9 @@ from builder.store import unpacked
 from builder.store.files import failure
 
 if TYPE_CHECKING:
-    from builder.oci.image import Layer
+    from contextlib import AbstractContextManager
+
+    from builder.oci.image import Descriptor, Layer
     from builder.rootfs.table import Table
     from builder.store.store import Store
 
@@ -347,8 +351,7 @@ def ensure_unpacked(store: Store, layer: Layer, view: View, *, privileged: bool)
             return store.unpacked_path(name)
         temporary = store.temporary()
         try:
-            codec = media.CODECS[layer.blob.media_type]
-            with store.reading(layer.blob) as blob, ahead(open_layer(blob, codec)) as stream:
+            with store.reading(layer.blob) as blob, _plain(store, layer.blob, blob) as stream:
                 notes = unpack_layer(
                     stream,
                     temporary,
@@ -363,6 +366,16 @@ def ensure_unpacked(store: Store, layer: Layer, view: View, *, privileged: bool)
     for note in notes:
         store.emit(Warned(note))
     return path
+
+
+def _plain(store: Store, blob: Descriptor, file: BinaryIO) -> AbstractContextManager[BinaryIO]:
+    """The blob's uncompressed bytes: from threads, several where its runs are known."""
+    codec = media.CODECS[blob.media_type]
+    index = store.load("trees", index_name(blob.digest))
+    runs = sizes(index) if index else []
+    if len(runs) > 1 and sum(compressed for compressed, _ in runs) == blob.size:
+        return runs_ahead(file, runs, codec_of(codec).decompress)
+    return ahead(open_layer(file, codec))
 
 
 def _tree_name(layer: Layer, view: View, idle: set[bytes]) -> str:

@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 import pytest
 
 from builder.errors import LayerError
-from builder.layer.ahead import ahead
+from builder.layer.ahead import ahead, runs_ahead
 from builder.layer.compress import codec_of
 from builder.layer.decompress import open_layer
 
@@ -46,4 +46,29 @@ def test_who_stops_early_waits_for_nothing() -> None:
         assert stream.read(3) == DATA[:3]
     with pytest.raises(KeyboardInterrupt), ahead(io.BytesIO(DATA)):
         raise KeyboardInterrupt
+    assert not threads()
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zstd", "none"])
+def test_runs_of_known_size_are_put_together_in_order(codec: str) -> None:
+    made = codec_of(codec)
+    pieces = [DATA[at : at + 700_001] for at in range(0, len(DATA), 700_001)] + [b"end"]
+    runs = [made.compress(piece) for piece in pieces]
+    known = [(len(run), len(piece)) for run, piece in zip(runs, pieces, strict=True)]
+
+    def read(stream: bytes, known: list[tuple[int, int]]) -> bytes:
+        with runs_ahead(io.BytesIO(stream), known, made.decompress) as opened:
+            return opened.read()
+
+    whole = b"".join(runs)
+    assert read(whole, known) == DATA + b"end"
+    with pytest.raises(LayerError, match="damaged"):
+        read(whole, [*known[:-1], (known[-1][0], 4)])
+    with pytest.raises(LayerError, match="longer than its runs"):
+        read(whole, known[:-1])
+    if codec != "none":
+        with pytest.raises(LayerError, match="damaged"):
+            read(whole[: -len(runs[-1])] + bytes(len(runs[-1])), known)
+        with pytest.raises(LayerError, match="damaged"):
+            read(whole[:-1], known)
     assert not threads()
