@@ -442,6 +442,33 @@ def big_layer(work: Path) -> float:
     return sample.rss
 
 
+def growing(work: Path, runs: int) -> dict[int, float]:
+    """GB of files of 10 MB that did not change -> seconds of a build after a small file did, both
+    in copies of their own (a tenth of each large file is noise)."""
+    seconds = {}
+    project = work / "growing"
+    steps = [f"  - {{copy: {name}/, dest: /{name}/}}\n" for name in ("large", "small")]
+    write(project / "specs/growing.yaml", "from: scratch\nsteps:\n" + "".join(steps))
+    for gigabytes in (1, 10):
+        for number in range(gigabytes * 100):
+            path = project / f"large/d{number // 50}/f{number}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                with path.open("wb") as file:
+                    file.write(random.Random(number).randbytes(1 << 20))
+                    file.truncate(10_000_000)
+        make = [*BUILDER, "build", "--progress", "quiet"]
+        env = {"BUILDER_CACHE_DIR": f"{work}/growingstore"}
+        taken = []
+        for number in range(runs + 1):
+            write(project / "small/file", f"{gigabytes} {number}\n")
+            time.sleep(2.1)
+            taken.append(measure(make, project, env).wall)
+        seconds[gigabytes] = statistics.median(taken[1:])
+    shutil.rmtree(project)
+    return seconds
+
+
 def table(rows: list[dict[str, object]]) -> str:
     tools = list(dict.fromkeys(str(row["tool"]) for row in rows))
     lines = [
@@ -547,6 +574,8 @@ def main() -> int:
             print(table(rows))
             if not arguments.only:
                 print(f"Peak RSS with a layer of 4 GiB: {big_layer(work):.0f} MiB")
+                for gigabytes, seconds in growing(work, arguments.runs).items():
+                    print(f"A small change beside {gigabytes} GB unchanged: {seconds:.3f} s")
         if arguments.plot:
             Path(arguments.plot).write_text(plot(rows))
         if arguments.json:
