@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import tempfile
 import sys
 import textwrap
 import time
@@ -262,31 +263,31 @@ def test_a_key_within_the_sources_is_handed_on(tmp_path: Path, start: str) -> No
 
 def signed(folder: Path, suites: tuple[str, ...], deb: Path, packages: str) -> str:
     """A repository with these suites, signed; its public key."""
-    home = folder / "gnupg"
-    home.mkdir(mode=0o700)
+    # gpg's agent listens on a socket in it, whose path may have 107 bytes
+    with tempfile.TemporaryDirectory(prefix="gpg-") as home:
 
-    def gpg(*argv: str) -> str:
-        tool = ["gpg", "--homedir", str(home), "--batch", "--passphrase", "", *argv]
-        return subprocess.run(tool, check=True, capture_output=True, text=True).stdout
+        def gpg(*argv: str) -> str:
+            tool = ["gpg", "--homedir", home, "--batch", "--passphrase", "", *argv]
+            return subprocess.run(tool, check=True, capture_output=True, text=True).stdout
 
-    gpg("--quick-generate-key", "tests <t@example.com>", "rsa2048", "sign", "never")
-    for suite in suites:
-        place = folder / "dists" / suite
-        machine = ARCHITECTURE.architecture
-        index = place / "main" / f"binary-{machine}" / "Packages"
-        index.parent.mkdir(parents=True)
-        index.write_text(packages.replace("./tiny", "pool/tiny"))
-        data = index.read_bytes()
-        (place / "Release").write_text(
-            f"Suite: {suite}\nCodename: {suite}\nComponents: main\nArchitectures: {machine}\n"
-            "Date: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n"
-            f" {hashlib.sha256(data).hexdigest()} {len(data)} {index.relative_to(place)}\n"
-        )
-        gpg("--clearsign", "--output", str(place / "InRelease"), str(place / "Release"))
+        gpg("--quick-generate-key", "tests <t@example.com>", "rsa2048", "sign", "never")
+        for suite in suites:
+            place = folder / "dists" / suite
+            machine = ARCHITECTURE.architecture
+            index = place / "main" / f"binary-{machine}" / "Packages"
+            index.parent.mkdir(parents=True)
+            index.write_text(packages.replace("./tiny", "pool/tiny"))
+            data = index.read_bytes()
+            (place / "Release").write_text(
+                f"Suite: {suite}\nCodename: {suite}\nComponents: main\nArchitectures: {machine}\n"
+                "Date: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n"
+                f" {hashlib.sha256(data).hexdigest()} {len(data)} {index.relative_to(place)}\n"
+            )
+            gpg("--clearsign", "--output", str(place / "InRelease"), str(place / "Release"))
+        key = gpg("--armor", "--export")
+        subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=True)
     (folder / "pool").mkdir()
     (folder / "pool" / deb.name).write_bytes(deb.read_bytes())
-    key = gpg("--armor", "--export")
-    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
     return key
 
 
