@@ -7,8 +7,8 @@ import hashlib
 import os
 import signal
 import subprocess
-import tempfile
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
