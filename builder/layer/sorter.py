@@ -1,7 +1,8 @@
 """Byte strings in bounded memory: what does not fit waits in an unlinked file.
 
-Sorter gives back sorted what comes in any order; Listing gives back what came as it came. Both may
-be read several times, not added to after that. OSError is raised when the file cannot be written.
+Sorter gives back sorted what comes in any order; Listing and Pile give back what came as it came,
+Pile whole blocks, the first of them from memory. All may be read several times, Sorter and Listing
+not added to after that. OSError is raised when the file cannot be written, by Pile LayerError.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from builder.errors import LayerError
+
 if TYPE_CHECKING:
     import io
 
 _RUN = 24 << 20  # bytes held: what up to 100,000 entries of a layer take
 _OVERHEAD = 48  # bytes of memory that an item takes besides its own
+_HELD = 16 << 20  # bytes of a pile that stay in memory
 _BLOCK = 1 << 16  # bytes of a run that are read at once
 
 
@@ -82,6 +86,36 @@ class Listing:
         return self._file.read(self._blocks)
 
 
+class Pile:
+    """Blocks as they came, by number."""
+
+    def __init__(self) -> None:
+        self._held: list[bytes] = []
+        self._size = 0
+        self._file = _File(None)
+        self._rest: _Blocks = []
+
+    def append(self, block: bytes) -> None:
+        if self._size < _HELD:
+            self._held.append(block)
+            self._size += len(block)
+            return
+        try:
+            self._rest.append(self._file.append(block))
+        except OSError as error:
+            raise LayerError(
+                f"a temporary file cannot be written: {error.strerror}",
+                "TMPDIR names another folder for them",
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self._held) + len(self._rest)
+
+    def __getitem__(self, number: int) -> bytes:
+        held = len(self._held)
+        return self._held[number] if number < held else self._file.block(*self._rest[number - held])
+
+
 _Blocks = list[tuple[int, int]]
 """Places in a file: offset and size."""
 
@@ -96,36 +130,37 @@ class _File:
 
     def write(self, items: Iterable[bytes], blocks: _Blocks) -> None:
         """Append `items`, and where they are to `blocks`."""
-        if self._file is None:
-            import tempfile
-
-            self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115  # close
         block: list[bytes] = []
         size = 0
         for item in items:
             block.append(item)
             size += len(item)
             if size >= _BLOCK:
-                blocks.append(self._write(block))
+                blocks.append(self.append(marshal.dumps(block)))
                 block, size = [], 0
         if block:
-            blocks.append(self._write(block))
+            blocks.append(self.append(marshal.dumps(block)))
 
-    def _write(self, block: list[bytes]) -> tuple[int, int]:
-        assert self._file is not None
+    def append(self, block: bytes) -> tuple[int, int]:
+        if self._file is None:
+            import tempfile
+
+            self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115  # close
         start = self._end
-        data = memoryview(marshal.dumps(block))
+        data = memoryview(block)
         while data:
             count = os.pwrite(self._file.fileno(), data, self._end)
             self._end += count
             data = data[count:]
         return start, self._end - start
 
-    def read(self, blocks: _Blocks) -> Iterator[bytes]:
+    def block(self, offset: int, size: int) -> bytes:
         assert self._file is not None
-        for offset, size in blocks:
-            data = os.pread(self._file.fileno(), size, offset)
-            yield from marshal.loads(data)  # noqa: S302  # our own file, which has no name
+        return os.pread(self._file.fileno(), size, offset)
+
+    def read(self, blocks: _Blocks) -> Iterator[bytes]:
+        for place in blocks:
+            yield from marshal.loads(self.block(*place))  # noqa: S302  # our own file, nameless
 
     def close(self) -> None:
         if self._file:

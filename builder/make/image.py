@@ -33,9 +33,9 @@ from builder.oci import media
 from builder.oci.digest import CacheKey, DiffID
 from builder.oci.image import Descriptor, Image, Layer
 from builder.plan.config import merge_config
-from builder.plan.context import Tree
 from builder.plan.describe import steps_of, timestamp
 from builder.plan.last import LastBuild, LastStep, load_last, save_last
+from builder.plan.nodes import Tree
 from builder.plan.planned import Planned
 from builder.plan.planner import Planner
 from builder.plan.state import Fetch, State

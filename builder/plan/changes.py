@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from binascii import hexlify
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
 from builder.errors import BuilderError
@@ -26,7 +26,9 @@ from builder.layer.entry import (
 )
 from builder.layer.write import sort_key
 from builder.oci.digest import hasher
-from builder.plan.context import Context, Tree
+from builder.plan.away import Away, Row
+from builder.plan.context import Context
+from builder.plan.nodes import Tree
 from builder.rootfs.accounts import is_account_file
 from builder.rootfs.view import View
 
@@ -43,17 +45,20 @@ class Changes:
         self.view = view
         self.epoch = epoch
         self.owner = owner or (0, 0)
-        self.entries: dict[bytes, tuple[Entry, Content, bytes]] = {}  # with the digest of a FILE
+        self.entries: dict[bytes, Row] = {}
         self.notes: list[str] = []
         self.unread: list[Tree] = []  # those with files whose digests are not known yet
-        self._said: dict[bytes, tuple[bytes, bytes]] = {}  # their digests and lines, once known
+        self._learned = bytearray()  # the digests of those files, in the layer's order
+        self._said: list[bytes] = []  # their lines
         self._heads: Heads = {}
-        self._sorted: list[tuple[Entry, Content, bytes]] | None = None
+        self._sorted: list[Row] | None = None
         self._lines: list[bytes] | None = None
         self._accounts: bool | None = None
+        self._away = Away()
+        self._settled = False
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self._away) + len(self.entries)
 
     def add(self, entry: Entry, content: Content = None, digest: bytes = b"") -> None:
         if entry.path.rpartition(b"/")[2].startswith(WHITEOUT):
@@ -71,9 +76,13 @@ class Changes:
         found = self.view.lookup(path)
         return not path or (found is not None and found.entry.type == DIRECTORY)
 
+    def holds(self, folder: bytes) -> bool:
+        """Whether a folder has an entry already: one that what comes next may lie in."""
+        return folder in self.entries or folder in self._away.around
+
     def make_parents(self) -> None:
         for parent in {path.rpartition(b"/")[0] for path in self.entries}:
-            while parent and parent not in self.entries:
+            while parent and not self.holds(parent):
                 found = self.view.lookup(parent)
                 if found is None:
                     uid, gid = self.owner
@@ -87,51 +96,106 @@ class Changes:
                     self.add(found.entry._replace(path=parent, mtime=self.epoch))
                 parent = parent.rpartition(b"/")[0]
 
+    def put_away(self) -> None:
+        """Let what was added so far, all from the host, wait on disk. That which does not come in
+        the layer's order, such as two sources that overlap, stays in memory, all of it."""
+        if self._away.closed:
+            return
+        self.make_parents()
+        if self._away.take(self._in_order(self.entries)):
+            self._accounts = bool(self._accounts) or any(map(is_account_file, self.entries))
+            self.entries = {}
+        else:
+            self.entries = {row[0][0]: row for row in (*self._away, *self.entries.values())}
+            self._away = Away(closed=True)
+            self._accounts = None
+
     def sorted(self) -> Iterable[Change]:
         """In the layer's order; may be asked for several times, once all are there."""
-        return [row[:2] for row in self._rows()]
+        return (row[:2] for row in self._rows())
 
     def lines(self) -> Iterable[bytes]:
         """What `line` says of each, in the same order; b"" for a file that is not read yet."""
-        if self._lines is None:
-            heads = self._heads
-            self._lines = [
-                line(entry, digest, heads) if digest or entry[1] != FILE else b""
-                for entry, _, digest in self._rows()
-            ]
+        if self._lines is not None:
+            return self._lines
+        heads = self._heads
+        lines = (
+            line(entry, digest, heads) if digest or entry[1] != FILE else b""
+            for entry, _, digest in self._rows()
+        )
+        if len(self._away):
+            return lines
+        self._lines = list(lines)
         return self._lines
 
     def learn(self, entry: Entry, digest: bytes) -> bytes:
-        """The line of a file that was not read yet, whose digest is known now."""
+        """The line of a file that was not read yet, whose digest is known now. They come in the
+        layer's order, each once."""
         said = line(entry, digest, self._heads)
-        self._said[entry[0]] = digest, said
+        self._learned += digest
+        if not len(self._away):
+            self._said.append(said)
         return said
 
     def settle(self, context: Context) -> None:
         """All files were read: from here on every line is known, and so is each digest the next
         time."""
-        said, rows = self._said, self._rows()
-        pairs = zip(self.lines(), rows, strict=True)
-        self._lines = [told or said[entry[0]][1] for told, (entry, _, _) in pairs]
-        digests = {
-            cast(HostFile, content).path: said[entry[0]][0]
-            for entry, content, _ in rows
-            if entry[0] in said
-        }
+        if not len(self._away):
+            said = iter(self._said)
+            self._lines = [told or next(said) for told in self.lines()]
+        find = self._finder()
         for tree in self.unread:
-            found = context.digests(tree, leave=True)
-            for node in tree.nodes:
-                digest = digests.get(tree.host_path(node[0]))
-                if digest is not None:
-                    found[node[0]] = digest
-            context.learn(tree, found)
-        self.unread = []
+            context.learn(tree, find)
+        self.unread, self._settled = [], True
 
-    def _rows(self) -> list[tuple[Entry, Content, bytes]]:
+    def _finder(self) -> Callable[[bytes], bytes | None]:
+        """The digest of a file by host path, where it was learned. When the rows are on disk, they
+        are asked for in their order; one out of it is not found, which costs time alone."""
+        learned = self._learned
+        unread = (
+            cast(bytes, cast(HostFile, content).path)
+            for entry, content, digest in self._rows()
+            if entry[1] == FILE and not digest
+        )
+        rows = (
+            (path, bytes(learned[at : at + 32]))
+            for at, path in zip(range(0, len(learned), 32), unread, strict=True)
+        )
+        if not len(self._away):
+            return dict(rows).get
+        expected = next(rows, None)
+
+        def find(path: bytes) -> bytes | None:
+            nonlocal expected
+            if expected is None or expected[0] != path:
+                return None
+            digest = expected[1]
+            expected = next(rows, None)
+            return digest
+
+        return find
+
+    def _rows(self) -> Iterable[Row]:
+        if len(self._away):
+            return self._known(self._away) if self._settled else self._away
         if self._sorted is None:
-            entries = self.entries
-            self._sorted = [entries[path] for path in sorted(entries, key=sort_key)]
+            self._sorted = self._in_order(self.entries)
         return self._sorted
+
+    def _known(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The same, with the digests that were learned."""
+        at = 0
+        for row in rows:
+            if row[0][1] == FILE and not row[2]:
+                yield row[0], row[1], bytes(self._learned[at : at + 32])
+                at += 32
+            else:
+                yield row
+        assert at == len(self._learned)  # else a key would be another file's
+
+    @staticmethod
+    def _in_order(entries: dict[bytes, Row]) -> list[Row]:
+        return [entries[path] for path in sorted(entries, key=sort_key)]
 
     @property
     def accounts(self) -> bool:

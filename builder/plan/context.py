@@ -5,35 +5,22 @@ Nothing outside the context is read: every path is resolved first and must stay 
 
 from __future__ import annotations
 
-import marshal
 import os
 import stat
-import time
-from collections.abc import Iterator, Mapping
-from operator import attrgetter, itemgetter
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from builder.errors import BuilderError, UsageError
-from builder.oci.digest import hasher, hex_of
-from builder.plan.ignore import MAGIC, Rules, glob_of, remembered
+from builder.oci.digest import hasher
+from builder.plan.ignore import MAGIC, Rules, glob_of
+from builder.plan.known import Known, Pieces
+from builder.plan.nodes import Tree, look
 from builder.spec.model import Copy, File, Step, Unpack
 from builder.store.store import Store
-
-RACY = 2_000_000_000
-"""Nanoseconds. A file younger than this when it was read may change again within its time stamp's
-grain, so what was read of it is not remembered (git's racy rule)."""
 
 _CHUNK = 1 << 20
 _MANY = 64  # unread files from which on leaving them is worth it
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NAME = attrgetter("name")
-_MTIME, _CTIME = itemgetter(5), itemgetter(6)
-
-
-Node = tuple[bytes, int, int, int, int, int, int, int, int]
-"""One path as lstat saw it: path relative to the source (b"" is the source itself), mode, size,
-inode, device, mtime and ctime in nanoseconds, uid, gid. A plain tuple, of which there are as many
-as files: making named ones takes as long as lstat itself."""
 
 
 class Source(NamedTuple):
@@ -47,26 +34,6 @@ class Source(NamedTuple):
     globbed: bool
 
 
-class Tree(NamedTuple):
-    """The nodes of a source in layer order, and a way to their bytes."""
-
-    root: bytes  # host path
-    nodes: list[Node]
-    young: int  # what was touched since then, in nanoseconds, may change unseen
-    settled: bool  # nothing in it is so young
-
-    def host_path(self, path: bytes) -> bytes:
-        return self.root + b"/" + path if path else self.root
-
-    def paths(self) -> Iterator[str]:
-        """Host paths of all nodes."""
-        return (os.fsdecode(self.host_path(node[0])) for node in self.nodes)
-
-    def fingerprint(self) -> str:
-        """Identity of what lstat saw. Equal fingerprints of settled trees: equal bytes."""
-        return hex_of(marshal.dumps(self.nodes, 2))
-
-
 Scanned = list[tuple[Source, Tree]]
 """The sources of a step, each with what lstat saw of it."""
 
@@ -77,6 +44,7 @@ class Context:
     def __init__(self, root: str, store: Store) -> None:
         self.root = os.path.realpath(root)
         self._store = store
+        self._known = Known(store)
         self._ignore: tuple[str, ...] | None = None
 
     # -- finding sources -----------------------------------------------------------------
@@ -203,7 +171,7 @@ class Context:
         if len(found) != 1:
             raise BuilderError(f"{text!r} matches {len(found)} files, expected one {what}")
         tree = self.tree(found[0])
-        if not stat.S_ISREG(tree.nodes[0][1]):
+        if not stat.S_ISREG(tree.part(0)[0][1]):
             raise BuilderError(f"{text!r} is not a file, expected a file: the {what}")
         return found[0], tree
 
@@ -212,62 +180,31 @@ class Context:
     def tree(self, source: Source, exclude: tuple[str, ...] = (), *, full: bool = False) -> Tree:
         """Everything below a source, ignored paths left out, in layer order. `full` looks at times
         and owners of directories too (`preserve:`). Raises BuilderError for what cannot be read."""
-        young = time.time_ns() - RACY
         root = os.path.join(self.root, source.path) if source.path else self.root
         host = root.encode("utf-8", "surrogateescape")
-        nodes: list[Node] = []
         rules = self._rules(source, exclude)
         try:
-            nodes.append(_node(b"", os.lstat(host), full))
-            if stat.S_ISDIR(nodes[0][1]):
-                _walk(host, nodes, rules, full)
+            tree = look(host, rules, full=full)
         except OSError as error:
             raise _unreadable(error.filename or host, error) from error
-        newest = max(max(map(_MTIME, nodes)), max(map(_CTIME, nodes)))
         if rules:
             rules.save()
-        return Tree(host, nodes, young, newest < young)
+        return tree
 
-    def digests(self, tree: Tree, *, leave: bool = False) -> dict[bytes, bytes]:
-        """Raw sha256 of every regular file of a tree, by path. What lstat shows unchanged since it
-        was hashed is not read again. `leave`: many that are not known are left out, to be read
-        when the layer is made, and told to `learn` then."""
-        known = self._known(tree)
-        lookup = known.get
-        found: dict[bytes, bytes] = {}
-        unread: list[tuple[bytes, int]] = []
-        regular = stat.S_IFREG
-        for node in tree.nodes:
-            if node[1] & 0o170000 == regular:
-                # the path is not part of it: a renamed file keeps its digest
-                digest = lookup(node[1:7])
-                if digest is None:
-                    unread.append((node[0], node[2]))
-                else:
-                    found[node[0]] = digest
-        if leave and len(unread) >= _MANY:
-            return found
-        root = tree.root + b"/"
-        for path, size in unread:
-            found[path] = _hash(root + path if path else tree.root, size)
-        if unread or len(found) != len(known):
-            self.learn(tree, found)
-        return found
+    def digests(self, tree: Tree, *, leave: bool = False) -> Pieces:
+        """Raw sha256 of every regular file of a tree. What lstat shows unchanged since it was
+        hashed is not read again. `leave`: many that are not known stay so, to be read when the
+        layer is made, and told to `learn` then."""
+        pieces, numbers = self._known.find(tree)
+        if not (leave and self._known.lacks(tree, pieces, numbers, _MANY)):
+            self._known.fill(tree, pieces, numbers, _hash)
+        return pieces
 
-    def learn(self, tree: Tree, digests: Mapping[bytes, bytes]) -> None:
-        """Keep digests of a tree's files, by path, for the next time."""
-        young = tree.young
-        keep = {
-            node[1:7]: digests[node[0]]
-            for node in tree.nodes
-            if node[0] in digests and node[5] < young and node[6] < young
-        }
-        if keep != self._known(tree):
-            self._store.remember("trees", hex_of(tree.root), marshal.dumps(keep))
-
-    def _known(self, tree: Tree) -> dict[tuple[int, ...], bytes]:
-        saved = self._store.load("trees", hex_of(tree.root))
-        return remembered(saved) if saved else {}
+    def learn(self, tree: Tree, digest_of: Callable[[bytes], bytes | None]) -> None:
+        """Keep digests of a tree's files for the next time: `digest_of` is asked for those that
+        are not known, by host path and in the tree's order."""
+        pieces, numbers = self._known.find(tree)
+        self._known.fill(tree, pieces, numbers, lambda path, _: digest_of(path))
 
     # -- ignore rules --------------------------------------------------------------------
 
@@ -299,68 +236,6 @@ class Context:
         if not self.ignore_lines and not exclude:
             return None
         return Rules(self._store, source.path, self.ignore_lines, exclude)
-
-
-def _walk(root: bytes, nodes: list[Node], rules: Rules | None, full: bool) -> None:
-    """Append what is below `root`, sorted. A directory that is left out comes along only when
-    something below it is kept. Not recursive: a tree may be deeper than Python's stack."""
-    append = nodes.append
-    # of each open directory: its entries to come, its path, and where in `nodes` it begins if it
-    # goes again when nothing follows
-    stack = [(iter(_listed(root)), b"", 0)]
-    while stack:
-        entries, prefix, begins = stack[-1]
-        for entry in entries:
-            path = prefix + entry.name
-            is_dir = entry.is_dir(follow_symlinks=False)
-            verdict = rules(path, is_dir) if rules else 0
-            if verdict == 2 or (verdict and not is_dir):
-                continue
-            state = entry.stat(follow_symlinks=False)
-            if is_dir:
-                append(_node(path, state, full))
-                begins = len(nodes) if verdict else 0
-                stack.append((iter(_listed(entry.path)), path + b"/", begins))
-                break
-            append(
-                (
-                    path,
-                    state.st_mode,
-                    state.st_size,
-                    state.st_ino,
-                    state.st_dev,
-                    state.st_mtime_ns,
-                    state.st_ctime_ns,
-                    state.st_uid,
-                    state.st_gid,
-                )
-            )
-        else:
-            stack.pop()
-            if begins == len(nodes):
-                nodes.pop()
-
-
-def _listed(folder: bytes) -> list[os.DirEntry[bytes]]:
-    with os.scandir(folder) as entries:
-        return sorted(entries, key=_NAME)
-
-
-def _node(path: bytes, state: os.stat_result, full: bool) -> Node:
-    if stat.S_ISDIR(state.st_mode) and not full:
-        # what else lstat tells of a directory changes with its children, which are looked at anyway
-        return (path, state.st_mode, 0, 0, 0, 0, 0, 0, 0)
-    return (
-        path,
-        state.st_mode,
-        state.st_size,
-        state.st_ino,
-        state.st_dev,
-        state.st_mtime_ns,
-        state.st_ctime_ns,
-        state.st_uid,
-        state.st_gid,
-    )
 
 
 def _hash(path: bytes, size: int) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from builder.errors import BuilderError
@@ -23,13 +23,16 @@ from builder.layer.entry import (
 )
 from builder.oci.digest import hasher
 from builder.plan.changes import Changes, reserved
-from builder.plan.context import Context, Scanned, Tree
+from builder.plan.context import Context, Scanned
+from builder.plan.known import UNKNOWN, Pieces, split
 from builder.plan.modes import apply_mode
+from builder.plan.nodes import Node, Tree
 from builder.rootfs.accounts import resolve_owner
 from builder.rootfs.view import View
 from builder.spec.model import Copy, Directory, File, Remove, Symlink
 
 NO_DEVICE = (0, 0)
+_MANY = 60_000  # entries at most that are held in memory
 TYPES = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK, stat.S_IFIFO: FIFO}
 
 
@@ -84,6 +87,8 @@ def copy(
         whole = source.is_dir and base == to.path
         digests = context.digests(tree, leave=leave)
         _place(step, tree, digests, base, changes, owner, contents=whole)
+    if len(changes) > len(changes.entries):
+        changes.put_away()
     changes.make_parents()
     return changes
 
@@ -91,7 +96,7 @@ def copy(
 def _place(
     step: Copy,
     tree: Tree,
-    digests: Mapping[bytes, bytes],
+    digests: Pieces,
     base: bytes,
     changes: Changes,
     owner: tuple[int, int] | None,
@@ -101,7 +106,6 @@ def _place(
     """Put a source's nodes at and below `base`. `contents`: the source directory itself is not
     copied, what it holds is."""
     view, epoch = changes.view, changes.epoch
-    entries = changes.entries
     # source directory -> its image path with a slash, exists below
     landed: dict[bytes, tuple[bytes, bool]] = {}
     keep_mtime, keep_xattrs = "mtime" in step.preserve, "xattrs" in step.preserve
@@ -113,7 +117,7 @@ def _place(
     root = tree.root + b"/"
     unread = False
     make = tuple.__new__  # thrice as fast as the named tuples' own, in a loop over all files
-    for node in tree.nodes:
+    for node, digest in _with_digests(tree, digests, changes):
         source, bits, size = node[:3]
         if source:
             parent, _, name = source.rpartition(b"/")
@@ -151,17 +155,17 @@ def _place(
         if kind == FILE:
             if name.startswith(WHITEOUT):
                 raise reserved(path)
-            digest = digests.get(source)
-            unread = unread or digest is None
-            entries[path] = (
+            if digest == UNKNOWN:
+                unread, digest = True, b""
+            changes.entries[path] = (
                 make(Entry, (path, FILE, mode, uid, gid, mtime, size, b"", xattrs, NO_DEVICE)),
-                make(HostFile, (host, digest)),
-                digest or b"",
+                make(HostFile, (host, digest or None)),
+                digest,
             )
         elif kind == DIRECTORY:
             landed[source] = (path + b"/" if path else path, there is not None)
             if contents and not source:
-                if there is None and path not in entries:
+                if there is None and not changes.holds(path):
                     changes.add(Entry(path, DIRECTORY, 0o755, *changes.owner, epoch))
             elif there is None:
                 changes.add(Entry(path, DIRECTORY, mode, uid, gid, mtime, xattrs=xattrs))
@@ -179,6 +183,15 @@ def _place(
             changes.add(Entry(path, kind, mode, uid, gid, mtime, xattrs=xattrs))
     if unread:
         changes.unread.append(tree)
+
+
+def _with_digests(tree: Tree, digests: Pieces, changes: Changes) -> Iterator[tuple[Node, bytes]]:
+    """Each node with the digest of its file. Between two parts, what came of them is put away when
+    it is too much to be held."""
+    for nodes, piece in zip(tree.parts(), digests, strict=True):
+        yield from zip(nodes, split(piece, nodes), strict=True)
+        if len(changes.entries) > _MANY:
+            changes.put_away()
 
 
 def _readdress(

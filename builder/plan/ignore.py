@@ -6,11 +6,13 @@ import marshal
 import os
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from builder.errors import BuilderError
 from builder.oci.digest import hex_of
 from builder.store.store import Store
+
+_T = TypeVar("_T")
 
 MAGIC = re.compile(r"[*?\[]")
 
@@ -27,8 +29,8 @@ class Rules:
         self._prefix = prefix
         self._ignore, self._exclude = ignore, exclude
         self._name = hex_of(repr((prefix, ignore, exclude)).encode("utf-8", "surrogateescape"))
-        saved = store.load("trees", self._name)
-        self._known: dict[bytes, int] = remembered(saved) if saved else {}
+        saved = store.load("trees", self._name) or b""
+        self._known: dict[bytes, int] = remembered(saved, dict)
         self._count = len(self._known)
         self._docker: Callable[[str], bool] | None = None
         self._git: Callable[[str], bool] | None = None
@@ -99,10 +101,10 @@ def glob_of(pattern: str) -> re.Pattern[str]:
         raise BuilderError(f"{pattern!r} is not a glob: {error}") from error
 
 
-def remembered(data: bytes) -> dict[Any, Any]:
-    """What marshal wrote; anything else is as if nothing had been kept."""
+def remembered(data: bytes, type_: type[_T]) -> _T:
+    """What marshal wrote, of this type; anything else is as if nothing had been kept."""
     try:
         loaded = marshal.loads(data)  # noqa: S302  # our own 0700 store, checksum verified
     except (ValueError, EOFError, TypeError):
-        return {}
-    return loaded if isinstance(loaded, dict) else {}
+        return type_()
+    return loaded if isinstance(loaded, type_) else type_()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from builder.oci.digest import CacheKey
 from builder.oci.image import Layer, Platform
-from builder.plan.context import Tree
+from builder.plan.nodes import Tree
 from builder.spec.model import Run, Step
 
 if TYPE_CHECKING:

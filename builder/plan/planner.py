@@ -14,9 +14,10 @@ from builder.errors import BuilderError, SpecError, StoreError, UsageError
 from builder.oci.digest import CacheKey, chain_id, hex_of
 from builder.oci.image import MAX_LAYERS, Image, Layer, Platform, empty_image, encode
 from builder.plan import config, keys
-from builder.plan.context import Context, Scanned, Tree
+from builder.plan.context import Context, Scanned
 from builder.plan.describe import history, step_name, steps_of
 from builder.plan.last import LastBuild
+from builder.plan.nodes import Tree
 from builder.plan.planned import Hit, Planned, Settings
 from builder.plan.state import Fetch, State, base_state, open_table, table_of
 from builder.spec.model import (

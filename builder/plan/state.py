@@ -148,7 +148,7 @@ def table_of(changes: Changes) -> Table:
     """The paths of a layer that is planned."""
     from builder.rootfs.table import MemoryTable
 
-    return MemoryTable((entry for entry, *_ in changes.entries.values()), accounts(changes))
+    return MemoryTable((entry for entry, _ in changes.sorted()), accounts(changes))
 
 
 def accounts(changes: Changes) -> dict[bytes, bytes]:
@@ -156,10 +156,12 @@ def accounts(changes: Changes) -> dict[bytes, bytes]:
     from builder.layer.entry import FILE
     from builder.rootfs.accounts import is_account_file
 
+    if not changes.accounts:
+        return {}
     return {
-        path: read_account(content)
-        for path, (entry, content, _) in changes.entries.items()
-        if entry.type == FILE and is_account_file(path)
+        entry.path: read_account(content)
+        for entry, content in changes.sorted()
+        if entry.type == FILE and is_account_file(entry.path)
     }
 
 

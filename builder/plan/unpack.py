@@ -20,8 +20,8 @@ from builder.layer.spool import Spool
 from builder.layer.tree import Tree as Members
 from builder.oci.digest import hasher
 from builder.plan.changes import Changes, Heads, line, plain
-from builder.plan.context import Tree
 from builder.plan.files import target
+from builder.plan.nodes import Tree
 from builder.rootfs.accounts import is_account_file, resolve_owner
 from builder.rootfs.view import View
 from builder.spec.model import Unpack

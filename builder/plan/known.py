@@ -1,0 +1,145 @@
+"""What files held when they were last read: their digests, as long as lstat shows the same.
+
+Of each tree an index is kept: the digests of each part, by the part's name. A part that looks as
+it did gets them without a look at its files; those of parts that went are found by file, in the
+parts themselves, which are kept as entries of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import marshal
+import stat
+from collections.abc import Callable, Sequence
+
+from builder.errors import StoreError
+from builder.oci.digest import hex_of
+from builder.plan.ignore import remembered
+from builder.plan.nodes import Node, Tree
+from builder.store.store import Store
+
+UNKNOWN = bytes(32)
+"""In place of a digest: not known, or not of a file."""
+_REGULAR = stat.S_IFREG
+_TYPE = 0o170000
+
+Pieces = list[bytes]
+"""Raw sha256 of the files of a tree, one string per part, 32 bytes per node; empty
+when nothing is known of a part."""
+_Index = dict[bytes, tuple[bytes, bool]]
+"""Of each part by name, in order: its digests, and whether that of every file is known."""
+
+
+def split(piece: bytes, nodes: Sequence[Node]) -> list[bytes]:
+    """The digest of each node, or UNKNOWN."""
+    if not piece:
+        return [UNKNOWN] * len(nodes)
+    return [piece[at : at + 32] for at in range(0, len(piece), 32)]
+
+
+class Known:
+    """The digests that a store keeps."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def find(self, tree: Tree) -> tuple[Pieces, list[int]]:
+        """What is known of a tree, and the numbers of the parts that may hold files of which
+        nothing is."""
+        saved = self._load(tree)
+        pieces: Pieces = []
+        numbers: list[int] = []
+        lookup: Callable[[tuple[int, ...], bytes], bytes] | None = None
+        for number, name in enumerate(tree.names):
+            piece, whole = saved.get(name, (b"", False))
+            if not whole and saved:
+                lookup = lookup or self._by_file(tree, saved).get
+                # the path is not part of what is looked for: a renamed file keeps its digest
+                piece = b"".join(
+                    lookup(node[1:7], UNKNOWN) if node[1] & _TYPE == _REGULAR else UNKNOWN
+                    for node in tree.part(number)
+                )
+            if not whole:
+                numbers.append(number)
+            pieces.append(piece)
+        return pieces, numbers
+
+    def lacks(self, tree: Tree, pieces: Pieces, numbers: list[int], many: int) -> bool:
+        """Whether so many files, or more, are not known."""
+        count = 0
+        for number in numbers:
+            nodes = tree.part(number)
+            for node, digest in zip(nodes, split(pieces[number], nodes), strict=True):
+                count += digest == UNKNOWN and node[1] & _TYPE == _REGULAR
+            if count >= many:
+                return True
+        return False
+
+    def fill(
+        self,
+        tree: Tree,
+        pieces: Pieces,
+        numbers: list[int],
+        digest_of: Callable[[bytes, int], bytes | None],
+    ) -> None:
+        """Put in what `digest_of` says of a host path and a size, for each file that is not known,
+        in order; and keep it all, but of files that are too young."""
+        saved, young = self._load(tree), tree.young
+        if not numbers and list(saved) == tree.names:
+            return
+        made: _Index = {}
+        for number in numbers:
+            nodes = tree.part(number)
+            digests = split(pieces[number], nodes)
+            fresh: list[int] = []  # places of the files that are too young
+            whole = True
+            for at, node in enumerate(nodes):
+                if node[1] & _TYPE == _REGULAR:
+                    if digests[at] == UNKNOWN:
+                        digests[at] = digest_of(tree.host_path(node[0]), node[2]) or UNKNOWN
+                        whole = whole and digests[at] != UNKNOWN
+                    if node[5] >= young or node[6] >= young:
+                        fresh.append(at)
+            piece = pieces[number] = b"".join(digests)
+            if fresh:
+                for at in fresh:
+                    digests[at] = UNKNOWN
+                piece, whole = b"".join(digests), False
+            made[tree.names[number]] = piece, whole
+        index = {name: made.get(name) or saved[name] for name in tree.names}
+        if index != saved or list(index) != list(saved):
+            self._save(tree, index, saved)
+
+    def _save(self, tree: Tree, index: _Index, saved: _Index) -> None:
+        store = self._store
+        for number, name in enumerate(tree.names):
+            if name not in saved:
+                store.remember("trees", name.hex(), tree.packed[number])
+        store.remember("trees", _name(tree), marshal.dumps(index, 2))
+        with contextlib.suppress(StoreError):
+            for name in saved.keys() - index.keys():
+                store.forget("trees", name.hex())
+
+    def _by_file(self, tree: Tree, saved: _Index) -> dict[tuple[int, ...], bytes]:
+        """Digests by what lstat shows, of all parts that went or are not wholly known."""
+        found: dict[tuple[int, ...], bytes] = {}
+        there = {name: number for number, name in enumerate(tree.names)}
+        for name, (piece, whole) in saved.items():
+            if name in there and whole:
+                continue
+            data = tree.packed[there[name]] if name in there else self._part(name)
+            nodes = remembered(data, list)
+            for node, digest in zip(nodes, split(piece, nodes), strict=False):
+                if digest != UNKNOWN:
+                    found[node[1:7]] = digest
+        return found
+
+    def _part(self, name: bytes) -> bytes:
+        return self._store.load("trees", name.hex()) or b""
+
+    def _load(self, tree: Tree) -> _Index:
+        return dict(remembered(self._store.load("trees", _name(tree)) or b"", dict))
+
+
+def _name(tree: Tree) -> str:
+    return hex_of(b"digests\0" + tree.root)
