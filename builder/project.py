@@ -124,7 +124,8 @@ class Project:
                     seen.add(error.message)
 
     def _build(self, specs: Mapping[str, ImageSpec]) -> dict[str, Built]:
-        from builder.make.image import Workshop, build_image
+        from builder.make.image import build_image
+        from builder.make.workshop import Workshop
 
         planner = self._planner()
         shop = Workshop(self.store, planner, self.executor, self._lowers, self.emit)

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
-from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from builder.errors import (
     BuilderError,
     CommandFailed,
-    CorruptBlob,
     LayerError,
     SpecError,
     StoreError,
 )
 from builder.events import (
-    Emit,
     ImageDone,
     ImageStarted,
     Lines,
     StepDone,
     StepFailed,
     StepOutput,
-    StepProgress,
     StepStarted,
     Warned,
 )
+from builder.make.workshop import Workshop
 from builder.oci import media
 from builder.oci.digest import CacheKey, DiffID
 from builder.oci.image import Descriptor, Image, Layer
@@ -37,30 +32,18 @@ from builder.plan.describe import steps_of, timestamp
 from builder.plan.last import LastBuild, LastStep, load_last, save_last
 from builder.plan.nodes import Tree
 from builder.plan.planned import Planned
-from builder.plan.planner import Planner
 from builder.plan.state import Fetch, State
 from builder.spec.model import ImageSpec, Run
 from builder.store.records import (
-    LayerInfo,
     Record,
-    load_layer,
     save_document,
-    save_layer,
     save_record,
 )
-from builder.store.store import Store
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-
-    from builder.executor.base import Command, Executor
-    from builder.layer.entry import Change
-    from builder.layer.write import Earlier, Told, Written
+    from builder.executor.base import Command
+    from builder.layer.write import Written
     from builder.plan.changes import Changes
-
-
-_WORTH = 64  # changes of a file step from which on its runs are worth remembering
-_LARGE = 4 << 20  # bytes of a tar from which on its runs are, to be unpacked by several threads
 
 
 class BuiltStep(NamedTuple):
@@ -85,17 +68,6 @@ class Built(NamedTuple):
     sources: tuple[Tree, ...]  # what it took from the context
     fetch: Fetch
     seconds: float
-
-
-class Workshop(NamedTuple):
-    """What a build works with."""
-
-    store: Store
-    planner: Planner
-    executor: Callable[[], Executor]  # made when the first command step misses
-    lowers: Callable[[Image, Fetch], tuple[str, ...]]
-    emit: Emit
-    now: Callable[[], float] = time.time
 
 
 def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
@@ -137,7 +109,11 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
             shop.emit(Warned(f"{planned.step.place}: {note}"))
         built = _step(shop, spec, planned, state, fetch, last)
         done.append(built)
-        changes = _listed_later(planned) if built.status == "built" else None
+        changes = None
+        if built.status == "built":
+            from builder.make.layer import listed_later
+
+            changes = listed_later(planned)
         state = planner.above(state, built.layer, planned.step, planned.name, changes)
     assert state.image is not None
     image = _finish(state.image, spec, planner.settings.epoch, annotations)
@@ -184,7 +160,9 @@ def _step(
                 status = "built"
     assert key is not None
     if layer and not encoded:
-        layer = _convert(shop, layer)
+        from builder.make.layer import convert
+
+        layer = convert(shop, layer)
     seconds = time.monotonic() - started
     size = layer.blob.size if layer else 0
     shop.emit(StepDone(spec.name, planned.number, planned.name, status, seconds, size, why))
@@ -204,9 +182,11 @@ def _make(
     if isinstance(planned.step, Run):
         written = _run(shop, spec, planned, cast("Command", planned.make), state, fetch)
     else:
+        from builder.make.layer import write_files
+
         changes = cast("Changes", planned.make)
         try:
-            written = _write_files(shop, spec, planned, changes, last)
+            written = write_files(shop, spec, planned, changes, last)
         except StoreError:
             raise
         except BuilderError as error:
@@ -231,6 +211,7 @@ def _run(
     fetch: Fetch,
 ) -> Written | None:
     from builder.executor.base import Parent
+    from builder.make.layer import write
 
     image = state.image
     assert image is not None
@@ -240,7 +221,7 @@ def _run(
     try:
         with shop.executor().run(command, parent, lines.feed, epoch) as changes:
             lines.close()
-            return _write(shop, spec, planned, changes)
+            return write(shop, spec, planned, changes)
     except LayerError as error:
         raise LayerError(f"{planned.step.place}: {error.message}", error.hint) from error
     except CommandFailed as error:
@@ -252,156 +233,6 @@ def _run(
             exit_status=error.exit_status,
             tail=error.tail,
         ) from error
-
-
-def _write_files(
-    shop: Workshop,
-    spec: ImageSpec,
-    planned: Planned,
-    changes: Changes,
-    last: LastBuild | None,
-) -> Written | None:
-    """A file step's layer. What stands unchanged in the layer it had in the last build is taken
-    from there, neither read nor compressed again: a speed-up, for layers that are worth it."""
-    if len(changes) < _WORTH:
-        return _write(shop, spec, planned, changes.sorted())
-    earlier = _earlier(shop, planned, last)
-    try:
-        written = _write(shop, spec, planned, changes.sorted(), earlier, changes)
-    except CorruptBlob:
-        if earlier is None:
-            raise
-        written = _write(shop, spec, planned, changes.sorted(), None, changes)
-    finally:
-        if earlier:
-            earlier.close()
-    return written
-
-
-def _earlier(shop: Workshop, planned: Planned, last: LastBuild | None) -> Earlier | None:
-    before = last.match(planned.number, planned.name, "files") if last else None
-    if before is None or not before.diff_id:
-        return None
-    from builder.layer.compress import codec_of
-    from builder.layer.runs import index_name
-    from builder.layer.write import Earlier
-
-    settings = shop.planner.settings
-    info = load_layer(shop.store, DiffID(before.diff_id))
-    blob = info.blobs.get(settings.encoding) if info else None
-    index = shop.store.load("trees", index_name(blob.digest)) if blob else None
-    if blob is None or index is None or not shop.store.claim(blob):
-        return None
-    encoder = codec_of(settings.codec, settings.level).name
-    return Earlier(shop.store.blob_path(blob.digest), index, encoder)
-
-
-def _listed_later(planned: Planned) -> Changes | None:
-    """The changes of a file step, whose path table is made when a step above asks for it: most
-    never do. Account files are read while the layer is made, so their table is made then."""
-    if isinstance(planned.step, Run):
-        return None
-    changes = cast("Changes", planned.make)
-    return None if changes.accounts else changes
-
-
-def _write(
-    shop: Workshop,
-    spec: ImageSpec,
-    planned: Planned,
-    changes: Iterable[Change],
-    earlier: Earlier | None = None,
-    told: Told | None = None,
-) -> Written | None:
-    """Changes to a layer in the store; with its path table, if that is not made later."""
-    from builder.layer.entry import FILE
-    from builder.layer.runs import index_name
-    from builder.layer.write import write_layer
-    from builder.plan.state import read_account
-    from builder.rootfs.accounts import is_account_file
-    from builder.rootfs.table import table_writer
-
-    settings = shop.planner.settings
-    later = _listed_later(planned) is not None
-    accounts: dict[bytes, bytes] = {}
-
-    def watched() -> Iterator[Change]:
-        for entry, content in changes:
-            if entry.type == FILE and is_account_file(entry.path):
-                accounts[entry.path] = read_account(content)
-            yield entry, content
-
-    def progress(size: int) -> None:
-        shop.emit(StepProgress(spec.name, planned.number, size, None))
-
-    with table_writer(shop.store) if not later else nullcontext() as table:
-        written = write_layer(
-            changes if later else watched(),
-            shop.store,
-            settings.codec,
-            settings.level,
-            table.add if table else None,
-            progress,
-            earlier,
-            told,
-        )
-        if written and table:
-            table.publish(shop.store, written.layer.diff_id, accounts)
-    if written:
-        remember_layer(shop.store, written, settings.encoding)
-        if told or written.size >= _LARGE:
-            shop.store.save("trees", index_name(written.layer.blob.digest), written.runs)
-    return written
-
-
-def remember_layer(store: Store, written: Written, encoding: str) -> None:
-    """Note where a layer's bytes are; blobs in other codecs stay noted."""
-    layer = written.layer
-    known = load_layer(store, layer.diff_id)
-    blobs = {**(known.blobs if known else {}), encoding: layer.blob}
-    save_layer(store, LayerInfo(layer.diff_id, written.size, blobs))
-
-
-def _convert(shop: Workshop, layer: Layer) -> Layer:
-    """The same layer in the codec that is wanted: read and written again, equal to the bit to one
-    that was built so."""
-    from builder.layer.decompress import open_layer
-    from builder.layer.entry import FILE
-    from builder.layer.read import read_layer
-    from builder.layer.write import write_layer
-
-    settings = shop.planner.settings
-
-    def changes() -> Iterator[Change]:
-        plain = open_layer(stream, media.CODECS[layer.blob.media_type])
-        for entry, content in read_layer(plain):
-            yield entry, partial(_reader, content) if entry.type == FILE else None
-
-    with shop.store.reading(layer.blob) as stream:
-        written = write_layer(changes(), shop.store, settings.codec, settings.level)
-    if written is None or written.layer.diff_id != layer.diff_id:
-        raise StoreError(f"layer {layer.diff_id} could not be converted to {settings.codec}")
-    remember_layer(shop.store, written, settings.encoding)
-    return written.layer
-
-
-def _reader(content: BinaryIO) -> BinaryIO:
-    """A member's content as a stream that may be closed before the next member is read."""
-    return cast(BinaryIO, io.BufferedReader(_Raw(content), 1 << 20))
-
-
-class _Raw(io.RawIOBase):
-    def __init__(self, content: BinaryIO) -> None:
-        self._content = content
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self._content.read(len(view))
-        view[: len(data)] = data
-        return len(data)
 
 
 def _remember(
