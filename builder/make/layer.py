@@ -67,7 +67,6 @@ def _earlier(shop: Workshop, planned: Planned, last: LastBuild | None) -> Earlie
     before = last.match(planned.number, planned.name, "files") if last else None
     if before is None or not before.diff_id:
         return None
-
     settings = shop.planner.settings
     info = load_layer(shop.store, DiffID(before.diff_id))
     blob = info.blobs.get(settings.encoding) if info else None
@@ -96,7 +95,6 @@ def write(
     told: Told | None = None,
 ) -> Written | None:
     """Changes to a layer in the store; with its path table, if that is not made later."""
-
     settings = shop.planner.settings
     later = listed_later(planned) is not None
     accounts: dict[bytes, bytes] = {}
@@ -141,7 +139,6 @@ def remember_layer(store: Store, written: Written, encoding: str) -> None:
 def convert(shop: Workshop, layer: Layer) -> Layer:
     """The same layer in the codec that is wanted: read and written again, equal to the bit to one
     that was built so."""
-
     settings = shop.planner.settings
 
     def changes() -> Iterator[Change]:
