@@ -17,6 +17,8 @@ def main() -> int:
 
     _open_standard()
     stopped = _Stopped()
+    sys.unraisablehook = stopped.dropped
+    signal.signal(signal.SIGALRM, stopped.again)
     signal.signal(signal.SIGTERM, stopped.stop)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
         signal.signal(signal.SIGHUP, stopped.stop)
@@ -88,4 +90,15 @@ class _Stopped:
 
     def stop(self, number: int, frame: object) -> NoReturn:
         self.number, self.word = number, "terminated"
+        raise KeyboardInterrupt
+
+    def dropped(self, raised: sys.UnraisableHookArgs) -> None:
+        """Python drops what is raised within a weakref's callback (every import has one) or a
+        `__del__`: an interrupt that fell there comes again in a moment, when that is over."""
+        if raised.exc_type is KeyboardInterrupt:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        else:
+            sys.__unraisablehook__(raised)
+
+    def again(self, number: int, frame: object) -> NoReturn:
         raise KeyboardInterrupt

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 from builder.errors import ExecutorError, UsageError
 from builder.events import Emit
 from builder.oci.image import parse_platform
-from builder.project import EPOCH, Options
 from builder.store.store import Store
+
+if TYPE_CHECKING:
+    from builder.project import Options
 
 _LAST_SECOND = 253402300799  # of the year 9999, the last that a history's time can say
 
 
 def options(arguments: argparse.Namespace) -> Options:
+    from builder.project import Options  # not above: push, pull and tag need none of the planner
+
     codec, _, level = arguments.compression.partition(":")
     if codec not in ("gzip", "zstd", "none") or (level and not level.isdigit()):
         raise UsageError(
@@ -69,6 +74,8 @@ def cache_dir(arguments: argparse.Namespace) -> str:
 
 
 def epoch() -> int:
+    from builder.project import EPOCH
+
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if not text:
         return EPOCH

@@ -15,6 +15,7 @@ from builder.errors import StoreError
 from builder.oci.digest import hex_of
 from builder.store.files import CREATE, READ, Files, failure, write_all
 from builder.store.names import encode_index
+from builder.store.trees import remove_tree
 
 VERSION = b"1"
 _MADE = {
@@ -94,7 +95,11 @@ def _make_in(files: Files, root: str) -> None:
 
 def _write(files: Files, root: str, name: str, data: bytes, keep: bool = False) -> None:
     """`keep`: what another builder put there in the meantime stays."""
-    temporary = os.path.join(root, "tmp", os.urandom(8).hex())
+
+    def fresh() -> str:
+        return os.path.join(root, "tmp", os.urandom(8).hex())
+
+    temporary = fresh()
     handle = files.open(temporary, CREATE)
     try:
         try:
@@ -107,7 +112,13 @@ def _write(files: Files, root: str, name: str, data: bytes, keep: bool = False) 
             with contextlib.suppress(FileExistsError):
                 files.link(temporary, target)
         else:
-            files.rename(temporary, target)
+            try:
+                files.rename(temporary, target)
+            except (IsADirectoryError, FileExistsError):
+                in_the_way = fresh()
+                files.rename(target, in_the_way)
+                files.rename(temporary, target)
+                remove_tree(files, in_the_way, fresh)
     finally:
         with contextlib.suppress(OSError):
             files.unlink(temporary)

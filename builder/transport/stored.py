@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 from builder.errors import TransportError, UsageError
 from builder.oci.image import Descriptor, Image
 from builder.store.store import Store
@@ -30,6 +28,8 @@ def find_manifest(store: Store, name: str) -> Descriptor:
     found = {each for each in names.values() if each.digest[7:].startswith(digits)}
     if len(digits) >= 6 and len(found) == 1:
         return found.pop()
+    import difflib
+
     near = difflib.get_close_matches(name, names, 1)
     hint = f"did you mean {near[0]!r}?" if near else "`builder images` lists what there is"
     raise UsageError(f"no image {name!r} in the store", hint)

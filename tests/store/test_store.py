@@ -203,10 +203,18 @@ def test_a_corrupt_index_loses_no_name(store: Store, events: list[Event], damage
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_corrupt_version_file_does_not_lock_anyone_out(store: Store, damage: str) -> None:
+def test_a_corrupt_version_file_does_not_lock_anyone_out_and_is_told_once(
+    store: Store, damage: str
+) -> None:
     store.save("records", KEY, b"kept")
     _damage_kinds(Path(store.root, "version"))[damage]()  # type: ignore[operator]
-    assert Store(store.root).load("records", KEY) == b"kept"
+    told: list[Event] = []
+    again = Store(store.root, told.append)
+    assert again.load("records", KEY) == b"kept"
+    assert len(told) == 1
+    Store(store.root, told.append).load("records", KEY)
+    assert len(told) == 1
+    assert not list(Path(store.root, "tmp").iterdir())
 
 
 def test_swapped_entries_are_corrupt(store: Store) -> None:
