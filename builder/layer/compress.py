@@ -50,7 +50,7 @@ def codec_of(codec: str, level: int | None = None) -> Codec:
         from isal import __version__
 
         # ISA-L's level 0, the one whose bytes do not depend on where its state lies in memory:
-        # with levels 1 and 2 one process in twelve wrote some members differently
+        # with levels 1 and 2 one process in about fifteen wrote some members differently
         return Codec(
             f"{name}isal {__version__}",
             lambda run: igzip.compress(run, 0, mtime=0),

@@ -318,3 +318,9 @@ def test_a_document_that_was_swept_is_said(shop: Any) -> None:
     last = LastBuild("scratch", BASE, {}, {}, (LastStep("run", "run", "2" * 64, C, "", 0),), "", 0)
     why = why_step(shop.store, last, 0, ["run"], "run", document, CacheKey("1" * 64), None)
     assert why == "changed; what it was is no longer in the cache"
+
+
+def test_what_changed_among_too_many_paths_is_not_told_apart(shop: Any) -> None:
+    last = LastBuild("scratch", BASE, {}, {}, (LastStep("a", "files", "2" * 64, C, "", 0),), "", 0)
+    why = why_step(shop.store, last, 0, ["a"], "files", None, CacheKey("1" * 64), None)
+    assert why == "changed; it has more than 200000 paths, which are not told apart"
