@@ -1,0 +1,1 @@
+"""Doing several things at once, and stopping them."""

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from builder.work.cancel import Cancel
+from builder.work.schedule import After, Done, Failed, Outcome, Skipped, Task, run
+
+
+def go(
+    tasks: dict[Hashable, Callable[[], Task[Any]]], workers: int = 2, **more: Any
+) -> dict[Hashable, Outcome[Any]]:
+    return run(tasks, workers, Cancel(), **more)
+
+
+def of(job: Callable[[], Any], *after: str) -> Callable[[], Task[Any]]:
+    """A task that waits for others, then does one job."""
+
+    def task() -> Task[Any]:
+        for each in after:
+            yield After(each)
+        return (yield job)
+
+    return task
+
+
+def nap(seconds: float) -> Callable[[], None]:
+    return partial(time.sleep, seconds)
+
+
+def fail() -> None:
+    raise ValueError("no")
+
+
+def test_jobs_run_beside_one_another_and_give_their_results_in_order() -> None:
+    def task() -> Task[list[int]]:
+        return (yield [lambda: (time.sleep(0.2), 1)[1], lambda: (time.sleep(0.1), 2)[1]])
+
+    started = time.monotonic()
+    assert go({"a": task, "b": of(nap(0.2))}, workers=3)["a"] == Done([1, 2])
+    assert time.monotonic() - started < 0.35
+
+
+def test_one_worker_runs_jobs_in_turn() -> None:
+    running = []
+
+    def job() -> int:
+        running.append(1)
+        time.sleep(0.01)
+        return running.pop() + len(running)
+
+    def task() -> Task[list[int]]:
+        return (yield [job] * 5)
+
+    assert go({"a": task, "b": task}, workers=1) == {"a": Done([1] * 5), "b": Done([1] * 5)}
+
+
+def test_a_task_decides_in_the_callers_thread_and_its_jobs_do_not() -> None:
+    def task() -> Task[tuple[int, int]]:
+        there = yield threading.get_ident
+        return threading.get_ident(), there
+
+    ((here, there),) = [each.value for each in go({"a": task}).values() if isinstance(each, Done)]
+    assert here == threading.get_ident() != there
+
+
+def test_a_task_gets_what_another_returned_whichever_ended_first() -> None:
+    def user() -> Task[str]:
+        first = yield After("base")
+        yield nap(0.01)
+        again = yield After("base")
+        return first + again
+
+    assert go({"user": user, "base": of(lambda: "x")})["user"] == Done("xx")
+
+
+@pytest.mark.parametrize("keep_going", [False, True])
+def test_what_waits_for_a_failed_task_is_skipped(keep_going: bool) -> None:
+    tasks = {"c": of(fail, "b"), "b": of(lambda: 1, "a"), "a": of(fail)}
+    found = go(tasks, keep_going=keep_going)
+    assert isinstance(found["a"], Failed)
+    assert found["b"] == found["c"] == Skipped("a")
+
+
+def test_without_keep_going_what_runs_comes_to_its_end_and_nothing_else_begins() -> None:
+    begun: list[str] = []
+
+    def two() -> Task[None]:
+        yield lambda: (begun.append("first"), time.sleep(0.1))
+        yield lambda: begun.append("second")
+
+    def several() -> Task[None]:
+        yield [lambda: begun.append("late")] * 3
+
+    found = go({"two": two, "bad": of(lambda: (time.sleep(0.02), fail())), "late": several})
+    assert begun == ["first"]
+    assert isinstance(found["bad"], Failed)
+    assert found["two"] == found["late"] == Skipped("bad")
+
+
+def test_with_keep_going_the_others_end() -> None:
+    found = go({"bad": of(fail), "good": of(lambda: 1), "too": of(fail)}, keep_going=True)
+    assert [type(each) for each in found.values()] == [Failed, Done, Failed]
+
+
+def test_a_jobs_failure_can_be_caught_where_it_was_asked_for() -> None:
+    def task() -> Task[str]:
+        try:
+            yield fail
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    assert go({"a": task}) == {"a": Done("no")}
+
+
+def test_a_task_without_jobs_starts_no_thread() -> None:
+    def task() -> Task[int]:
+        assert (yield []) == []
+        return threading.active_count()
+
+    assert go({"a": task}) == {"a": Done(threading.active_count())}
+
+
+def test_a_circle_is_told() -> None:
+    with pytest.raises(RuntimeError, match="wait for each other"):
+        go({"a": of(fail, "b"), "b": of(fail, "a")})
+
+
+def test_an_interrupt_cancels_jobs_and_closes_tasks() -> None:
+    cancel, closed = Cancel(), []
+
+    def task() -> Task[None]:
+        try:
+            yield cancel.wait
+        finally:
+            closed.append(cancel.is_set())
+
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run({"a": task, "b": task}, 2, cancel)
+    assert closed == [True, True]
+    assert time.monotonic() - started < 1
+
+
+def test_cancel_wakes_a_select() -> None:
+    for early in (True, False):
+        cancel = Cancel()
+        if early:
+            cancel.set()
+            handle = cancel.fileno()
+        else:
+            handle = cancel.fileno()
+            assert select.select([cancel], [], [], 0)[0] == []
+            cancel.set()
+        assert select.select([handle], [], [], 1)[0] == [handle]
+
+
+def test_random_graphs_run_each_task_once_and_after_what_it_waits_for() -> None:
+    for seed in range(200):
+        chance = random.Random(seed)
+        count = chance.randint(1, 12)
+        below = {n: chance.sample(range(n), chance.randint(0, min(n, 3))) for n in range(count)}
+        bad = {n for n in range(count) if chance.random() < 0.1}
+        ended: list[int] = []
+
+        def work(number: int, bad: set[int] = bad, ended: list[int] = ended) -> int:
+            if number in bad:
+                fail()
+            ended.append(number)
+            return number
+
+        def make(number: int, below: dict[int, list[int]] = below, work: Any = work) -> Any:
+            def task() -> Task[int]:
+                for each in below[number]:
+                    assert (yield After(each)) == each
+                return (yield partial(work, number))
+
+            return task
+
+        order = list(range(count))
+        chance.shuffle(order)
+        found = go({n: make(n) for n in order}, chance.randint(1, 4), keep_going=True)
+        assert len(set(ended)) == len(ended)
+        for number, outcome in found.items():
+            lost = isinstance(outcome, Skipped)
+            assert isinstance(number, int)
+            assert lost == any(not isinstance(found[each], Done) for each in below[number])
+            if isinstance(outcome, Done):
+                assert all(ended.index(each) < ended.index(number) for each in below[number])
+            elif isinstance(outcome, Failed):
+                assert number in bad
