@@ -118,8 +118,12 @@ def why_variables(last: LastBuild | None, variables: Mapping[str, Any]) -> str:
     for name in sorted({*last.variables, *variables}):
         old, new = last.variables.get(name), variables.get(name)
         if old != new:
-            return f"{name}: {old!r} -> {new!r}"
+            return f"{name}: {_variable(old)} -> {_variable(new)}"
     return ""
+
+
+def _variable(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _field(field: str, old: Any, new: Any) -> str:

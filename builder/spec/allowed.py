@@ -58,6 +58,18 @@ STATEMENTS: dict[type[nodes.Node], str] = {
 }
 
 
+class Truth(int):
+    """A truth value where text is made of it: `true`, not Python's `True`; in %d still a number."""
+
+    def __str__(self) -> str:
+        return "true" if self else "false"
+
+
+def worded(value: Any) -> Any:
+    """`value`, whose text is the one that YAML and JSON have for it."""
+    return Truth(value) if isinstance(value, bool) else value
+
+
 def tojson(value: Any, indent: int | None = None) -> str:
     """JSON with sorted keys; unlike Jinja's not dressed for HTML."""
     import json

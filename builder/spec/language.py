@@ -23,6 +23,7 @@ from builder.spec.fields import (
     table_schema,
     text,
 )
+from builder.spec.given import typed
 from builder.spec.kinds import (
     VARS_FIELD,
     check_variable,
@@ -157,7 +158,8 @@ class _Reading:
         if (own := node.get("vars")) is not None:
             variables, _ = read_data(self.problems, own, check_variable)
         variables.update(self.shared)
-        variables.update({name: text for name, text in self.sets.items() if name in variables})
+        given = {name: text for name, text in self.sets.items() if name in variables}
+        variables.update({name: typed(name, text, variables[name]) for name, text in given.items()})
         self.renderer.variables = dict(variables)
         name = self._name()
         self.renderer.variables["spec"] = {"name": name}
@@ -169,17 +171,17 @@ class _Reading:
                 reader.working_dir = CONFIG["working_dir"].kind.read(reader, where)
             except Fault:
                 pass
-        given = read_table(reader, node, SPEC, "a spec")
-        if given is None or name is None:
+        fields = read_table(reader, node, SPEC, "a spec")
+        if fields is None or name is None:
             return None
         return ImageSpec(
             name,
             self.problems.source.file,
-            given["from"],
-            given.get("steps", ()),
-            given.get("config", ConfigChange()),
-            given.get("tags", ()),
-            given.get("platforms"),
+            fields["from"],
+            fields.get("steps", ()),
+            fields.get("config", ConfigChange()),
+            fields.get("tags", ()),
+            fields.get("platforms"),
             variables,
             dict(sorted(self.renderer.asked.items())),
         )

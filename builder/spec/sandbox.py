@@ -39,6 +39,7 @@ from builder.spec.allowed import (
     escape,
     quote_word,
     tojson,
+    worded,
 )
 from builder.spec.meter import MAX_BITS, MAX_VALUE, Meter, OutOfBounds, QuietNamespace, kind_of
 
@@ -111,7 +112,7 @@ class Environment(ImmutableSandboxedEnvironment):
     def finished(self, value: Any) -> str:
         """The text that an expression puts out."""
         self.meter.weigh(value, plain=True)
-        return self.data(str(value))
+        return self.data(str(worded(value)))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         weight = self.meter.weigh(left) + self.meter.weigh(right, plain=isinstance(left, str))
@@ -129,6 +130,8 @@ class Environment(ImmutableSandboxedEnvironment):
             for value in (left, right):
                 if not isinstance(value, (int, float, Undefined)):
                     raise TypeError(f"{operator!r} is for numbers, not for {kind_of(value)}")
+        if operator == "%" and isinstance(left, str):
+            right = tuple(map(worded, right)) if isinstance(right, tuple) else worded(right)
         return self.paid(super().call_binop(context, operator, left, right))
 
     def getitem(self, obj: Any, argument: Any) -> Any:
@@ -226,6 +229,7 @@ class Environment(ImmutableSandboxedEnvironment):
         def paying(*args: Any, **kwargs: Any) -> Any:
             own = args[skip:]
             if of_text and own:
+                args = (*args[:skip], worded(own[0]), *map(worded, own[1:]))
                 self.meter.weigh(own[0], plain=True)
             elif walks and own and isinstance(own[0], str):
                 _walkable(own[0])
@@ -246,7 +250,7 @@ class Environment(ImmutableSandboxedEnvironment):
             elif name == "join":
                 values = own[0] if hasattr(own[0], "__len__") else list(own[0])
                 weight += self.meter.weigh(values, plain=True)
-                args = (*args[:skip], values, *own[1:])
+                args = (*args[:skip], list(map(worded, values)), *own[1:])
                 between = own[1] if len(own) > 1 else kwargs.get("d", "")
                 self._room(len(values) * len(str(between)) + 16 * weight)
             return self.paid(function(*args, **kwargs))

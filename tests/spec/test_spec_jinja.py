@@ -34,7 +34,7 @@ def render(text: str) -> str:
         ("{% for k, v in d | dictsort %}{{ k }}={{ v }};{% endfor %}", "a=2;b=1;"),
         ("{% for k, v in d.items() %}{{ k }}{% endfor %}", "ba"),
         ("{% if l | length > 2 and 'H' in title %}yes{% else %}no{% endif %}", "yes"),
-        ("{{ nope | default('d') }} {{ nope is defined }}", "d False"),
+        ("{{ nope | default('d') }} {{ nope is defined }}", "d false"),
         ("{{ env('HOME') }} {{ env('X', 'y') }}", "/h y"),
         ("{{ d | tojson }} {{ 'ü' | tojson }}", '{"a": 2, "b": 1} "ü"'),
         ('{{ "it\'s" | quote }}', "'it'\"'\"'s'"),
@@ -60,7 +60,7 @@ def render(text: str) -> str:
             "{{ [1, 2, 3, 4] | batch(2) | list }} {{ {'a': (1, 2)} }}",
             "[[1, 2], [3, 4]] {'a': (1, 2)}",
         ),
-        ("{{ 2 ** 10 }} {{ 7 // 2 }} {{ 7 % 4 }} {{ -3 }} {{ 1 < 2 < 3 }}", "1024 3 3 -3 True"),
+        ("{{ 2 ** 10 }} {{ 7 // 2 }} {{ 7 % 4 }} {{ -3 }} {{ 1 < 2 < 3 }}", "1024 3 3 -3 true"),
         ("{{ [{'g': 1, 'v': 2}] | groupby('g') | map('last') | list }}", "[[{'g': 1, 'v': 2}]]"),
         ("{% raw %}{{ x }}{% endraw %}", "{{ x }}"),
     ],
@@ -291,3 +291,34 @@ def test_what_is_wrong_with_a_whole_template_file_is_said_where_it_is_named(
 def test_errors_are_specerrors_for_the_whole_spec(read: Callable[..., ImageSpec]) -> None:
     with pytest.raises(SpecErrors):
         read("from: scratch\nsteps: [{run: '{{ x }}'}, {run: '{{ y }}'}]\n")
+
+
+WAYS = {
+    "{{ V }}": "%s",
+    "{{ [V, V] | join(' ') }}": "%s %s",
+    "{{ 'is ' ~ V }}": "is %s",
+    "{{ V | string }}": "%s",
+    "{{ V | quote }}": "%s",
+    "{{ V | tojson }}": "%s",
+    "{{ V | e }}": "%s",
+    "{{ V | trim }}{{ V | lower }}": "%s%s",
+    "{{ V | replace('x', 'y') }}": "%s",
+    "{{ '%s' | format(V) }}": "%s",
+    "{{ '%s %s' % (V, V) }}": "%s %s",
+    "{{ '%s' % V }}": "%s",
+    "{{ V | default('x') }}": "%s",
+    "{% if V == true or V == false %}{{ V }}{% endif %}": "%s",
+    "{% set x %}{{ V }}{% endset %}{{ x }}": "%s",
+    "{% filter trim %}{{ V }}{% endfilter %}": "%s",
+    "{{ [V] | map('string') | first }}": "%s",
+}
+
+
+@pytest.mark.parametrize("template", WAYS)
+@pytest.mark.parametrize("written", ["true", "false", "(1 == 1)", "(title == 'x')", "yes", "no"])
+def test_a_truth_value_is_written_as_yaml_has_it(template: str, written: str) -> None:
+    text = {"(1 == 1)": "true", "(title == 'x')": "false", "yes": "true", "no": "false"}
+    shown = text.get(written, written)
+    variables = {"title": "Hello", "yes": True, "no": False}
+    expected = WAYS[template].replace("%s", shown)
+    assert Renderer(variables, {}).render(template.replace("V", written)) == expected

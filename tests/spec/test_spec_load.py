@@ -52,7 +52,63 @@ def test_set_wins_over_vars_files_and_these_over_the_spec(folder: Path) -> None:
     Path("two.yaml").write_text("c: 3\n")
     files = ["one.yaml", "two.yaml"]
     spec = load_spec("specs/a.yaml", environ={}, vars_files=files, sets={"c": "4"})
-    assert spec.variables == {"a": 1, "b": 2, "c": "4", "extra": "x"}
+    assert spec.variables == {"a": 1, "b": 2, "c": 4, "extra": "x"}
+
+
+GIVEN: list[tuple[str, str, object]] = [
+    # the default as YAML, what --set gives, the value (an exception: refused)
+    ("false", "true", True),
+    ("true", "false", False),
+    ("true", "False", False),
+    *(("false", text, UsageError) for text in ("1", "0", "yes", "no", "on", "", "'true'", "truee")),
+    ("8080", "80", 80),
+    ("8080", "-1", -1),
+    *(
+        ("8080", text, UsageError)
+        for text in ("", "x", "8_0", "0x1f", "1.5", "1e3", "+1", " 1", "٣")
+    ),
+    ("8080", "080", UsageError),
+    ("8080", "9" * 5000, UsageError),
+    ("1.5", "2.25", 2.25),
+    ("1.5", "2", 2),
+    *(("1.5", text, UsageError) for text in ("1.10", "x", "1e400", ".inf", ".nan", "")),
+    ('"1.5"', "1.10", "1.10"),
+    ("text", "false", "false"),
+    ("text", "", ""),
+    ("text", "a,b", "a,b"),
+    ("null", "7", "7"),
+    ("[a]", "b", ["b"]),
+    ("[a]", "b, c", ["b", "c"]),
+    ("[a]", "", []),
+    ("[]", "1,2", ["1", "2"]),
+    ("[80, 443]", "8080,8443", [8080, 8443]),
+    ("[80, 443]", "8080,x", UsageError),
+    ("[true]", "false,true", [False, True]),
+    ("[a, 1]", "2,b", ["2", "b"]),
+    ("[a]", '["b, c", 2, true, null, {"d": []}]', ["b, c", 2, True, None, {"d": []}]),
+    *(("[a]", text, UsageError) for text in ("[", "[a]", "[1.10]", "[NaN]", "[" * 100_000)),
+    ("{a: 1}", '{"b": {"c": [1]}}', {"b": {"c": [1]}}),
+    *(("{a: 1}", text, UsageError) for text in ("", "b", "[1]", "1", "{", "null")),
+]
+
+
+@pytest.mark.parametrize(("default", "text", "value"), GIVEN, ids=range(len(GIVEN)))
+@pytest.mark.parametrize("where", ["spec", "vars file"])
+def test_set_takes_the_type_of_the_default(
+    folder: Path, default: str, text: str, value: object, where: str
+) -> None:
+    Path("v.yaml").write_text(f"x: {default}\n", encoding="utf-8")
+    own = default if where == "spec" else "other"
+    (folder / "a.yaml").write_text(f"from: scratch\nvars:\n  x: {own}\n", encoding="utf-8")
+    files = ["v.yaml"] if where == "vars file" else []
+    if value is UsageError:
+        with pytest.raises(UsageError, match=r"^--set x=.*: expected ") as caught:
+            load_spec("specs/a.yaml", environ={}, vars_files=files, sets={"x": text})
+        assert "\n" not in caught.value.message and len(caught.value.message) < 200
+        return
+    spec = load_spec("specs/a.yaml", environ={}, vars_files=files, sets={"x": text})
+    assert spec.variables == {"x": value}
+    assert type(spec.variables["x"]) is type(value)
 
 
 def test_a_misspelt_set_is_an_error(folder: Path) -> None:
