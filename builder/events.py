@@ -1,7 +1,7 @@
 """What happened, as values: the build emits them, one renderer in `ui` shows them.
 
-Seconds are floats from a monotonic clock, sizes are bytes. `step` counts a spec's steps from 0;
-the base of an image is step -1.
+Seconds are floats from a monotonic clock, sizes are bytes. `step` counts a spec's steps from 1;
+the base of an image is step 0.
 """
 
 from __future__ import annotations

@@ -285,7 +285,7 @@ class _Sources(Mapping[str, BaseSource]):
         from builder.transport.debootstrap import DebootstrapSource
 
         emit = self._project.emit
-        lines = Lines(lambda line: emit(StepOutput("base", -1, line)))
+        lines = Lines(lambda line: emit(StepOutput("base", 0, line)))
         environ = self._project.options.environ
         return DebootstrapSource(self._project.store, lines.feed, environ)
 

@@ -81,7 +81,7 @@ def gc(arguments: argparse.Namespace) -> int:
     )
     verb = "would free" if arguments.dry_run else "freed"
     sys.stdout.write(
-        f"{verb} {human.size(report.freed)} ({report.removed} things);"
+        f"{verb} {human.size(report.freed)} ({human.count(report.removed, 'thing')});"
         f" {human.size(report.kept)} stay\n"
     )
     return 0

@@ -43,8 +43,8 @@ def load(arguments: argparse.Namespace) -> int:
                 fetch=lambda layer: _fetch(arguments, store, layer, emit),
                 emit=emit,
             )
-        there = len(image.layers) - sent.layers
-        emit(Noted(f"{name}: {human.size(sent.bytes)} sent, {there} layers were there already"))
+        layers = human.count(len(image.layers) - sent.layers, "layer")
+        emit(Noted(f"{name}: {human.size(sent.bytes)} sent, {layers} there already"))
     if arguments.json:
         sys.stdout.write(json.dumps(sent.document(), indent=2) + "\n")
     else:

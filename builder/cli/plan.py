@@ -40,7 +40,8 @@ def plan(arguments: argparse.Namespace) -> int:
 
 
 def _show(plans: list[ImagePlan], store: Store) -> None:
-    from builder.ui.text import BOLD, CYAN, DIM, GREEN, YELLOW, cut, harmless, paint
+    from builder.ui.human import count
+    from builder.ui.text import BOLD, CYAN, DIM, GREEN, YELLOW, cells, cut, harmless, paint
 
     color, width = screen.color(sys.stdout), screen.width()
     codes = {"hit": GREEN, "build": YELLOW, "unknown": CYAN}
@@ -51,16 +52,17 @@ def _show(plans: list[ImagePlan], store: Store) -> None:
         if variables:
             head += f"  (variable {variables})"
         out.append(paint(harmless(head), BOLD, color))
-        names = [step.name for step in each.steps]
-        column = min(max((len(name) for name in names), default=4), 40)
+        names = ["base", *(step.name for step in each.steps)]
+        column = min(max(map(cells, map(harmless, names))), 40)
         lines = [("", "base", each.base_status, _base_text(each))]
-        lines += [(str(step.number + 1), step.name, step.status, step.why) for step in each.steps]
+        lines += [(str(step.number), step.name, step.status, step.why) for step in each.steps]
         for number, name, status, why in lines:
             state = paint(f"{status:<7}", codes[status], color)
-            text = f"{number:>4}  {cut(harmless(name), column):<{column}}  "
+            name = cut(harmless(name), column)
+            text = f"{number:>4}  {name}{' ' * (column - cells(name))}  "
             reason = "" if (status, why) == ("hit", "unchanged") else harmless(why)
             if width:
-                reason = cut(reason, max(10, width - len(text) - 9))
+                reason = cut(reason, max(10, width - cells(text) - 9))
             out.append(f"{text}{state}  {paint(reason, DIM, color and status == 'hit')}".rstrip())
     total = sum(len(each.steps) for each in plans)
     builds = sum(step.status == "build" for each in plans for step in each.steps)
@@ -70,8 +72,8 @@ def _show(plans: list[ImagePlan], store: Store) -> None:
     if unknown:
         parts.append(f"{unknown} decided on the way")
     if bases:
-        parts.append(f"{bases} base{'s' if bases > 1 else ''} to make")
-    out.append(f"{total} steps: {', '.join(parts)}")
+        parts.append(f"{count(bases, 'base')} to make")
+    out.append(f"{count(total, 'step')}: {', '.join(parts)}")
     sys.stdout.write("\n".join(out) + "\n")
 
 
@@ -115,7 +117,7 @@ def why(arguments: argparse.Namespace) -> int:
     if arguments.step is None:
         lines.append(f"base: {each.base_status}: {_base_text(each)}")
     for step in steps:
-        before = last.match(step.number, step.name, "") if last else None
+        before = last.match(step.number - 1, step.name, "") if last else None
         if step.status != "hit":
             text = f"{step.status}: {step.why}"
         elif before and before.key == step.key:
@@ -125,7 +127,7 @@ def why(arguments: argparse.Namespace) -> int:
             text = text.replace("then built: never built", "when it was first built")
         else:
             text = "hit: the same was built before"
-        lines.append(f"{step.number + 1} {step.name}: {text}")
+        lines.append(f"{step.number} {step.name}: {text}")
     variables = _variables(store, each.spec) if each.changes else ""
     if variables:
         lines.append(f"variable {variables}")
@@ -137,7 +139,7 @@ def why(arguments: argparse.Namespace) -> int:
 
 def _find(plan: ImagePlan, wanted: str) -> Planned:
     for step in plan.steps:
-        if wanted in (step.name, str(step.number + 1)):
+        if wanted in (step.name, str(step.number)):
             return step
     import difflib
 

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 
 
 class BuiltStep(NamedTuple):
-    """One line of the result. `number` is None for layers of the base; `layer` None when empty."""
+    """One line of the result. `number` counts from 1, None for layers of the base; `layer` is None
+    when empty."""
 
     number: int | None
     name: str
@@ -252,7 +253,7 @@ def _remember(
             continue
         old = before.get(step.key)
         diff_id = step.layer.diff_id if step.layer else DiffID("")
-        verb = "run" if isinstance(steps_of(spec)[step.number], Run) else "files"
+        verb = "run" if isinstance(steps_of(spec)[step.number - 1], Run) else "files"
         if old and step.status != "built":
             steps.append(old._replace(name=step.name, diff_id=diff_id))
         else:

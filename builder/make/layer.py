@@ -64,7 +64,7 @@ def write_files(
 
 
 def _earlier(shop: Workshop, planned: Planned, last: LastBuild | None) -> Earlier | None:
-    before = last.match(planned.number, planned.name, "files") if last else None
+    before = last.match(planned.number - 1, planned.name, "files") if last else None
     if before is None or not before.diff_id:
         return None
     settings = shop.planner.settings

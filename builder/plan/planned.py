@@ -33,7 +33,7 @@ class Planned(NamedTuple):
     """What is known of one step. `key` is None while something below it is not known, and of a
     `copy` whose files are read when its layer is made."""
 
-    number: int  # within the spec, from 0
+    number: int  # within the spec, from 1
     name: str
     step: Step
     status: str  # hit | build | unknown

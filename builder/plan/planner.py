@@ -133,7 +133,7 @@ class Planner:
         platform = self.platform(spec)
         if state.identities is None or (isinstance(step, Run) and state.image is None):
             planned = Planned(
-                index, name, step, "unknown", f"decided after {state.undecided}",
+                index + 1, name, step, "unknown", f"decided after {state.undecided}",
                 sources=tuple(tree for _, tree in self.context.scan(step)),
             )  # fmt: skip
             return planned, state.unknown(label) if isinstance(step, Run) else state
@@ -144,7 +144,7 @@ class Planner:
         if remembered:
             kept, hit = remembered
             planned = Planned(
-                index, name, step, "hit", "unchanged", kept, hit.layer, hit.encoded,
+                index + 1, name, step, "hit", "unchanged", kept, hit.layer, hit.encoded,
                 sources=sources,
             )  # fmt: skip
             return planned, self._above(state, planned)
@@ -163,7 +163,7 @@ class Planner:
             changes, asked = self._changes(spec, step, scanned, state, leave=leave)
             if changes.unread:
                 why = self._why(spec, index, None, None, last, state)
-                planned = Planned(index, name, step, "build", why, make=changes)
+                planned = Planned(index + 1, name, step, "build", why, make=changes)
                 planned = planned._replace(
                     inputs=inputs, sources=sources, notes=tuple(changes.notes)
                 )
@@ -292,11 +292,11 @@ class Planner:
         hit = self._hit(key)
         if hit:
             return Planned(
-                index, name, step, "hit", "unchanged", key, hit.layer, hit.encoded,
+                index + 1, name, step, "hit", "unchanged", key, hit.layer, hit.encoded,
                 document=document,
             )  # fmt: skip
         why = self._why(spec, index, key, document, last, state)
-        return Planned(index, name, step, "build", why, key, document=document)
+        return Planned(index + 1, name, step, "build", why, key, document=document)
 
     def _why(
         self,

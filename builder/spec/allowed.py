@@ -30,7 +30,7 @@ METHODS: dict[type, frozenset[str]] = {
 
 FILTERS = _words(
     "abs batch capitalize center count d default dictsort filesizeformat first float "
-    "format groupby indent int items join last length list lower map max min reject "
+    "format groupby indent int items last length list lower map max min reject "
     "rejectattr replace reverse round select selectattr slice sort title trim "
     "truncate unique upper urlencode wordcount"
 )

@@ -34,8 +34,9 @@ class Meter:
                 raise OutOfBounds("the template takes too long")
 
     def weigh(self, value: Any, *, plain: bool = False) -> int:
-        """Spend and return what it takes to read all of `value`. With `plain` it must be data:
-        the text of a function or an iterator would hold a memory address."""
+        """Spend and return what it takes to read all of `value`. With `plain` it is about to be
+        text and must be data through and through: the text of a function or an iterator would hold
+        a memory address, and what is undefined within a list is as much an error as by itself."""
         kind: type = type(value)
         if kind is str:
             if len(value) > MAX_VALUE:
@@ -73,7 +74,9 @@ class Meter:
                 weight += len(value)
             elif kind in _CONTAINERS or isinstance(value, tuple):
                 stack.extend(value)
-            elif plain and kind not in _SCALARS and not isinstance(value, Undefined):
+            elif plain and isinstance(value, Undefined):
+                value._fail_with_undefined_error()
+            elif plain and kind not in _SCALARS:
                 raise TypeError(f"{kind_of(value)} is not text")
             if weight + 4 * len(stack) > MAX_VALUE >> 4:
                 raise OutOfBounds("the template makes a value that is too large")

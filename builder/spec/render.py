@@ -128,7 +128,7 @@ class Renderer:
                     line = ran.get_corresponding_lineno(walk.tb_lineno)
                 walk = walk.tb_next
         text = str(error.message if isinstance(error, TemplateSyntaxError) else error)
-        text = " ".join(text.split())[:300]
+        text = " ".join(text.split()).replace(f" in {_FILE!r}", "")[:300]
         hint = None
         if isinstance(error, (RecursionError, MemoryError)):
             text = "the template is nested too deep"

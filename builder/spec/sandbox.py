@@ -77,8 +77,9 @@ class Environment(ImmutableSandboxedEnvironment):
         self.functions: tuple[Any, ...] = tuple(self.globals.values())
         own: dict[str, Callable[..., Any]] = {
             "sum": self._sum,
+            "join": self._join,
             "string": self.finished,
-            "tojson": tojson,
+            "tojson": self._tojson,
             "quote": quote_word,
             "escape": escape,
             "e": escape,
@@ -187,6 +188,7 @@ class Environment(ImmutableSandboxedEnvironment):
         if name == "replace" and len(args) >= 2:
             self._replace_room(text, args[0], args[1])
         elif name == "join" and args and hasattr(args[0], "__len__"):
+            self.meter.weigh(args[0], plain=True)
             self._room(len(text) * len(args[0]) + 16 * weight)
         elif name in ("center", "ljust", "rjust", "zfill") and args:
             self._width(args[0])
@@ -210,14 +212,33 @@ class Environment(ImmutableSandboxedEnvironment):
         """Jinja's `sum` of numbers; adding lists up would copy them again and again."""
         total = start
         for value in self.looped(values):
-            each = value
-            if attribute is not None:
-                for part in str(attribute).split("."):
-                    each = self.getitem(each, int(part) if part.isdigit() else part)
+            each = self._attribute(value, attribute)
+            if isinstance(each, Undefined):
+                each._fail_with_undefined_error()
             if not isinstance(each, (int, float)) or not isinstance(total, (int, float)):
                 raise TypeError(f"sum adds numbers, not {kind_of(each)}")
             total = total + each
         return total
+
+    def _join(self, values: Any, d: Any = "", attribute: Any = None) -> str:
+        """Jinja's `join`."""
+        texts = [self.finished(self._attribute(value, attribute)) for value in values]
+        between = self.finished(d)
+        self._room(len(texts) * len(between) + sum(map(len, texts)))
+        return between.join(texts)
+
+    def _attribute(self, value: Any, attribute: Any) -> Any:
+        """What a filter's `attribute=` means: a name, an index, or several with dots between."""
+        if attribute is not None:
+            for part in str(attribute).split("."):
+                value = self.getitem(value, int(part) if part.isdigit() else part)
+        return value
+
+    def _tojson(self, value: Any, indent: int | None = None) -> str:
+        self.meter.weigh(value, plain=True)
+        if isinstance(value, Undefined):
+            value._fail_with_undefined_error()
+        return tojson(value, indent)
 
     def _paying(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         skip = 1 if hasattr(function, "jinja_pass_arg") else 0  # the environment or the context
@@ -244,15 +265,11 @@ class Environment(ImmutableSandboxedEnvironment):
                     width = max((len(v) if isinstance(v, str) else v for v in widths), default=4)
                     self._room(str(own[0]).count("\n") * width + 16 * weight)
             elif name == "replace" and len(own) >= 3:
-                self._replace_room(str(own[0]), str(own[1]), own[2])
+                self._replace_room(str(own[0]), *map(self.finished, own[1:3]))
             elif name == "format":
+                for value in (*own[1:], *kwargs.values()):
+                    self.meter.weigh(value, plain=True)
                 self._format_room(str(own[0]), weight)
-            elif name == "join":
-                values = own[0] if hasattr(own[0], "__len__") else list(own[0])
-                weight += self.meter.weigh(values, plain=True)
-                args = (*args[:skip], list(map(worded, values)), *own[1:])
-                between = own[1] if len(own) > 1 else kwargs.get("d", "")
-                self._room(len(values) * len(str(between)) + 16 * weight)
             return self.paid(function(*args, **kwargs))
 
         return paying

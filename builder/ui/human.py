@@ -15,6 +15,11 @@ def size(count: int) -> str:
     return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
 
 
+def count(number: int, thing: str) -> str:
+    """1 step, 2 steps."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def seconds(time: float) -> str:
     """A duration: 0.31 s, 12.3 s, 2 min 05 s, 1 h 02 min."""
     if time < 9.995:
@@ -38,6 +43,6 @@ def ago(age: float) -> str:
         ("minute", 60),
         ("second", 1),
     ):
-        if age >= length and (count := int(age // length)):
-            return f"{count} {name}{'' if count == 1 else 's'} ago"
+        if age >= length and (whole := int(age // length)):
+            return f"{count(whole, name)} ago"
     return "just now"

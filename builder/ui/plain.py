@@ -111,12 +111,12 @@ class Plain:
 
 def counter(step: int) -> str:
     """A step as people count: from 1; the base has no number."""
-    return str(step + 1) if step >= 0 else "base"
+    return str(step) if step else "base"
 
 
 def step_label(image: str, step: int, steps: int | None, name: str, color: bool) -> str:
     # the layer that makes config's working_dir comes after the spec's own steps
-    place = counter(step) + (f"/{max(steps, step + 1)}" if step >= 0 and steps is not None else "")
+    place = counter(step) + (f"/{max(steps, step)}" if step and steps is not None else "")
     return f"{paint(harmless(image), BOLD, color)} [{place}] {harmless(name)}"
 
 

@@ -42,7 +42,7 @@ def test_the_json_document_has_the_promised_form(site: Any) -> None:
     image = site.build()["site"]
     assert list(image) == ["name", "platform", "digest", "config", "layers"]
     layer = image["layers"][0]
-    assert layer["step"] == 0 and layer["name"] == "pages"
+    assert layer["step"] == 1 and layer["name"] == "pages"
     assert layer["media_type"] == "application/vnd.oci.image.layer.v1.tar+gzip"
     assert {"status", "diff_id", "digest", "size", "key", "why"} < set(layer)
 
@@ -92,7 +92,7 @@ def test_an_image_stands_on_another_and_shares_its_layers(site: Any) -> None:
     assert [(layer["step"], layer["status"]) for layer in layers] == [
         (None, "base"),
         (None, "base"),
-        (0, "built"),
+        (1, "built"),
     ]
 
 

@@ -64,6 +64,10 @@ def test_ages(age: float, text: str) -> None:
     assert human.ago(age) == text
 
 
+def test_one_thing_and_several() -> None:
+    assert [human.count(number, "step") for number in (0, 1, 2)] == ["0 steps", "1 step", "2 steps"]
+
+
 def test_a_table_aligns_its_columns() -> None:
     rows = [["site", "240 MB", "3 days ago"], ["漢字", "1.2 kB", "just now"]]
     assert table(["IMAGE", "SIZE", "CREATED"], rows, right=["SIZE"]) == (

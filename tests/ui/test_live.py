@@ -101,13 +101,13 @@ def draw(live: Live) -> None:
 
 RUNNING: list[Event] = [
     ImageStarted("site", 3),
-    StepDone("site", -1, "debian", "hit", 0.0, 32_100_000, ""),
-    StepStarted("site", 1, "install", "first build"),
+    StepDone("site", 0, "debian", "hit", 0.0, 32_100_000, ""),
+    StepStarted("site", 2, "install", "first build"),
 ]
 
 
 def output(count: int) -> list[Event]:
-    return [StepOutput("site", 1, f"line {number}") for number in range(count)]
+    return [StepOutput("site", 2, f"line {number}") for number in range(count)]
 
 
 def test_a_running_step_has_a_row_and_its_last_lines() -> None:
@@ -121,7 +121,7 @@ def test_a_running_step_has_a_row_and_its_last_lines() -> None:
 
 def test_a_row_says_how_many_bytes_are_done() -> None:
     screen = Screen()
-    with play(screen, *RUNNING, StepProgress("site", 1, 1_500_000, 3_000_000)):
+    with play(screen, *RUNNING, StepProgress("site", 2, 1_500_000, 3_000_000)):
         assert screen.shown() == ["* site [2/3] install  0 s  1.5 MB of 3.0 MB  first build"]
 
 
@@ -131,8 +131,8 @@ def test_what_was_built_scrolls_up_and_hits_are_counted() -> None:
         screen,
         *RUNNING,
         *output(10),
-        StepDone("site", 1, "install", "built", 3.21, 1_200_000, "first build"),
-        StepDone("site", 2, "motd", "hit", 0.0, 100, ""),
+        StepDone("site", 2, "install", "built", 3.21, 1_200_000, "first build"),
+        StepDone("site", 3, "motd", "hit", 0.0, 100, ""),
         ImageDone("site", "sha256:" + "ab" * 32, 3.5, 1),
         Warned("records/x is corrupt"),
     ):
@@ -147,7 +147,7 @@ def test_what_was_built_scrolls_up_and_hits_are_counted() -> None:
 def test_a_failed_step_leaves_all_that_it_printed() -> None:
     screen = Screen()
     live = play(screen, *RUNNING, *output(10))
-    live(StepFailed("site", 1, "install", "ended with status 100"))
+    live(StepFailed("site", 2, "install", "ended with status 100"))
     live.close()
     assert screen.shown() == [
         "✗ site [2/3] install  failed  0.00 s",
@@ -158,7 +158,7 @@ def test_a_failed_step_leaves_all_that_it_printed() -> None:
 def test_a_very_long_output_is_kept_in_bounds() -> None:
     screen = Screen()
     live = play(screen, *RUNNING, *output(1200))
-    live(StepFailed("site", 1, "install", "ended with status 100"))
+    live(StepFailed("site", 2, "install", "ended with status 100"))
     live.close()
     assert screen.shown()[1:3] == ["| (700 earlier lines not kept)", "| line 700"]
     assert screen.shown()[-1] == "| line 1199"
@@ -170,8 +170,8 @@ def test_steps_of_several_images_share_the_screen() -> None:
         screen,
         *RUNNING,
         *output(9),
-        StepStarted("other", 0, "fetch", ""),
-        *(StepOutput("other", 0, f"got {n}") for n in range(9)),
+        StepStarted("other", 1, "fetch", ""),
+        *(StepOutput("other", 1, f"got {n}") for n in range(9)),
     ):
         assert screen.shown() == [
             "* site [2/3] install  0 s  first build",
@@ -185,7 +185,7 @@ def test_steps_of_several_images_share_the_screen() -> None:
 
 def test_more_steps_than_lines_are_counted() -> None:
     screen = Screen(lines=4)
-    with play(screen, *(StepStarted(f"i{n}", 0, "x", "") for n in range(9))):
+    with play(screen, *(StepStarted(f"i{n}", 1, "x", "") for n in range(9))):
         assert screen.shown() == ["* i0 [1] x  0 s", "* i1 [1] x  0 s", "  and 7 more"]
 
 
@@ -193,10 +193,10 @@ def test_rows_never_reach_the_last_column_whatever_is_printed() -> None:
     screen = Screen(columns=20)
     with play(
         screen,
-        StepStarted("site", 0, "a name that is far too long for this", "why " * 40),
-        StepOutput("site", 0, "漢字" * 200),
-        StepOutput("site", 0, "\x1b[31m" * 50 + "x" * 8192),
-        StepOutput("site", 0, "\x1b[2J\x1b]0;title\x07\r\n\ttab"),
+        StepStarted("site", 1, "a name that is far too long for this", "why " * 40),
+        StepOutput("site", 1, "漢字" * 200),
+        StepOutput("site", 1, "\x1b[31m" * 50 + "x" * 8192),
+        StepOutput("site", 1, "\x1b[2J\x1b]0;title\x07\r\n\ttab"),
         color=True,
     ):
         rows = screen.shown()
@@ -207,7 +207,7 @@ def test_rows_never_reach_the_last_column_whatever_is_printed() -> None:
 
 def test_a_smaller_and_a_larger_window_leave_nothing_behind() -> None:
     screen = Screen(columns=60)
-    live = play(screen, Noted("kept"), *RUNNING, StepOutput("site", 1, "x" * 40))
+    live = play(screen, Noted("kept"), *RUNNING, StepOutput("site", 2, "x" * 40))
     assert len(screen.rows) == 4
     with live._lock:
         screen.columns = 30  # the terminal wraps the rows that are wider than 30
@@ -230,7 +230,7 @@ def test_a_build_in_which_nothing_changed_starts_no_thread() -> None:
     screen = Screen()
     live = Live(screen, size=screen.size)
     live(ImageStarted("site", 1))
-    live(StepDone("site", 0, "motd", "hit", 0.0, 100, ""))
+    live(StepDone("site", 1, "motd", "hit", 0.0, 100, ""))
     live(ImageDone("site", "sha256:" + "ab" * 32, 0.03, 0))
     assert live._thread is None
     live.close()
@@ -242,7 +242,7 @@ def test_a_terminal_without_unicode_gets_ascii_marks() -> None:
         encoding = "latin-1"
 
     screen = Latin()
-    with play(screen, *RUNNING, StepDone("site", 1, "install", "built", 1.0, 1, "first build")):
+    with play(screen, *RUNNING, StepDone("site", 2, "install", "built", 1.0, 1, "first build")):
         pass
     assert screen.shown()[0].startswith("+ site")
 
@@ -255,8 +255,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from builder.events import StepOutput, StepStarted
 from builder.ui import choose_renderer
 with choose_renderer("auto", sys.stderr, is_tty=True, term="xterm", ci=False) as emit:
-    emit(StepStarted("site", 0, "install", "first build"))
-    emit(StepOutput("site", 0, "working"))
+    emit(StepStarted("site", 1, "install", "first build"))
+    emit(StepOutput("site", 1, "working"))
     time.sleep(30)
 """
     controller, terminal = pty.openpty()

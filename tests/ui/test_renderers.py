@@ -32,14 +32,14 @@ from builder.ui.quiet import Quiet
 DIGEST = "sha256:" + "ab" * 32
 BUILD: list[Event] = [
     ImageStarted("site", 3),
-    StepDone("site", -1, "debian", "base", 0.0, 32_100_000, ""),
-    StepDone("site", 0, "motd", "hit", 0.001, 210, ""),
-    StepStarted("site", 1, "install", "first build"),
-    StepOutput("site", 1, "Setting up nginx"),
-    StepOutput("site", 1, "\x1b[31mred\x1b[0m \x07"),
-    StepDone("site", 1, "install", "built", 3.21, 1_200_000, "first build"),
-    StepStarted("site", 2, "check", "first build"),
-    StepDone("site", 2, "check", "empty", 0.02, 0, "first build"),
+    StepDone("site", 0, "debian", "base", 0.0, 32_100_000, ""),
+    StepDone("site", 1, "motd", "hit", 0.001, 210, ""),
+    StepStarted("site", 2, "install", "first build"),
+    StepOutput("site", 2, "Setting up nginx"),
+    StepOutput("site", 2, "\x1b[31mred\x1b[0m \x07"),
+    StepDone("site", 2, "install", "built", 3.21, 1_200_000, "first build"),
+    StepStarted("site", 3, "check", "first build"),
+    StepDone("site", 3, "check", "empty", 0.02, 0, "first build"),
     ImageDone("site", DIGEST, 3.5, 2),
     Warned("records/x is corrupt; it is made again"),
     Noted("waiting for another builder"),
@@ -69,23 +69,23 @@ def test_plain_says_which_step_failed() -> None:
     stream = io.StringIO()
     emit = Plain(stream)
     emit(ImageStarted("site", 1))
-    emit(StepStarted("site", 0, "install", "first build"))
-    emit(StepFailed("site", 0, "install", "ended with status 100"))
+    emit(StepStarted("site", 1, "install", "first build"))
+    emit(StepFailed("site", 1, "install", "ended with status 100"))
     assert stream.getvalue() == "site [1/1] install  failed  ended with status 100\n"
 
 
 def test_plain_does_not_drown_a_log_in_progress() -> None:
     stream = io.StringIO()
     emit = Plain(stream)
-    emit(StepStarted("site", -1, "debian", "first build"))
+    emit(StepStarted("site", 0, "debian", "first build"))
     for done in range(1000):
-        emit(StepProgress("site", -1, done, 1000))
+        emit(StepProgress("site", 0, done, 1000))
     assert stream.getvalue() == ""
 
 
 def test_plain_keeps_colors_of_output_only_with_color() -> None:
     stream = io.StringIO()
-    Plain(stream, color=True)(StepOutput("site", 1, "\x1b[31mred\x1b[2J"))
+    Plain(stream, color=True)(StepOutput("site", 2, "\x1b[31mred\x1b[2J"))
     assert "\x1b[31mred\x1b[0m\n" in stream.getvalue()
     assert "\x1b[2J" not in stream.getvalue()
 
@@ -96,7 +96,7 @@ def test_plain_keeps_lines_of_parallel_images_whole() -> None:
 
     def print_lines(image: str) -> None:
         for _ in range(500):
-            emit(StepOutput(image, 0, "x" * 200))
+            emit(StepOutput(image, 1, "x" * 200))
 
     threads = [Thread(target=print_lines, args=(name,)) for name in ("a", "b", "c")]
     for thread in threads:
@@ -137,7 +137,7 @@ def test_json_lines_hold_every_field_of_every_event() -> None:
     assert objects[6] == {
         "event": "step_done",
         "image": "site",
-        "step": 1,
+        "step": 2,
         "name": "install",
         "status": "built",
         "seconds": 3.21,
@@ -148,7 +148,7 @@ def test_json_lines_hold_every_field_of_every_event() -> None:
 
 def test_json_lines_survive_names_that_are_no_text() -> None:
     stream = io.StringIO()
-    JsonLines(stream)(StepOutput("site", 0, "\udcff\n\x1b"))
+    JsonLines(stream)(StepOutput("site", 1, "\udcff\n\x1b"))
     assert stream.getvalue().isascii()
     assert stream.getvalue().count("\n") == 1
 
