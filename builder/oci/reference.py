@@ -63,11 +63,9 @@ def parse_reference(text: str) -> Reference:
         raise _refused(text, f"the digest {digest[:80]!r} is not sha256:<64 hex digits>", None)
     registry, repository, tag = _split(rest)
     if repository != repository.lower():
-        raise _refused(
-            text,
-            f"the repository {repository[:80]!r} is not lower case",
-            f"write {repository.lower()[:80]}",
-        )
+        shown = repository.removeprefix("library/")[:80]
+        lower = _proposed(text, text.replace(shown, shown.lower()))
+        raise _refused(text, f"the repository {shown!r} is not lower case", lower)
     if tag is not None and not _TAG.fullmatch(tag):
         raise _refused(
             text,
@@ -77,7 +75,10 @@ def parse_reference(text: str) -> Reference:
     if not _REGISTRY.fullmatch(registry):
         raise _refused(text, f"{registry[:80]!r} is not a host[:port]", None)
     if not _REPOSITORY.fullmatch(repository):
-        hint = "leave the scheme out" if "://" in text else None
+        hint = None
+        if "://" in text:
+            plain = _proposed(text, text.partition("://")[2])
+            hint = "leave the scheme out" + (f": {plain}" if plain else "")
         raise _refused(text, "expected [REGISTRY/]REPOSITORY[:TAG][@DIGEST]", hint)
     if len(registry) + 1 + len(repository) > MAX_NAME:
         raise _refused(text, f"the name is longer than {MAX_NAME} characters", None)
@@ -97,6 +98,17 @@ def _split(name: str) -> tuple[str, str, str | None]:
     if registry == DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"
     return registry, repository, tag if colon else None
+
+
+def _proposed(text: str, other: str) -> str | None:
+    """A hint to write `other`, if that is a reference."""
+    if other == text or len(other) > 100:
+        return None
+    try:
+        parse_reference(other)
+    except UsageError:
+        return None
+    return f"write {other}"
 
 
 def _refused(text: str, why: str, hint: str | None) -> UsageError:

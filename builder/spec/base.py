@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from builder.spec import syntax
@@ -27,7 +28,7 @@ from builder.spec.model import (
     Place,
 )
 from builder.spec.node import MAPPING, Node
-from builder.spec.source import quote
+from builder.spec.source import quote, written
 from builder.spec.syntax import Malformed
 
 _KINDS = ("image", "oci", "docker-archive", "rootfs", "debootstrap", "docker-daemon")
@@ -55,18 +56,29 @@ def _read_base(reader: Reader, node: Node) -> Any:
     if node.kind == MAPPING:
         if node.get("debootstrap") is None:
             kind = next((key.text for key, _ in node.pairs if key.text in _KINDS), None)
-            hint = f"write from: {kind}:..." if kind else "as a mapping only debootstrap is known"
+            hint = "as a mapping only debootstrap is known"
+            meant = f"{kind}:{scalar.text}" if kind and (scalar := node.get(kind)) else ""
+            if meant and _fits(meant, at):
+                hint = f"write {written(meant)}"
             raise node.fault("a base without 'debootstrap', expected text", hint)
         given = read_table(reader, node, _DEBOOTSTRAP, "a debootstrap base")
         if given is None:
             return BAD
         suite = given.pop("debootstrap")
         return BaseRef("debootstrap", suite, at, given)
-    value = reader.text(node, "a base")
+    value = reader.text(node, "a base", lambda value: _parse_base(value, at))
     try:
         return _parse_base(value, at)
     except Malformed as error:
         raise node.fault(f"{quote(value)} {error.what}", error.hint) from None
+
+
+def _fits(value: str, at: Place) -> bool:
+    try:
+        _parse_base(value, at)
+    except Malformed:
+        return False
+    return True
 
 
 def _parse_base(value: str, at: Place) -> BaseRef:
@@ -81,9 +93,12 @@ def _parse_base(value: str, at: Place) -> BaseRef:
         try:
             syntax.parse_name(rest)
         except Malformed:
-            raise Malformed(
-                "does not name a spec of this project", "write the spec's file name without .yaml"
-            ) from None
+            name = rest.strip().rpartition("/")[2].lower()
+            name = name.removesuffix(".yaml").removesuffix(".yml")
+            hint = "a spec goes by its file name without .yaml"
+            if re.fullmatch(syntax.IMAGE_NAME, name):
+                hint += f": write image:{name}"
+            raise Malformed("does not name a spec of this project", hint) from None
     elif kind == "docker-daemon":
         reference(rest)
     elif kind == "debootstrap":

@@ -25,7 +25,7 @@ from builder.spec.kinds import (
     OWNER,
     SCRIPT,
     SHELL,
-    TEXT,
+    WORDS,
     absolute,
     check_label,
 )
@@ -33,22 +33,23 @@ from builder.spec.model import (
     ConfigChange,
     Healthcheck,
 )
-from builder.spec.node import Node
-from builder.spec.source import quote
+from builder.spec.node import TEXT, Node
+from builder.spec.source import quote, written
 
 
 def _read_test(reader: Reader, node: Node) -> Any:
     if node.kind != "list":
         return ("CMD-SHELL", SCRIPT.read(reader, node))
+    expected = "does not say how to run the test, expected CMD, CMD-SHELL or NONE"
+    first = node.items[0] if node.items else node
+    if node.items and first.kind != TEXT:
+        raise node.fault(f"{first.show()} {expected}")
     words = ARGV.read(reader, node)
     if words is BAD:
         return BAD
-    first = node.items[0]
     if words[0] not in ("CMD", "CMD-SHELL", "NONE"):
-        raise first.fault(
-            f"{quote(words[0])} does not say how to run the test, expected CMD, CMD-SHELL or NONE",
-            f"write [CMD, {words[0][:40]}, ...]",
-        )
+        hint = f"write [{', '.join(map(written, ('CMD', *words)))}]"
+        raise node.fault(f"{quote(words[0])} {expected}", hint if len(hint) < 200 else None)
     wanted = {"NONE": 1, "CMD-SHELL": 2}.get(words[0])
     if (wanted and len(words) != wanted) or (not wanted and len(words) < 2):
         raise first.fault(f"{words[0]} with {len(words) - 1} words, expected a whole test")
@@ -80,11 +81,11 @@ CONFIG: Table = {
         text(absolute, pattern="^/"), "Where commands run, and what relative targets start from."
     ),
     "entrypoint": Field(
-        list_of(TEXT, expected="a list of words such as [nginx, -g]"),
+        WORDS,
         "The command's first words; setting it clears an inherited cmd.",
     ),
     "cmd": Field(
-        list_of(TEXT, expected="a list of words such as [nginx, -g]"),
+        WORDS,
         "The command, or the entrypoint's arguments.",
     ),
     "shell": Field(SHELL, "The shell for commands given as text."),
@@ -94,7 +95,7 @@ CONFIG: Table = {
     ),
     "volumes": Field(list_of(text(absolute, pattern="^/")), "Paths that hold data."),
     "labels": Field(
-        mapping_of(TEXT, check_label, "a mapping of labels to text"), "Labels of the image."
+        mapping_of(text(), check_label, "a mapping of labels to text"), "Labels of the image."
     ),
     "stop_signal": Field(
         text(syntax.parse_signal, expected="a signal such as SIGTERM", pattern=syntax.SIGNAL),

@@ -9,13 +9,35 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from builder.spec.node import BOOL, FLOAT, INT, LIST, MAPPING, NAMES, NULL, TEXT, Node, data_of
+from builder.spec.node import (
+    BOOL,
+    FLOAT,
+    INT,
+    LIST,
+    MAPPING,
+    NAMES,
+    NULL,
+    TEXT,
+    Node,
+    check_key,
+    data_of,
+)
 from builder.spec.render import Renderer, TemplateFault, column_of, is_template
-from builder.spec.source import Fault, Problems, did_you_mean, quote
+from builder.spec.source import (
+    Fault,
+    Problems,
+    TooManyErrors,
+    did_you_mean,
+    nearest,
+    quote,
+    written,
+)
 from builder.spec.syntax import Malformed
 
 BAD: Any = object()
 """In place of a value whose faults were noted."""
+
+_PROPOSED = 60  # characters of a value in a hint
 
 _TEMPLATE_SCHEMA = {"type": "string", "pattern": "\\{[{%#]"}
 
@@ -35,15 +57,26 @@ class Reader:
             self.problems.add(fault)
             return BAD
 
-    def text(self, node: Node, expected: str = "text") -> str:
-        """A scalar's text, rendered. Whole numbers count as text, as they keep their digits."""
+    def fits(self, kind: Kind, node: Node) -> bool:
+        """Whether `kind` would take the node: a hint proposes nothing that leads into an error."""
+        scratch = Reader(Problems(self.problems.source), self.renderer)
+        scratch.working_dir = self.working_dir
+        try:
+            return kind.read(scratch, node) is not BAD
+        except (Fault, TooManyErrors):
+            return False
+
+    def text(
+        self, node: Node, expected: str = "text", parse: Callable[[str], Any] | None = None
+    ) -> str:
+        """A scalar's text, rendered. Whole numbers count as text, as they keep their digits. What
+        `parse` refuses is not proposed in a hint."""
         if node.kind in (FLOAT, BOOL):
-            what = NAMES[node.kind]
-            raise node.fault(
-                f"{node.show()} is {what}, expected {expected}", f"quote it: '{node.text[:60]}'"
-            )
+            hint = f"quote it: {quote(node.text)}" if _takes(parse, node.text) else None
+            raise node.fault(f"{node.show()} is {NAMES[node.kind]}, expected {expected}", hint)
         if node.kind == NULL:
-            raise node.fault(f"nothing is given, expected {expected}", 'empty text is ""')
+            hint = 'empty text: write ""' if _takes(parse, "") else None
+            raise node.fault(f"nothing is given, expected {expected}", hint)
         if node.kind not in (TEXT, INT):
             raise node.fault(f"found {node.show()}, expected {expected}")
         if not is_template(node.text):
@@ -67,6 +100,16 @@ class Reader:
                 if (word or "{") in lines[line - 1][start:]:
                     return line, column_of(lines[line - 1], word, start)
         return node.line, node.column
+
+
+def _takes(parse: Callable[[str], Any] | None, text: str) -> bool:
+    """Whether a hint may propose `text`."""
+    try:
+        if parse is not None:
+            parse(text)
+    except Malformed:
+        return False
+    return len(text) <= _PROPOSED
 
 
 class Kind(NamedTuple):
@@ -96,19 +139,23 @@ def text(
 
     def read(reader: Reader, node: Node) -> Any:
         if node.kind == INT and not numbers:
+            digits = node.text.removeprefix("0o").zfill(4)
+            if parse is not None:
+                parsed(node, digits, node.text)
             raise node.fault(
-                f"{node.show()} is a number, expected {expected}",
-                f"quote it: '{node.text[:60].removeprefix('0o').zfill(4)}'",
+                f"{node.show()} is a number, expected {expected}", f"quote it: '{digits}'"
             )
-        value = reader.text(node, expected)
+        value = reader.text(node, expected, parse)
         if "\0" in value and not nul:
             raise node.fault(f"{quote(value)} holds a NUL character")
-        if parse is None:
-            return value
+        return value if parse is None else parsed(node, value, value)
+
+    def parsed(node: Node, value: str, shown: str) -> Any:
+        assert parse is not None
         try:
             return parse(value)
         except Malformed as error:
-            raise node.fault(f"{quote(value)} {error.what}", error.hint) from None
+            raise node.fault(f"{quote(shown)} {error.what}", error.hint) from None
 
     plain: dict[str, Any] = {"type": ["string", "integer"] if numbers else "string"}
     if pattern is None:
@@ -148,8 +195,21 @@ def number(least: int, most: int) -> Kind:
     return Kind(text(parse, expected="a whole number").read, schema)
 
 
-def list_of(item: Kind, *, one: bool = False, least: int = 0, expected: str = "a list") -> Kind:
-    """A list, to a tuple. With `one` a single item may stand without the list."""
+def several(text: str) -> list[str]:
+    """What a text with commas or spaces was meant to list."""
+    return text.replace(",", " ").split()
+
+
+def list_of(
+    item: Kind,
+    *,
+    one: bool = False,
+    least: int = 0,
+    expected: str = "a list",
+    split: Callable[[str], list[str]] = several,
+) -> Kind:
+    """A list, to a tuple. With `one` a single item may stand without the list. `split` says, for a
+    hint, what somebody meant who wrote a text."""
 
     def read(reader: Reader, node: Node) -> Any:
         if node.kind == LIST:
@@ -160,10 +220,16 @@ def list_of(item: Kind, *, one: bool = False, least: int = 0, expected: str = "a
         if one and node.kind != MAPPING:
             value = reader.take(item, node)
             return BAD if value is BAD else (value,)
-        hint = None
-        if node.kind not in (MAPPING, NULL):
-            hint = f"write [{node.text[:60]}]"
-        raise node.fault(f"found {node.show()}, expected {expected}", hint)
+        raise node.fault(f"found {node.show()}, expected {expected}", proposed(reader, node))
+
+    def proposed(reader: Reader, node: Node) -> str | None:
+        if node.kind in (MAPPING, NULL) or is_template(node.text) or len(node.text) > _PROPOSED:
+            return None
+        words = split(node.text)
+        nodes = [Node(TEXT, node.line, node.column, word) for word in words]
+        if not words or not all(reader.fits(item, each) for each in nodes):
+            return None
+        return f"write [{', '.join(map(written, words))}]"
 
     listed: dict[str, Any] = {"type": "array", "items": item.schema}
     if least:
@@ -184,8 +250,9 @@ def mapping_of(
             try:
                 if check is not None:
                     check(key.text)
-            except Malformed as error:
-                reader.problems.add(key.fault(f"{quote(key.text)} {error.what}", error.hint))
+                check_key(key)
+            except (Malformed, Fault) as error:
+                reader.problems.add(at_key(key, error))
                 values[key.text] = BAD
             else:
                 values[key.text] = reader.take(item, value)
@@ -216,16 +283,19 @@ def read_data(
     for key, value in node.pairs:
         try:
             check(key.text)
+            check_key(key)
             values[key.text] = data_of(value)
         except (Malformed, Fault) as error:
             values[key.text] = value.text
             right = False
-            if isinstance(error, Malformed):
-                error_at = key.fault(f"{quote(key.text)} {error.what}", error.hint)
-                problems.add(error_at)
-            else:
-                problems.add(error)
+            problems.add(at_key(key, error))
     return values, right
+
+
+def at_key(key: Node, error: Malformed | Fault) -> Fault:
+    if isinstance(error, Fault):
+        return error
+    return key.fault(f"{quote(key.text)} {error.what}", error.hint)
 
 
 def read_table(
@@ -237,28 +307,38 @@ def read_table(
         raise node.fault(f"found {node.show()}, expected {what}")
     values: dict[str, Any] = {}
     right = True
+    given = {key.text for key, _ in node.pairs}
+    free = {name: field.kind for name, field in table.items() if name not in given}
     for key, value in node.pairs:
         field = table.get(key.text)
         if field is None:
-            reader.problems.add(_unknown(key, table, what, foreign or {}))
+            if key.text in (foreign or {}):
+                text = f"key {key.text!r} belongs to {(foreign or {})[key.text]}, not to {what}"
+                reader.problems.add(key.fault(text))
+            else:
+                known = f"known here: {', '.join(table)}"
+                reader.problems.add(_unknown(reader, key, value, free, what, known))
             right = False
             continue
         got = values[key.text] = reader.take(field.kind, value)
         right = right and got is not BAD
-    given = {key.text for key, _ in node.pairs}
-    for name, field in table.items():
-        if field.required and name not in given:
-            reader.problems.add(node.fault(f"missing key {name!r} in {what}", field.doc))
+    for name in free:
+        if table[name].required:
+            reader.problems.add(node.fault(f"missing key {name!r} in {what}", table[name].doc))
             right = False
     return values if right else None
 
 
-def _unknown(key: Node, table: Table, what: str, foreign: Mapping[str, str]) -> Fault:
-    if key.text in foreign:
-        return key.fault(f"key {key.text!r} belongs to {foreign[key.text]}, not to {what}")
-    near = did_you_mean(key.text, list(table))
-    hint = None if near else f"known here: {', '.join(table)}"
-    return key.fault(f"unknown key {quote(key.text)} in {what}{near}", hint)
+def _unknown(
+    reader: Reader, key: Node, value: Node, free: dict[str, Kind], what: str, known: str
+) -> Fault:
+    """What is wrong with a key of no table; the one that was meant is taken out of `free`, those
+    that are not given. It would be given once only, and would take the value."""
+    meant = nearest(key.text, list(free), lambda name: reader.fits(free[name], value))
+    if meant is not None:
+        del free[meant]
+    near = f", did you mean {meant!r}?" if meant else ""
+    return key.fault(f"unknown key {quote(key.text)} in {what}{near}", None if meant else known)
 
 
 def table_schema(table: Table, required: Sequence[str] = ()) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from builder.spec.model import (
 )
 from builder.spec.node import Node
 from builder.spec.render import RESERVED
-from builder.spec.source import quote
 from builder.spec.syntax import Malformed
 
 
@@ -79,6 +78,26 @@ def no_slash(path: str) -> str:
     return path.rstrip("/") or "/"
 
 
+def words(command: str) -> list[str]:
+    """A command as its words; as a shell's, where only a shell understands it; none where its
+    quotes do not match."""
+    import re
+    import shlex
+
+    if re.search(r"[|&;<>()$`\n*?~]", re.sub(r"'[^']*'|\"[^\"$`]*\"", "", command)):
+        return ["/bin/sh", "-c", command]
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return []
+
+
+def shell(command: str) -> list[str]:
+    """A shell's words, with -c if they are only its name."""
+    found = words(command)
+    return [*found, "-c"] if len(found) == 1 else found
+
+
 def matching(pattern: str, what: str) -> Callable[[str], str]:
     import re
 
@@ -96,21 +115,19 @@ def _target(*, directory: bool) -> Kind:
     """A path in the image. Without `directory` it names one file: no slash at its end."""
 
     def read(reader: Reader, node: Node) -> Any:
-        value = plain.read(reader, node)
-        try:
+        def parse(value: str) -> str:
             path = syntax.parse_target(value, reader.working_dir)
             if not directory and path.endswith("/"):
                 raise Malformed("ends in '/', expected the path of a file")
-        except Malformed as error:
-            raise node.fault(f"{quote(value)} {error.what}", error.hint) from None
-        return path
+            return path
 
-    plain = text(expected="a path in the image")
-    return Kind(read, plain.schema)
+        return text(parse, expected="a path in the image").read(reader, node)
+
+    return Kind(read, text().schema)
 
 
 TEXT = text()
-WORDS = list_of(TEXT, expected="a list of words")
+WORDS = list_of(TEXT, expected="a list of words such as [nginx, -g]", split=words)
 ENV = mapping_of(TEXT, check_env, "a mapping of names to text")
 OWNER = text(syntax.parse_owner, expected="user[:group]", pattern=syntax.OWNER)
 MODE = text(
@@ -122,7 +139,7 @@ MODE = text(
 SCRIPT = text(filled, expected="a command")
 ARGV = list_of(TEXT, least=1, expected="a command")
 SOURCE = text(syntax.parse_source, expected="a path below the context")
-SHELL = list_of(TEXT, least=1, expected="a list of words such as [/bin/sh, -c]")
+SHELL = list_of(TEXT, least=1, expected="a list of words such as [/bin/sh, -c]", split=shell)
 DURATION = text(syntax.parse_duration, expected="a duration such as '30s'", pattern=syntax.DURATION)
 TARGET = _target(directory=True)
 FILE_TARGET = _target(directory=False)

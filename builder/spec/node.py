@@ -43,7 +43,7 @@ class Node:
     """A value and where it stands (line and column from 1).
 
     `text` is a scalar's text, `items` a list's, `pairs` a mapping's (key, value) in order; keys
-    are text and unique. `style` is the quote or block sign of a scalar, None for a plain one.
+    are scalars and unique. `style` is the quote or block sign of a scalar, None for a plain one.
     `size` counts this node and all below it, aliases expanded. Aliased nodes are shared.
     """
 
@@ -90,12 +90,20 @@ def scalar_kind(text: str) -> str:
     return FLOAT if _FLOAT.fullmatch(text) else TEXT
 
 
+def check_key(key: Node) -> None:
+    """Raise Fault for a key that YAML takes for a number, a truth value or nothing."""
+    if key.kind != TEXT:
+        raise key.fault(f"key {quote(key.text)} is not text", f"quote it: {quote(key.text)}")
+
+
 def data_of(node: Node) -> Any:
     """The plain value of a tree (`vars`). Numbers that would come out with other digits than they
     were written with are a Fault: `1.10` would be printed as 1.1."""
     if node.kind == LIST:
         return [data_of(item) for item in node.items]
     if node.kind == MAPPING:
+        for key, _ in node.pairs:
+            check_key(key)
         return {key.text: data_of(value) for key, value in node.pairs}
     if node.kind == TEXT:
         return node.text
@@ -111,7 +119,7 @@ def data_of(node: Node) -> Any:
             f"{node.show()} is a number that would be written {quote(str(value))} in a template"
             if value is not None
             else f"{node.show()} is a number that does not keep its digits in a template",
-            f"quote it: '{node.text[:60]}'",
+            f"quote it: {quote(node.text)}" if len(node.text) <= 60 else None,
         )
     return value
 
@@ -208,14 +216,8 @@ class _Parser:
             key = self._node(event, depth + 1)
             value = self._node(self._next(), depth + 1)
             node.size += key.size + value.size
-            if key.kind != TEXT:
-                what = "a list" if key.kind == LIST else "a mapping" if key.kind == MAPPING else ""
-                self._problems.add(
-                    key.fault(
-                        f"key {what or quote(key.text)} is not text",
-                        None if what else f"quote it: '{key.text[:60]}'",
-                    )
-                )
+            if key.kind in (LIST, MAPPING):
+                self._problems.add(key.fault(f"key {NAMES[key.kind]} is not text"))
             elif key.text == "<<" and key.style is None:
                 self._problems.add(
                     key.fault(

@@ -24,6 +24,7 @@ _RESERVED = (
 RESERVED = frozenset(_RESERVED.split())
 """Names that a variable cannot have."""
 
+_RAW = "text that is no template goes between {% raw %} and {% endraw %}"
 _TEMPLATE = re.compile(r"\{[{%#]")
 _NAME = re.compile(r"'([^']*)' is undefined|(?:attribute|variable|named|method|tag) '([^']*)'")
 
@@ -130,6 +131,8 @@ class Renderer:
         text = str(error.message if isinstance(error, TemplateSyntaxError) else error)
         text = " ".join(text.split()).replace(f" in {_FILE!r}", "")[:300]
         hint = None
+        if isinstance(error, TemplateSyntaxError):
+            hint = _RAW
         if isinstance(error, (RecursionError, MemoryError)):
             text = "the template is nested too deep"
         elif "integer string conversion" in text:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from builder.errors import SpecError, SpecErrors
@@ -13,6 +13,7 @@ MAX_ERRORS = 50  # a file that is wrong in more places is wrong as a whole
 
 _BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # what libyaml counts as the end of a line
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_PLAIN = re.compile(r"-{0,2}[A-Za-z0-9_./](?:[A-Za-z0-9_./+=@%-]|:(?=[A-Za-z0-9_./]))*")
 _WIDTH = 120  # columns of a snippet
 
 
@@ -113,14 +114,35 @@ def quote(text: str, limit: int = 60) -> str:
     return repr(text if len(text) <= limit else text[: limit - 3] + "...")
 
 
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """`, did you mean 'x'?` or nothing."""
+def written(text: str) -> str:
+    """A text as it may be written in a spec, also within [ ]: plain where that reads as the same
+    text, else in double quotes."""
+    import json
+
+    from builder.spec.node import INT, TEXT, scalar_kind
+
+    if _PLAIN.fullmatch(text) and scalar_kind(text) in (TEXT, INT):
+        return text
+    return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def nearest(
+    word: str, known: Sequence[str], fits: Callable[[str], bool] = lambda name: True
+) -> str | None:
+    """The known word that was meant, of those that fit."""
     if len(word) > 60:
-        return ""
+        return None
     import difflib
 
-    near = difflib.get_close_matches(word, known, 1, 0.6)
-    return f", did you mean {near[0]!r}?" if near else ""
+    return next(filter(fits, difflib.get_close_matches(word, known, 3, 0.6)), None)
+
+
+def did_you_mean(
+    word: str, known: Sequence[str], fits: Callable[[str], bool] = lambda name: True
+) -> str:
+    """`, did you mean 'x'?` or nothing."""
+    near = nearest(word, known, fits)
+    return f", did you mean {near!r}?" if near else ""
 
 
 def decode(file: str, data: bytes) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from builder.spec import syntax
@@ -47,7 +48,7 @@ from builder.spec.model import (
     Unpack,
 )
 from builder.spec.node import MAPPING, Node
-from builder.spec.source import did_you_mean, quote
+from builder.spec.source import did_you_mean, quote, written
 
 
 def _removable(reader: Reader, node: Node) -> Any:
@@ -72,7 +73,9 @@ def _make_copy(reader: Reader, node: Node, given: Mapping[str, Any]) -> Step:
         glob = next((f"glob {quote(each)} needs" for each in sources if syntax.is_glob(each)), None)
         if need := several or glob:
             at = node.get("dest") or node
-            raise at.fault(f"{need} a directory, {quote(dest)} is not one", f"write {dest + '/'!r}")
+            raise at.fault(
+                f"{need} a directory, {quote(dest)} is not one", f"write {written(dest + '/')}"
+            )
     preserve = given.get("preserve", ())
     for each in ("mode", "owner"):
         if each in preserve and each in given:
@@ -307,14 +310,21 @@ VERBS: Mapping[str, Verb] = {
 _ONLY_STEPS = f"a step needs one of: {', '.join(VERBS)}"
 
 
+def _begins(reader: Reader, value: Node, verb: str) -> bool:
+    """Whether the verb takes the value."""
+    return reader.fits(VERBS[verb].fields[verb].kind, value)
+
+
 def read_step(reader: Reader, node: Node) -> Any:
     if node.kind != MAPPING:
         raise node.fault(f"found {node.show()}, expected a step", _ONLY_STEPS)
     verbs = [key for key, _ in node.pairs if key.text in VERBS]
     if not verbs:
         known = sorted({*VERBS, *(name for verb in VERBS.values() for name in verb.fields)})
-        for key, _ in node.pairs:
-            if key.text not in known and (near := did_you_mean(key.text, list(VERBS))):
+        for key, value in node.pairs:
+            if key.text in known:
+                continue
+            if near := did_you_mean(key.text, list(VERBS), partial(_begins, reader, value)):
                 raise key.fault(f"unknown step {quote(key.text)}{near}", _ONLY_STEPS)
         raise node.fault("a step without a verb", _ONLY_STEPS)
     if len(verbs) > 1:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from builder.spec.source import written
+
 MAX_ID = 4294967294
 MAX_NAME = 255  # bytes of a path's component
 MAX_PATH = 4095  # bytes of a path
@@ -52,6 +54,7 @@ _UNITS = {
     "µs": 1_000,
     "ns": 1,
 }
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|git@[^/]+:")
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -59,8 +62,9 @@ def parse_mode(text: str) -> str:
     """Octal text or chmod's symbolic form, as it is."""
     if re.fullmatch(OCTAL, text) or (len(text) < 200 and re.fullmatch(SYMBOLIC, text)):
         return text
-    if re.fullmatch("0[oO][0-7]+", text):
-        raise Malformed("is not a mode, expected octal text", f"write '{text[2:].zfill(4)}'")
+    digits = text[2:].zfill(4)
+    if re.fullmatch("0[oO][0-7]+", text) and re.fullmatch(OCTAL, digits):
+        raise Malformed("is not a mode, expected octal text", f"write '{digits}'")
     if text.isdigit():
         raise Malformed("is not octal, expected 3 or 4 digits from 0 to 7 such as '0644'")
     raise Malformed("is not a mode, expected octal text such as '0644' or 'u=rwX,go=rX'")
@@ -80,10 +84,8 @@ def parse_duration(text: str) -> int:
     """Go's syntax (`1m30s`, `500ms`) to nanoseconds, at least a millisecond or 0, as the engines
     take it."""
     if len(text) > 60 or not re.fullmatch(DURATION, text):
-        raise Malformed(
-            "is not a duration, expected one such as '30s', '1m30s' or '500ms'",
-            f"write {text}s" if text.isdigit() else None,
-        )
+        hint = f"write {text}s" if re.fullmatch("[0-9]{1,9}", text) else None
+        raise Malformed("is not a duration, expected one such as '30s', '1m30s' or '500ms'", hint)
     total = 0
     for number, unit in re.findall(r"([0-9.]+)(ms|us|µs|ns|h|m|s)", text):
         whole, _, part = number.partition(".")
@@ -104,7 +106,7 @@ def parse_port(text: str) -> str:
 
 
 def parse_signal(text: str) -> str:
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         if not (1 <= int(text) <= 64 and len(text) <= 2):
             raise Malformed("is not a signal, expected 1 to 64 or a name such as 'SIGTERM'")
         return text
@@ -126,14 +128,19 @@ def parse_name(text: str) -> str:
 
 def parse_source(text: str) -> str:
     """A path below the context, or a glob: normalised, relative, without `..`."""
-    if text.startswith("/"):
+    if URL.match(text):
         raise Malformed(
-            "is absolute, expected a path within the context",
-            f"write {text.lstrip('/') or '.'!r}: it is relative to the context folder",
+            "is a URL, expected a path within the context",
+            "nothing is fetched here: fetch it in a `run` step, or into the context before",
         )
     parts = _parts(text)
     if ".." in parts:
         raise Malformed("leaves the context, expected a path within it")
+    if text.startswith("/"):
+        hint = "paths are relative to the context folder"
+        if parts:
+            hint += f": write {written('/'.join(parts))}"
+        raise Malformed("is absolute, expected a path within the context", hint)
     slash = "/" if parts and text.endswith("/") else ""
     return ("/".join(parts) or ".") + slash
 

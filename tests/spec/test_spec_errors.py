@@ -14,7 +14,8 @@ STEP = "from: scratch\nsteps:\n"
 
 TABLE = [
     ("name: a\n", "1:1: missing key 'from' in a spec"),
-    ("from: scratch\nform: x\n", "2:1: unknown key 'form' in a spec, did you mean 'from'?"),
+    ("form: scratch\n", "1:1: unknown key 'form' in a spec, did you mean 'from'?"),
+    ("from: scratch\nform: x\n", "2:1: unknown key 'form' in a spec"),
     ("from: scratch\nzzz: x\n", "2:1: unknown key 'zzz' in a spec"),
     ("from: 5.0\n", "1:7: '5.0' is a number, expected a base"),
     ("from: image:\n", "1:12: mapping values are not allowed in this context"),
@@ -109,7 +110,7 @@ TABLE = [
     ("from: scratch\nconfig: {healthcheck: {}}\n", "2:23: missing key 'test' in a healthcheck"),
     (
         "from: scratch\nconfig: {healthcheck: {test: [curl, x]}}\n",
-        "2:31: 'curl' does not say how to run the test, expected CMD, CMD-SHELL or NONE",
+        "2:30: 'curl' does not say how to run the test, expected CMD, CMD-SHELL or NONE",
     ),
     (
         "from: scratch\nconfig: {healthcheck: {test: a, interval: 30}}\n",
@@ -154,26 +155,53 @@ def test_all_mistakes_are_told_at_once_by_place(wrong: Callable[..., list[str]])
     ]
 
 
-HINTS = [
+FETCH = "nothing is fetched here: fetch it in a `run` step, or into the context before"
+RAW = "text that is no template goes between {% raw %} and {% endraw %}"
+HINTS: list[tuple[str, str | None]] = [
     ("from: scratch\nvars: {v: 1.10}\n", "quote it: '1.10'"),
     (STEP + "- {copy: a, dest: /b, mode: 755}\n", "quote it: '0755'"),
     (STEP + "- {copy: a, dest: /b, mode: '0o755'}\n", "write '0755'"),
-    (STEP + "- {copy: [a, b], dest: /b}\n", "write '/b/'"),
-    (STEP + "- {copy: /a, dest: /b}\n", "write 'a': it is relative to the context folder"),
+    (STEP + "- {copy: [a, b], dest: /b}\n", "write /b/"),
+    (STEP + "- {copy: /a, dest: /b}\n", "paths are relative to the context folder: write a"),
     ("from: scratch\nconfig: {stop_signal: TERM}\n", "write SIGTERM"),
     ("from: scratch\nconfig: {cmd: nginx}\n", "write [nginx]"),
     (
         "from: scratch\nconfig: {healthcheck: {test: a, interval: 30}}\n",
         "write 30s",
     ),
-    ("from: {image: a}\n", "write from: image:..."),
+    ("from: scratch\nconfig: {entrypoint: x y}\n", "write [x, y]"),
+    (
+        "from: scratch\nconfig: {cmd: 'nginx -g \"daemon off;\"'}\n",
+        'write [nginx, -g, "daemon off;"]',
+    ),
+    ("from: scratch\nconfig: {cmd: 'a && b'}\n", 'write [/bin/sh, -c, "a && b"]'),
+    ("from: scratch\nconfig:\n  cmd: |\n    a\n    b\n", 'write [/bin/sh, -c, "a\\nb\\n"]'),
+    ("from: scratch\nconfig: {shell: bash}\n", "write [bash, -c]"),
+    ("from: scratch\nconfig: {exposed_ports: '80, 443/tcp'}\n", "write [80, 443/tcp]"),
+    ("from: scratch\nconfig: {exposed_ports: http}\n", None),
+    ("from: scratch\nsteps: foo\n", None),
+    (STEP + "- {copy: a, dest: /b, mode: 999}\n", None),
+    (STEP + "- {copy: a, dest: /b, owner: }\n", None),
+    (STEP + "- {copy: 'https://h/x', dest: /b}\n", FETCH),
+    (STEP + "- {unpack: 'ftp://h/x.tar', dest: /b}\n", FETCH),
+    (STEP + "- {copy: 'git@h:x/y', dest: /b}\n", FETCH),
+    (STEP + "- run: echo ${#x}\n", RAW),
+    (STEP + "- run: docker inspect -f '{{.Dir}}' x\n", RAW),
+    (STEP + "- run: date +'{%Y}'\n", RAW),
+    ("from: Nginx/Foo:1\n", None),
+    ("from: h.io/Nginx/Foo:V1\n", "write h.io/nginx/foo:V1"),
+    ("from: docker://h.io/nginx\n", "leave the scheme out: write h.io/nginx"),
+    ("from: image:specs/Web.yaml\n", "a spec goes by its file name without .yaml: write image:web"),
+    ("from: {image: a}\n", "write image:a"),
     ("from: image:\n", "quote a text that holds ': ' or ends in ':'"),
     ("from: scratch\nzzz: 1\n", "known here: from, name, vars, config, steps, tags, platforms"),
 ]
 
 
-@pytest.mark.parametrize(("text", "hint"), HINTS, ids=[hint for _, hint in HINTS])
-def test_a_hint_says_what_to_write(text: str, hint: str, read: Callable[..., object]) -> None:
+@pytest.mark.parametrize(("text", "hint"), HINTS, ids=[text for text, _ in HINTS])
+def test_a_hint_says_what_to_write(
+    text: str, hint: str | None, read: Callable[..., object]
+) -> None:
     with pytest.raises(SpecErrors) as caught:
         read(text)
     assert caught.value.errors[0].hint == hint
