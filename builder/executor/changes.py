@@ -1,8 +1,9 @@
 """What a command changed: the upper directory of an overlay beside the tree below, as a changeset.
 
 image-spec layer.md (Representing Changes, Whiteouts, Hardlinks); kernel overlayfs.rst for what an
-upper directory holds: a deletion is a character device 0:0, and every directory the command made
-carries the `opaque` xattr, which therefore says nothing unless the tree below has that directory.
+upper directory holds: a deletion is a character device 0:0. A directory made anew carries the
+`opaque` xattr, be there one below or not; one made within it carries none and hides as much. The
+xattr is `trusted.` where ids are the kernel's own, else `user.`; a command may set the other one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple, Protocol
 
 from builder.errors import LayerError
+from builder.executor import syscalls
 from builder.layer.entry import (
     BLOCK,
     CHAR,
@@ -90,13 +92,10 @@ class Tree:
             os.close(handle)
 
     def opaque(self, path: bytes) -> bool:
+        """Whether an overlay says that this directory, on its upper side, hides those below."""
         handle = self._open(path, os.O_DIRECTORY)
         try:
-            names = os.listxattr(handle)
-            return any(
-                name in names and os.getxattr(handle, name) == b"y"
-                for name in ("trusted.overlay.opaque", "user.overlay.opaque")
-            )
+            return is_opaque(handle)
         finally:
             os.close(handle)
 
@@ -115,6 +114,18 @@ class Tree:
         # NONBLOCK: should a fifo ever stand here, opening it must not wait for a writer.
         flags |= os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         return os.open(path, flags, dir_fd=self._handle)
+
+
+def is_opaque(folder: int | bytes) -> bool:
+    """What overlays mounted here take for the mark; a command cannot set it."""
+    name = opaque_name()
+    return name in os.listxattr(folder) and os.getxattr(folder, name) == b"y"
+
+
+@functools.cache
+def opaque_name() -> str:
+    kind = "trusted" if syscalls.initial_user_namespace() else "user"
+    return f"{kind}.overlay.opaque"
 
 
 def kept_xattr(name: str) -> bool:
@@ -141,7 +152,8 @@ def changeset(
     Written are: what is new; files whose bytes, mode, owner, kept xattrs or clamped mtime differ;
     directories whose mode, owner or kept xattrs differ; and the parents of all these. A directory
     that was there before keeps its mtime, so that touching one leaves no trace. A file with several
-    names is always written whole: a layer cannot link to one below it.
+    names is always written whole: a layer cannot link to one below it. That one lost a name, or was
+    parted from another by being copied up, is no change.
 
     `etc` is where /etc really is. `complete`: upper is the whole tree after the command, so that
     what it lacks was deleted. `untouched` may say that a path is certainly as before. `note` gets a
@@ -201,11 +213,18 @@ class _Walk:
                 raise LayerError(
                     f"/{os.fsdecode(where)} vanished while the step's changes were read"
                 )
-            if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
-                if existed and not opaque and below.lstat(where) is not None:
-                    removed.append(name)
-            else:
+            if stat.S_ISSOCK(status.st_mode):
+                self._note(f"/{os.fsdecode(where)} is a socket: left out of the layer")
+            elif not (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):
                 kept.append((name, status))
+                continue
+            elif self._complete:
+                raise LayerError(
+                    f"the step left '/{os.fsdecode(where)}', a device 0:0: a layer cannot hold it",
+                    "such devices mark deletions in layers: remove it in the step",
+                )
+            if existed and not opaque and below.lstat(where) is not None:
+                removed.append(name)
         if existed and opaque:
             present = {name for name, _ in kept}
             removed += (
@@ -217,17 +236,17 @@ class _Walk:
             yield whiteout(prefix + name, self._epoch), None
         kept.sort()
         for name, status in kept:
-            yield from self._child(prefix + name, status, existed)
+            yield from self._child(prefix + name, status, existed, opaque)
 
     def _child(
-        self, path: bytes, status: os.stat_result, existed: bool
+        self, path: bytes, status: os.stat_result, existed: bool, within_opaque: bool
     ) -> Iterator[Change | _Descent]:
         before = self._below.lstat(path) if existed else None
         if stat.S_ISDIR(status.st_mode):
             entry = self._entry(path, status, self._upper.xattrs(path))
             if before is not None and stat.S_ISDIR(before.st_mode):
                 entry = entry._replace(mtime=before.st_mtime_ns // 10**9)
-                opaque = self._complete or self._upper.opaque(path)
+                opaque = within_opaque or self._upper.opaque(path)
                 same = _owned(before) == _owned(status) and self._below.xattrs(path) == entry.xattrs
             else:
                 # The sandbox makes /etc for its own files: that alone is no change.
@@ -236,8 +255,6 @@ class _Walk:
             if not same:
                 yield entry, None
             yield _Descent(path, before is not None, opaque, entry if same else None)
-        elif stat.S_ISSOCK(status.st_mode):
-            self._note(f"/{os.fsdecode(path)} is a socket: left out of the layer")
         else:
             yield from self._other(path, status, before)
 
@@ -307,7 +324,7 @@ class _Descent(NamedTuple):
 
     path: bytes
     existed: bool  # below, as a directory
-    opaque: bool
+    opaque: bool  # which it hides: itself, or as a part of one that does
     waiting: Entry | None  # the directory itself, if only a parent
 
 

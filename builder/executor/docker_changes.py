@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 _PLACE = "/.builder-changes"
 _DELETED = 2  # Kind of a `diff` line
+_LOST = "\ufffd"  # what JSON has of a byte that is not UTF-8
+_GO_SOCKET = 1 << 24  # of a mode as Go's os.FileMode has it
 
 
 class Stopped(NamedTuple):
@@ -85,14 +88,61 @@ def read_changes(stopped: Stopped, folder: str, *, upper: bool) -> LayerTree | N
     if not found and not upper:  # `diff` does not look at xattrs
         return None
     deleted = [path for path, each in zip(paths, found, strict=True) if each["Kind"] == _DELETED]
-    # JSON has lost the bytes of such a name
-    if upper and not any("\ufffd" in path for path in deleted):
-        tree = _from_upper(stopped, deleted, folder)
+    told = None
+    if upper:
+        lossy = [path for path in deleted if _LOST in path]
+        tree = _from_upper(stopped, [path for path in deleted if _LOST not in path], folder)
         if tree is not None:
-            if all(tree.lstat(_inner(path)) or "\ufffd" in path for path in paths):
+            right = _add_sockets(tree, stopped, paths)  # else it is not the changes' directory
+            if right and _has_removed(tree, lossy):
                 return tree
-            tree.close()  # not the directory that it should be
-    return _from_commit(stopped, folder)
+            told = tree.told if right else None
+            tree.close()
+    tree = _from_commit(stopped, folder)
+    if tree is not None:
+        tree.told = told
+        _add_sockets(tree, stopped, paths)
+    return tree
+
+
+def _has_removed(tree: LayerTree, lossy: Sequence[str]) -> bool:
+    """Whether all of these deletions are in `tree`: JSON has lost the bytes of their names."""
+    if not lossy:
+        return True
+    known: Counter[str] = Counter()
+    for path in tree.whiteouts:
+        text = path.decode("utf-8", "surrogateescape")
+        known["/" + "".join(_LOST if "\udc80" <= each <= "\udcff" else each for each in text)] += 1
+    return Counter(lossy) <= known
+
+
+def _add_sockets(tree: LayerTree, stopped: Stopped, paths: Sequence[str]) -> bool:
+    """An engine's archives leave out sockets, which hide what was there before as any file does.
+    Whether `tree` then has all the `paths` that changed."""
+    complete = True
+    for path in paths:
+        inner = _inner(path)
+        if _LOST in path or tree.has(inner):
+            continue
+        if complete and _is_socket(stopped, path):
+            tree.add_socket(inner)
+        else:
+            complete = False
+    return complete
+
+
+def _is_socket(stopped: Stopped, path: str) -> bool:
+    from docker.errors import NotFound
+
+    engine = stopped.engine
+    with engine.asking():
+        try:
+            chunks, about = engine.api.get_archive(stopped.container, path)
+        except NotFound:
+            return False
+        for _ in chunks:
+            pass
+    return bool(int(about.get("mode", 0)) & _GO_SOCKET)
 
 
 def _inner(path: str) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -74,6 +74,13 @@ class LayerTree(Tree):
         for each in self._table.whiteouts:
             parent, _, name = each.rpartition(b"/")
             self._removed.setdefault(parent, []).append(name)
+        self._sockets: set[bytes] = set()
+
+    def add_socket(self, path: bytes) -> None:
+        """No tar holds one: it is told."""
+        parent, _, name = path.rpartition(b"/")
+        self._sockets.add(path)
+        self._removed.setdefault(parent, []).append(name)
 
     def close(self) -> None:
         self._spool.close()
@@ -89,6 +96,14 @@ class LayerTree(Tree):
                 self._links[entry.path] = self._links.get(entry.link, entry.link)
             yield entry
         self._spool.flush()
+
+    @property
+    def whiteouts(self) -> Collection[bytes]:
+        return self._table.whiteouts
+
+    def has(self, path: bytes) -> bool:
+        """Whether a member told of it itself, not only of what lies below."""
+        return self._table.get(path) is not None or path in self._table.whiteouts
 
     def files(self) -> Iterator[Entry]:
         """Regular files with one name."""
@@ -109,6 +124,8 @@ class LayerTree(Tree):
     def lstat(self, path: bytes) -> os.stat_result | None:
         path = b"" if path == b"." else path
         entry = self._table.get(path)
+        if path in self._sockets:
+            return _SOCKET
         if entry is None:
             if path in self._table.whiteouts:
                 return status_of(_WHITEOUT)
@@ -235,6 +252,9 @@ def status_of(entry: Entry, number: int = 0, names: int = 1) -> os.stat_result:
     fields = (mode, number, 0, names, entry.uid, entry.gid, entry.size, 0, entry.mtime, 0)
     more = {"st_mtime_ns": entry.mtime * 10**9, "st_rdev": os.makedev(*entry.device)}
     return os.stat_result(fields, more)
+
+
+_SOCKET = os.stat_result((stat.S_IFSOCK, 0, 0, 1, 0, 0, 0, 0, 0, 0), {"st_rdev": 0})
 
 
 def xattrs_of(entry: Entry | None) -> Xattrs:

@@ -10,10 +10,9 @@ import stat
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-from builder.executor.changes import Xattrs, kept_xattr
+from builder.executor.changes import Xattrs, is_opaque, kept_xattr
 
 _FICLONE = 0x40049409
-_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 
 
 class Node:
@@ -119,15 +118,10 @@ def _merge(root: Node, lower: bytes) -> None:
             child = Node(entry.path, status)
             if stat.S_ISDIR(status.st_mode):
                 before = node.children.get(entry.name)
-                if before and stat.S_ISDIR(before.status.st_mode) and not _opaque(entry.path):
+                if before and stat.S_ISDIR(before.status.st_mode) and not is_opaque(entry.path):
                     child.children = before.children
                 waiting.append((child, entry.path))
             node.children[entry.name] = child
-
-
-def _opaque(folder: bytes) -> bool:
-    names = os.listxattr(folder)
-    return any(name in names and os.getxattr(folder, name) == b"y" for name in _OPAQUE)
 
 
 def _copy(node: Node, path: bytes) -> None:

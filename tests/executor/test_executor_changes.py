@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,39 @@ STEPS: dict[str, tuple[str, list[str]]] = {
     "folder made anew as it was": (
         "cp -a /srv/kept /x; rm -r /srv/kept; mv /x /srv/kept",
         [],
+    ),
+    "folder made anew with what it held": (
+        "rm -r /srv/old; mkdir -p /srv/old/deep; echo 1 > /srv/old/deep/n",
+        [
+            "srv",
+            "srv/old",
+            "srv/old/.wh.file",
+            "srv/old/deep",
+            "srv/old/deep/.wh.file",
+            "srv/old/deep/n",
+        ],
+    ),
+    "folders that change places": (
+        "mv /srv/old /t; mv /srv/kept /srv/old; mkdir /srv/old/deep; mv /t /srv/kept",
+        [
+            "srv",
+            "srv/kept",
+            "srv/kept/.wh.a",
+            "srv/kept/.wh.b",
+            "srv/kept/deep",
+            "srv/kept/deep/file",
+            "srv/kept/file",
+            "srv/old",
+            "srv/old/.wh.file",
+            "srv/old/a",
+            "srv/old/b",
+            "srv/old/deep",
+            "srv/old/deep/.wh.file",
+        ],
+    ),
+    "an overlay's mark that is not ours": (
+        "setfattr -n user.overlay.opaque -v y /srv/old; echo 1 > /srv/old/n",
+        ["srv", "srv/old", "srv/old/n"],
     ),
     "folder to file": ("rm -r /srv/old; echo 1 > /srv/old", ["srv", "srv/old"]),
     "folder to symlink": ("rm -r /srv/old; ln -s kept /srv/old", ["srv", "srv/old"]),
@@ -136,6 +170,22 @@ def test_a_socket_is_left_out_with_a_note(tmp_path: Path) -> None:
     assert notes == ["/run/s is a socket: left out of the layer"]
     upper.close()
     below.close()
+
+
+def test_a_socket_hides_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "upper").mkdir()
+    (tmp_path / "below/run").mkdir(parents=True)
+    (tmp_path / "below/run/pid").touch()
+    os.mknod(tmp_path / "upper/run", stat.S_IFSOCK | 0o755)
+    upper, below = Tree(bytes(tmp_path / "upper")), Tree(bytes(tmp_path / "below"))
+    assert [entry.path for entry, _ in changeset(upper, below, EPOCH)] == [b".wh.run"]
+    upper.close()
+    below.close()
+
+
+def test_a_device_that_means_deletion_is_an_error_where_one_can_be_made(runner: Any) -> None:
+    with pytest.raises(LayerError, match="'/n', a device 0:0"):
+        runner("chroot").run("mknod /n c 0 0")
 
 
 def test_a_folder_of_many_files_takes_little_memory(tmp_path: Path) -> None:
