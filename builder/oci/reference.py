@@ -17,6 +17,7 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+_EXPECTED = "expected [REGISTRY/]REPOSITORY[:TAG][@DIGEST]"
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -58,13 +59,19 @@ def parse_reference(text: str) -> Reference:
     """
     if _IMAGE_ID.fullmatch(text):
         raise _refused(text, "64 hex digits are an image's ID, not a repository", None)
+    if "://" in text:
+        plain = _proposed(text, text.partition("://")[2])
+        hint = "leave the scheme out" + (f": {plain}" if plain else "")
+        raise _refused(text, _EXPECTED, hint)
     rest, at, digest = text.partition("@")
     if at and not _SHA256.fullmatch(digest):
         raise _refused(text, f"the digest {digest[:80]!r} is not sha256:<64 hex digits>", None)
     registry, repository, tag = _split(rest)
     if repository != repository.lower():
         shown = repository.removeprefix("library/")[:80]
-        lower = _proposed(text, text.replace(shown, shown.lower()))
+        host = f"{registry}/" if any(mark in registry for mark in ".:") else ""
+        name = text.partition("@")[0].removesuffix(f":{tag}")
+        lower = _proposed(text, host + name.removeprefix(host).lower() + text[len(name) :])
         raise _refused(text, f"the repository {shown!r} is not lower case", lower)
     if tag is not None and not _TAG.fullmatch(tag):
         raise _refused(
@@ -75,11 +82,7 @@ def parse_reference(text: str) -> Reference:
     if not _REGISTRY.fullmatch(registry):
         raise _refused(text, f"{registry[:80]!r} is not a host[:port]", None)
     if not _REPOSITORY.fullmatch(repository):
-        hint = None
-        if "://" in text:
-            plain = _proposed(text, text.partition("://")[2])
-            hint = "leave the scheme out" + (f": {plain}" if plain else "")
-        raise _refused(text, "expected [REGISTRY/]REPOSITORY[:TAG][@DIGEST]", hint)
+        raise _refused(text, _EXPECTED, None)
     if len(registry) + 1 + len(repository) > MAX_NAME:
         raise _refused(text, f"the name is longer than {MAX_NAME} characters", None)
     if tag is None and not at:

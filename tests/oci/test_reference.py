@@ -82,7 +82,7 @@ REFUSED = [
     (f"a@md5:{HEX[:32]}", "the digest"),
     (f"a@sha512:{HEX}{HEX}", "the digest"),
     (f"@{DIGEST}", "expected"),
-    ("https://docker.io/a", "is not a host[:port]"),
+    ("https://docker.io/a", "expected [REGISTRY/]REPOSITORY"),
     ("-host.com/a", "'-host.com' is not a host"),
     ("host.com:port/a", "'host.com:port' is not a host"),
     ("host_x.com/a", "'host_x.com' is not a host"),

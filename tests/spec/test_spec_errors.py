@@ -188,7 +188,7 @@ HINTS: list[tuple[str, str | None]] = [
     (STEP + "- run: echo ${#x}\n", RAW),
     (STEP + "- run: docker inspect -f '{{.Dir}}' x\n", RAW),
     (STEP + "- run: date +'{%Y}'\n", RAW),
-    ("from: Nginx/Foo:1\n", None),
+    ("from: Nginx/Foo:V1\n", "write nginx/foo:V1"),
     ("from: h.io/Nginx/Foo:V1\n", "write h.io/nginx/foo:V1"),
     ("from: docker://h.io/nginx\n", "leave the scheme out: write h.io/nginx"),
     ("from: image:specs/Web.yaml\n", "a spec goes by its file name without .yaml: write image:web"),

@@ -4,6 +4,7 @@ and the spec then loads, or is wrong in another way."""
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from builder.spec.load import load_spec
 from builder.spec.steps import VERBS
 from tests.spec.test_spec_errors import TABLE
 
+FULL = os.environ.get("RELIABILITY") == "full"  # else every twelfth
 GIVEN = {
     "copy": "copy: a\n    dest: /b/",
     "file": "file: /a\n    content: x",
@@ -174,7 +176,7 @@ def _errors(path: Path, text: str) -> tuple[SpecError, ...]:
 def test_every_hint_that_is_followed_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = Path("s.yaml")
-    mistakes = dict.fromkeys(_mistakes())
+    mistakes = list(dict.fromkeys(_mistakes()))[:: 1 if FULL else 12]
     followed = 0
     wrong = []
     for text in mistakes:
@@ -195,4 +197,4 @@ def test_every_hint_that_is_followed_helps(tmp_path: Path, monkeypatch: pytest.M
     for each in wrong[:40]:
         print(*map(repr, each), sep="\n    ")
     assert not wrong
-    assert len(mistakes) > 5000 and followed > 500
+    assert len(mistakes) > 1000 and followed > 60
