@@ -69,10 +69,17 @@ def open_layer(stream: BinaryIO, codec: str | None = None, *, limit: int = 1 << 
         head = stream.read(8)
         while len(head) < 8 and (more := stream.read(8 - len(head))):
             head += more
-        codec = next((name for magic, name in _MAGIC if head.startswith(magic)), "none")
+        codec = codec_of(head)
     make = None if codec == "none" else _decoder(codec)
     opened = _Decompressed(stream, head, codec, make, limit)
     return cast(BinaryIO, opened if told else _Tar(opened, codec))
+
+
+def codec_of(head: bytes) -> str:
+    """How a stream that begins with these bytes, at least 6, is compressed: none, gzip, ..."""
+    if head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5:
+        return "zstd"  # pzstd begins with a frame to be skipped
+    return next((name for magic, name in _MAGIC if head.startswith(magic)), "none")
 
 
 def _decoder(codec: str) -> Callable[[], _Decoder]:

@@ -39,6 +39,7 @@ from builder.store.records import (
     save_document,
     save_record,
 )
+from builder.transport.importing import settle
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
@@ -84,8 +85,8 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
         base = planner.base(spec, make=True)
         if base is None:
             raise SpecError(f"{spec.base.place}: the base {spec.base} could not be made")
-        image, fetch, annotations = base.image, base.fetch, base.image.annotations
-        name = base.about
+        image = settle(store, base.image, base.fetch, f"{spec.base.place}: {spec.base}")
+        fetch, annotations, name = base.fetch, base.image.annotations, base.about
         if (image.config.get("config") or {}).get("OnBuild"):
             place = spec.base.place
             shop.emit(Warned(f"{place}: the base's ONBUILD is not run: write it as steps"))

@@ -26,8 +26,7 @@ from builder.plan.state import read_account
 from builder.rootfs.accounts import is_account_file
 from builder.rootfs.table import table_writer
 from builder.spec.model import ImageSpec, Run
-from builder.store.records import LayerInfo, load_layer, save_layer
-from builder.store.store import Store
+from builder.store.records import add_blob, load_layer
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -122,18 +121,10 @@ def write(
         if written and table:
             table.publish(shop.store, written.layer.diff_id, accounts)
     if written:
-        remember_layer(shop.store, written, settings.encoding)
+        add_blob(shop.store, written.layer, written.size, settings.encoding)
         if told or written.size >= _LARGE:
             shop.store.save("trees", index_name(written.layer.blob.digest), written.runs)
     return written
-
-
-def remember_layer(store: Store, written: Written, encoding: str) -> None:
-    """Note where a layer's bytes are; blobs in other codecs stay noted."""
-    layer = written.layer
-    known = load_layer(store, layer.diff_id)
-    blobs = {**(known.blobs if known else {}), encoding: layer.blob}
-    save_layer(store, LayerInfo(layer.diff_id, written.size, blobs))
 
 
 def convert(shop: Workshop, layer: Layer) -> Layer:
@@ -150,7 +141,7 @@ def convert(shop: Workshop, layer: Layer) -> Layer:
         written = write_layer(changes(), shop.store, settings.codec, settings.level)
     if written is None or written.layer.diff_id != layer.diff_id:
         raise StoreError(f"layer {layer.diff_id} could not be converted to {settings.codec}")
-    remember_layer(shop.store, written, settings.encoding)
+    add_blob(shop.store, written.layer, written.size, settings.encoding)
     return written.layer
 
 

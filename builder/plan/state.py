@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from builder.errors import CorruptBlob
 from builder.oci import media
 from builder.oci.image import Layer
-from builder.store.records import load_layer
+from builder.store.records import load_layer, verified
 
 if TYPE_CHECKING:
     from builder.layer.entry import Content, Entry
@@ -99,6 +99,8 @@ def open_table(
     file, or from the blob."""
     from builder.rootfs.table import PathTable, make_table
 
+    if fetch and not verified(store, layer):
+        fetch(layer)
     try:
         return PathTable.open(store.table_path(layer.diff_id), layer.diff_id)
     except CorruptBlob:

@@ -359,7 +359,7 @@ def ensure_unpacked(store: Store, layer: Layer, view: View, *, privileged: bool)
                     below=lambda path: found.entry if (found := view.lookup(path)) else None,
                     hides=lambda path: path not in idle,
                 )
-            path = unpacked.publish(store, temporary, name)
+            path = unpacked.publish(store, temporary, name, layer.diff_id)
         finally:
             if os.path.lexists(temporary):
                 store.folder.session().discard(temporary)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from builder.rootfs.reading import PathTable
     from builder.store.store import Store
 
-MAGIC = b"bldpath\x01"
+MAGIC = b"bldpath\x02"
 HEADER = struct.Struct("<8sQQQQ")  # magic, size of all pages, position of order, count, side
 PAGE = 4096
 NAME = 64  # hex digits of a diff_id

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from builder.errors import BuilderError
+from builder.oci import media
 from builder.oci.digest import CacheKey, DiffID, hex_of, parse_digest
-from builder.oci.image import Descriptor, encode
+from builder.oci.image import Descriptor, Layer, encode
 from builder.store.names import parse_descriptor
 
 if TYPE_CHECKING:
@@ -31,11 +32,14 @@ class Record(NamedTuple):
 
 
 class LayerInfo(NamedTuple):
-    """A layer and the blobs that hold it. Whether they are still there, `Store.has` knows."""
+    """A layer and the blobs that are known to hold it: made here, or read whole and compared.
+    Whether they are still there, `Store.has` knows."""
 
     diff_id: DiffID
     size: int  # bytes of the uncompressed tar
-    blobs: Mapping[str, Descriptor]  # by codec, as the writer names it: "gzip"
+    blobs: Mapping[str, Descriptor]
+    """Those made here by codec and level, `Settings.encoding`; others by their digest. Each has the
+    media type that its bytes have."""
 
 
 def load_record(store: Store, key: CacheKey) -> Record | None:
@@ -57,6 +61,26 @@ def load_layer(store: Store, diff_id: DiffID) -> LayerInfo | None:
 def save_layer(store: Store, info: LayerInfo) -> None:
     blobs = {codec: blob.document() for codec, blob in info.blobs.items()}
     store.save("layers", info.diff_id[-64:], encode({**info._asdict(), "blobs": blobs}))
+
+
+def verified(store: Store, layer: Layer) -> Layer | None:
+    """`layer` with the media type that its bytes have, if this store made its blob, or has read it
+    and found it to be this diff_id; whether the blob is still there, `Store.has` knows. What a
+    config says of a blob is not believed otherwise."""
+    info = load_layer(store, layer.diff_id)
+    for blob in info.blobs.values() if info else ():
+        if blob[1:] == layer.blob[1:]:  # digest and size
+            return layer._replace(blob=blob)
+    return None
+
+
+def add_blob(store: Store, layer: Layer, size: int, name: str) -> None:
+    """Note that this blob holds this layer, of `size` bytes uncompressed, as LayerInfo names it;
+    others stay noted."""
+    with store.lock(f"layer-{layer.diff_id[-64:]}"):
+        known = load_layer(store, layer.diff_id)
+        blobs = {**(known.blobs if known else {}), name: layer.blob}
+        save_layer(store, LayerInfo(layer.diff_id, size, blobs))
 
 
 def load_document(store: Store, key: CacheKey) -> bytes | None:
@@ -120,10 +144,15 @@ def _layer(document: dict[str, Any]) -> LayerInfo | None:
     blobs = document.get("blobs")
     if diff_id is None or type(size) is not int or size < 0 or not isinstance(blobs, dict):
         return None
-    parsed = {codec: blob for codec, each in blobs.items() if (blob := parse_descriptor(each))}
+    parsed = {codec: blob for codec, each in blobs.items() if (blob := _blob(each))}
     if len(parsed) < len(blobs):
         return None
     return LayerInfo(diff_id, size, parsed)
+
+
+def _blob(document: object) -> Descriptor | None:
+    blob = parse_descriptor(document)
+    return blob if blob and blob.media_type in media.CODECS else None
 
 
 def _diff_id(text: object) -> DiffID | None:

@@ -1,9 +1,9 @@
 """Importing: a layer's bytes from outside into the store, with digest, size and diff_id checked.
 
 A blob is copied (never linked: its owner may write to it later) and kept as it is. In the same
-pass it is decompressed, hashed and listed in its path table. What was checked once is remembered by
-a memo that pairs the blob's digest with the diff_id, so that a config which claims another layer's
-diff_id for a blob is not believed.
+pass it is decompressed, hashed and listed in its path table. What was checked once is remembered as
+a pair of blob and diff_id, so that a config which claims another layer's diff_id for a blob is not
+believed. How a blob is compressed is told by its bytes, and so is the media type it gets.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from builder.errors import LayerError, TransportError
 from builder.layer.entry import FILE, Entry
 from builder.oci import media
 from builder.oci.digest import DiffID, hasher
-from builder.oci.image import Layer
-from builder.store.records import LayerInfo, load_layer, save_layer
+from builder.oci.image import Image, Layer
+from builder.store.records import add_blob, verified
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from builder.store.store import Store
 
 CHUNK = 1 << 20
-_MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
 _ACCOUNTS = (b"passwd", b"group")
 _ACCOUNT_FILE = 1 << 20  # bytes of an account file that a table keeps
 _ACCOUNT_FILES = 64
@@ -40,18 +39,38 @@ class Readable(Protocol):
 
 def is_imported(store: Store, layer: Layer) -> bool:
     """The blob is in the store and was checked against this diff_id; gc leaves it from now on."""
-    return store.load("memos", _memo(layer)) == layer.diff_id.encode() and store.claim(layer.blob)
+    return verified(store, layer) is not None and store.claim(layer.blob)
+
+
+def labelled(store: Store, image: Image) -> Image:
+    """The image with the media types that its layers' bytes have, as far as they are known."""
+    return image._replace(layers=tuple(verified(store, each) or each for each in image.layers))
+
+
+def settle(store: Store, image: Image, fetch: Callable[[Layer], None] | None, where: str) -> Image:
+    """A base to build on: of every layer it is known that its blob is what the config says, and how
+    it is compressed. What is not known is read for it. Raises TransportError."""
+    for layer in image.layers:
+        if verified(store, layer):
+            continue
+        if fetch:
+            fetch(layer)
+        else:
+            with store.open(layer.blob) as blob:
+                import_layer(store, layer, blob, f"{where}: {layer.blob.digest}")
+    return labelled(store, image)
 
 
 def import_layer(store: Store, layer: Layer, source: Readable, where: str) -> None:
     """Bring `layer` into the store from the stream of its blob, which is read but not closed.
 
     Raises TransportError beginning with `where` when the bytes are not what `layer` says or are no
-    layer; then nothing was published.
+    layer; then nothing was published. The media type may be wrong: readers go by the bytes.
     """
-    from builder.layer.decompress import open_layer
+    from builder.layer.decompress import codec_of, open_layer
 
-    blob, codec = layer.blob, media.CODECS[layer.blob.media_type]
+    blob, peeked = layer.blob, _Peeked(source)
+    codec = codec_of(peeked.head)
     with store.incoming() as incoming, _table_being_made(store) as table:
 
         def take(data: bytes) -> None:
@@ -59,7 +78,7 @@ def import_layer(store: Store, layer: Layer, source: Readable, where: str) -> No
                 raise TransportError(f"{where}: more than the {blob.size} bytes it should have")
             incoming.write(data)
 
-        tee = _Tee(source, take)
+        tee = _Tee(peeked, take)
         fault: LayerError | None = None
         try:
             diff_id, size = _scan(open_layer(cast(BinaryIO, tee), codec), table)
@@ -76,19 +95,26 @@ def import_layer(store: Store, layer: Layer, source: Readable, where: str) -> No
             raise TransportError(
                 f"{where}: unpacked it is {diff_id}, its config says {layer.diff_id}"
             )
-        incoming.publish(blob.media_type)
+        if codec not in media.LAYER_OF_CODEC:
+            raise TransportError(
+                f"{where}: it is compressed with {codec}, which images cannot say of a layer",
+                "let gzip or zstd compress it, or nothing at all",
+            )
+        blob = incoming.publish(media.LAYER_OF_CODEC[codec])
         place_table(store, table, diff_id)
-    remember(store, layer, size)
+    remember(store, Layer(diff_id, blob), size)
 
 
 def import_tar(store: Store, source: Readable, where: str) -> Layer:
-    """Bring a layer that no descriptor describes (an archive's) into the store. What comes without
-    compression is compressed with gzip; gzip and zstd are kept as they are."""
+    """Bring a layer that no descriptor describes (an archive's) into the store. gzip and zstd are
+    kept as they are; all else is compressed with gzip."""
     from builder.layer.compress import compressor
-    from builder.layer.decompress import open_layer
+    from builder.layer.decompress import codec_of, open_layer
 
     source = _Peeked(source)
-    codec = next((name for magic, name in _MAGIC if source.head.startswith(magic)), "none")
+    codec = codec_of(source.head)
+    if codec not in media.LAYER_OF_CODEC:
+        source, codec = open_layer(cast(BinaryIO, source), codec), "none"
     squeeze = compressor("gzip") if codec == "none" else bytes
     try:
         with store.incoming() as incoming, _table_being_made(store) as table:
@@ -138,12 +164,8 @@ def _is_account_file(entry: Entry) -> bool:
 
 def remember(store: Store, layer: Layer, size: int) -> None:
     """Record that this blob is this layer, of `size` bytes uncompressed."""
-    codec = media.CODECS[layer.blob.media_type]
-    known = load_layer(store, layer.diff_id)
-    blobs = dict(known.blobs) if known else {}
-    if codec not in blobs or not store.has(blobs[codec]):
-        save_layer(store, LayerInfo(layer.diff_id, size, {**blobs, codec: layer.blob}))
-    store.save("memos", _memo(layer), layer.diff_id.encode())
+    if not verified(store, layer):
+        add_blob(store, layer, size, layer.blob.digest)
 
 
 def place_table(store: Store, table: str, diff_id: DiffID) -> None:
@@ -205,7 +227,3 @@ class _Tee(io.RawIOBase):
     def drain(self) -> None:
         while self.read(CHUNK):
             pass
-
-
-def _memo(layer: Layer) -> str:
-    return "layer-" + layer.blob.digest.removeprefix("sha256:")

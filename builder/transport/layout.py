@@ -34,7 +34,7 @@ from builder.transport.documents import (
     parse_document,
     parse_index,
 )
-from builder.transport.importing import CHUNK, import_layer, is_imported
+from builder.transport.importing import CHUNK, import_layer, is_imported, labelled
 
 if TYPE_CHECKING:
     from builder.store.store import Store
@@ -54,6 +54,7 @@ class LayoutSource:
         where = f"{ref.place}: {ref}"
         with open_layout(os.path.join(self._context, folder), where) as layout:
             manifest, image = read_image(layout, tag, platform, where)
+        image = labelled(self._store, image)
 
         def fetch(layer: Layer) -> None:
             if is_imported(self._store, layer):

@@ -264,16 +264,16 @@ def test_an_unpacked_layer_is_whole_or_not_there(store: Store) -> None:
     assert not unpacked.claim(store, diff_id)
     folder = store.temporary()
     Path(folder, "file").write_text("x")
-    path = unpacked.publish(store, folder, diff_id)
+    path = unpacked.publish(store, folder, diff_id, diff_id)
     assert Path(path, "file").read_text() == "x"
     assert unpacked.claim(store, diff_id)
     again = store.temporary()
-    assert unpacked.publish(store, again, diff_id) == path
+    assert unpacked.publish(store, again, diff_id, diff_id) == path
     assert os.path.exists(again)
     store.folder.write(unpacked.mark_path(store, diff_id), b"another boot")
     assert not unpacked.claim(store, diff_id)
     Path(again, "file").write_text("y")
-    unpacked.publish(store, again, diff_id)
+    unpacked.publish(store, again, diff_id, diff_id)
     assert Path(path, "file").read_text() == "y"
 
 

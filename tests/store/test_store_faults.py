@@ -51,7 +51,7 @@ def work(store: Store) -> None:
         store.untag("old")
         folder = store.temporary()
         Path(folder, "file").write_bytes(b"x")
-        unpacked.publish(store, folder, DIFF_ID)
+        unpacked.publish(store, folder, DIFF_ID, DIFF_ID)
         unpacked.claim(store, DIFF_ID)
         with store.open(layer) as file:
             assert file.read() == BIG

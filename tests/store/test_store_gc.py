@@ -93,7 +93,7 @@ with store.live():
     sys.stdin.read()
     assert all(store.has(Descriptor("", digest, 5)) for digest in digests), "gc took it"
     incoming.publish("x/y")
-    unpacked.publish(store, folder, "sha256:" + "1" * 64)
+    unpacked.publish(store, folder, *["sha256:" + "1" * 64] * 2)
 """
 
 
@@ -164,7 +164,7 @@ def test_an_unpacked_layer_goes_by_its_mark_not_by_its_own_time(store: Store) ->
     diff_id = digest_of(b"layer")
     folder = store.temporary()
     os.utime(folder, (0, 0))
-    path = unpacked.publish(store, folder, diff_id)
+    path = unpacked.publish(store, folder, diff_id, diff_id)
     gc(store, max_age=DAY)
     assert os.path.isdir(path)
     os.utime(unpacked.mark_path(store, diff_id), (0, 0))

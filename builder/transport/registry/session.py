@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from builder.errors import StoreError, TransportError
+from builder.errors import CorruptBlob, StoreError, TransportError
 from builder.events import Emit, Noted, ignore
 from builder.oci import media
 from builder.oci.digest import Digest
@@ -166,6 +166,10 @@ class Registry:
             return
         client = self.client(reference)
         where = f"{where}: {layer.blob.digest}"
+        if store.claim(layer.blob):  # known as another layer, or not as one: see what it is
+            with contextlib.suppress(CorruptBlob), store.open(layer.blob) as blob:
+                import_layer(store, layer, blob, where)
+                return
         for last in (False, True):
             download = Download(client, layer.blob)
             try:

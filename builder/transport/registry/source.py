@@ -17,7 +17,7 @@ from builder.oci.reference import Reference, parse_reference
 from builder.spec.model import BaseRef
 from builder.transport.base import Base
 from builder.transport.documents import make_image, parse_config, parse_manifest
-from builder.transport.importing import is_imported
+from builder.transport.importing import is_imported, labelled
 from builder.transport.registry.settings import Settings
 
 if TYPE_CHECKING:
@@ -90,17 +90,17 @@ class RegistrySource:
             note_seen(self._store, layer.blob.digest, reference.name)
         return known
 
-    def _base(self, reference: Reference, platform: Platform, known: _Known) -> Base:
+    def _base(self, reference: Reference, platform: Platform, asked: _Known) -> Base:
         where = str(reference)
-        manifest = parse_manifest(known.manifest, where, known.media_type)
-        image = make_image(manifest, parse_config(known.config, where), platform, where)
-        image = _annotated(image, reference, known.digest)
+        manifest = parse_manifest(asked.manifest, where, asked.media_type)
+        image = make_image(manifest, parse_config(asked.config, where), platform, where)
+        image = _annotated(labelled(self._store, image), reference, asked.digest)
 
         def fetch(layer: Layer) -> None:
             if not is_imported(self._store, layer):
                 self._connected().fetch(self._store, reference, layer, where)
 
-        about = reference._replace(digest=known.digest).familiar
+        about = reference._replace(digest=asked.digest).familiar
         return Base(image, about, fetch)
 
     def _connected(self) -> Registry:
