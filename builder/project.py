@@ -62,11 +62,9 @@ class Project:
         self._executor: Executor | None = None
         self._executor_fault: ExecutorError | None = None
 
-    def told(self, emit: Emit) -> Project:
-        """The same project, telling `emit` from now on."""
-        other = Project(self.options, emit, self.store.files)
-        other._executor_fault = self._executor_fault
-        return other
+    def tell(self, emit: Emit) -> None:
+        """Tell `emit` from now on."""
+        self.emit = self.store.emit = self.store.folder.emit = emit
 
     def load(self, images: Sequence[str]) -> tuple[Mapping[str, ImageSpec], tuple[str, ...]]:
         """The specs of `images` (all, when none is named) and of what they stand on, bases first,

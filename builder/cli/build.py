@@ -11,7 +11,7 @@ from typing import Any
 
 from builder.cli import screen, wiring
 from builder.errors import BuilderError, UsageError
-from builder.events import Noted
+from builder.events import Event, Noted
 from builder.make.image import Built
 from builder.project import Project
 from builder.spec.model import ImageSpec
@@ -23,13 +23,17 @@ def build(arguments: argparse.Namespace) -> int:
     if arguments.depfile and not arguments.iidfile:
         raise UsageError("--depfile needs --iidfile: the file that the rule makes")
     # a user namespace can only be entered before the first thread, and the live view is one
-    early = Project(options)
-    specs, names = early.load(arguments.images)
-    early.become_root(specs)
+    early: list[Event] = []
+    project = Project(options, early.append)
+    specs, names = project.load(arguments.images)
+    project.become_root(specs)
     shown = screen.renderer(arguments.progress)
     try:
         with shown as emit:
-            document = _build(arguments, early.told(emit), specs, names)
+            project.tell(emit)
+            for event in early:
+                emit(event)
+            document = _build(arguments, project, specs, names)
     except BuilderError as error:
         error.output_shown = shown.shows_output  # type: ignore[attr-defined]  # for show_error
         raise

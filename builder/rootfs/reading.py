@@ -14,7 +14,7 @@ from builder.layer.entry import HARDLINK, Entry
 from builder.layer.record import HEAD, key_of, unpack
 from builder.rootfs.arrange import MAX_LINKS, follow
 from builder.rootfs.writing import HEADER, MAGIC, NAME, PAGE
-from builder.store.files import READ
+from builder.store.files import READ, Files
 
 _U64 = struct.Struct("<Q")
 _MEMO = 50_000  # entries kept per open table, and keys that searches pass
@@ -50,7 +50,7 @@ class PathTable:
         """`of`: the diff_id whose table it must be. Raises CorruptBlob when there is no such table
         or it is damaged."""
         try:
-            handle = os.open(path, READ | os.O_CLOEXEC)  # a FIFO in its place does not block
+            handle = Files().open(path, READ)  # a FIFO in its place does not block
             try:
                 data = mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
             finally:

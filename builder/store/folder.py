@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from typing import TypeVar
 
 from builder.events import Emit, Warned
 from builder.store import locks
-from builder.store.files import CREATE, OWN_TROUBLE, READ, Files, failure
+from builder.store.files import CREATE, LIST, OWN_TROUBLE, READ, Files, failure, owned
 from builder.store.incoming import Incoming
 from builder.store.session import Session
 
@@ -96,7 +95,8 @@ class Folder:
             return None
         try:
             status = self.files.fstat(handle)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+            # the owner of a file may write to it, and may have it under a name elsewhere
+            if status.st_size > limit or not owned(self.files, status):
                 self.warn(f"{label} is corrupt; it is made again")
                 return None
             parts = []
@@ -107,7 +107,7 @@ class Folder:
                     break
                 parts.append(part)
                 left -= len(part)
-            self.touch(handle, status.st_mtime)
+            self.touch(handle, status)
             return parts[0] if len(parts) == 1 else b"".join(parts)
         except OSError as error:
             self._unreadable(error, path, label)
@@ -129,10 +129,12 @@ class Folder:
         finally:
             self.marks = before
 
-    def touch(self, target: int | str, mtime: float) -> None:
+    def touch(self, target: int | str, status: os.stat_result) -> None:
         """Mark as used, at most once an hour. Also brings a time from the future back to now; after
-        the clock went back, our own start stands for now, so that gc sees it as used since then."""
-        if not self.marks:
+        the clock went back, our own start stands for now, so that gc sees it as used since then.
+        A file that has another name is left as it is: it may be somebody's elsewhere."""
+        mtime = status.st_mtime
+        if not self.marks or status.st_nlink > 1:
             return
         now = time.time()
         if self._session:
@@ -189,7 +191,7 @@ class Folder:
                 raise
             self.move_away(path)
             self.files.rename(temporary, path)
-        handle = self.files.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+        handle = self.files.open(os.path.dirname(path), LIST)
         try:
             self.files.fsync(handle)
         finally:

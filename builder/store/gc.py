@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from builder.store.session import Session
 from builder.store.store import KINDS, Store
 from builder.store.trees import tree_size
 
+_OURS = re.compile(r"([a-z]+-)*[0-9a-f]{64}")  # what has another name was put there by others
 _TOGETHER = 64  # removals while claims wait
 _ALWAYS = {"names"}
 
@@ -80,7 +82,9 @@ def _collect(
         if item.used > now + HOUR:  # its age counts from now on: the clock was ahead
             if not dry_run and (since is None or item.used > since + HOUR):
                 with contextlib.suppress(OSError):
-                    store.files.utime(_mark(store, item), now)
+                    mark = _mark(store, item)
+                    if store.files.lstat(mark).st_nlink == 1:  # else it may be somebody's elsewhere
+                        store.files.utime(mark, now)
             continue
         old = max_age is not None and now - item.used >= max_age
         if (old or (max_size is not None and left > max_size)) and not _recent(item.used, since):
@@ -111,7 +115,7 @@ def _in(store: Store, folder: str) -> Iterator[tuple[str, str, os.stat_result]]:
         return
     except OSError as error:
         raise failure(error, "read", path, store.root) from error
-    for name in names:
+    for name in filter(_OURS.fullmatch, names):
         inner = os.path.join(path, name)
         with contextlib.suppress(OSError):
             yield inner, name, store.files.lstat(inner)

@@ -19,6 +19,7 @@ from builder.store.files import (
     LOCK_NB,
     LOCK_SH,
     NO_WRITING,
+    NOT_A_FILE,
     READ,
     Files,
     write_all,
@@ -107,13 +108,23 @@ def hold_collector(files: Files, root: str, *, exclusive: bool) -> int | None:
 
 
 def _open(files: Files, path: str) -> int:
-    """The lock file, made when it is missed; what else stands in its place is moved to tmp/, where
-    the next sweep finds it."""
+    """The lock file, made when it is missed. What else stands in its place is moved to tmp/, where
+    the next sweep finds it: also a file that has another name, which may be somebody's elsewhere
+    and is not to be written to."""
     try:
-        return files.open(path, LOCK)
+        handle = files.open(path, LOCK)
     except OSError as error:
-        if error.errno not in (errno.EISDIR, errno.ELOOP):
+        if error.errno not in (errno.ELOOP, NOT_A_FILE):
             raise
+    else:
+        try:
+            alone = files.fstat(handle).st_nlink <= 1
+            if alone or not _stands(files, path, handle):
+                return handle
+        except BaseException:
+            files.close(handle)
+            raise
+        files.close(handle)
     root = os.path.dirname(os.path.dirname(path))
     files.rename(path, os.path.join(root, "tmp", os.urandom(8).hex()))
     return files.open(path, LOCK)

@@ -10,11 +10,20 @@ import contextlib
 import errno
 import itertools
 import os
+import re
 import stat
 
 from builder.store import locks
 from builder.store.files import CREATE, LOCK_EX, LOCK_NB, NO_LOCKS, READ, Files
 from builder.store.trees import remove_tree
+
+_ID = re.compile(r"[0-9a-f]{16}")
+_OURS = {
+    "live": _ID,
+    "tmp": re.compile(r"[0-9a-f]{16}(\.[0-9]+.*)?", re.DOTALL),
+    "locks": re.compile(r"index|([a-z]+-)*[0-9a-f]{64}"),
+}
+"""The names that builders give. What has another name is not ours to remove."""
 
 
 class Session:
@@ -90,8 +99,7 @@ class Session:
         for orphan in sorted(owners - living):
             stuck += self._remove(orphan)
         for name in self._list("locks"):
-            if name != locks.COLLECTOR:
-                locks.remove_dead(self.files, os.path.join(self.root, "locks", name))
+            locks.remove_dead(self.files, os.path.join(self.root, "locks", name))
         return stuck
 
     def oldest_other(self) -> float | None:
@@ -124,10 +132,20 @@ class Session:
         return handle
 
     def _list(self, folder: str) -> list[str]:
+        """What builders put there; a mark of the living is a file."""
+        path = os.path.join(self.root, folder)
         try:
-            return self.files.listdir(os.path.join(self.root, folder))
+            found = self.files.listdir(path)
         except FileNotFoundError:
             return []
+        ours = [name for name in found if _OURS[folder].fullmatch(name)]
+        return ours if folder != "live" else [name for name in ours if self._is_file(path, name)]
+
+    def _is_file(self, folder: str, name: str) -> bool:
+        try:
+            return stat.S_ISREG(self.files.lstat(os.path.join(folder, name)).st_mode)
+        except FileNotFoundError:
+            return False
 
     def _remove(self, owner: str) -> list[str]:
         """Remove tmp/<owner>.*; gives what could not be removed."""

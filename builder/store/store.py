@@ -30,6 +30,7 @@ from builder.store.blobs import Checked, corrupt_blob
 from builder.store.files import NO_ROOM, NO_WRITING, OWN_TROUBLE, READ, Files, failure
 from builder.store.folder import Folder
 from builder.store.incoming import Incoming
+from builder.store.layout import KINDS
 from builder.store.names import (
     Entries,
     encode_index,
@@ -41,7 +42,6 @@ from builder.store.names import (
 
 __all__ = ["KINDS", "Incoming", "Store"]
 
-KINDS = ("records", "documents", "layers", "bases", "memos", "trees", "specs", "builds", "names")
 MAX_ENTRY = 256 << 20
 MAX_INDEX = 16 << 20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:=,-]{0,199}")
@@ -74,7 +74,7 @@ class Store:
             status = self._status(blob)
             if status is None:
                 return False
-            self.folder.touch(self.blob_path(blob.digest), status.st_mtime)
+            self.folder.touch(self.blob_path(blob.digest), status)
             return True
 
     def read(self, blob: Descriptor) -> bytes:

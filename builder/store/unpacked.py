@@ -91,12 +91,7 @@ def _stands(store: Store, name: str) -> bool:
 
 
 def _boot(store: Store) -> bytes:
-    """/proc files say that they have no size."""
     try:
-        handle = store.files.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY)
-        try:
-            return store.files.read(handle, 100).strip()
-        finally:
-            store.files.close(handle)
+        return store.files.boot_id()
     except OSError as error:
         raise failure(error, "read", "/proc/sys/kernel/random/boot_id", store.root) from error
