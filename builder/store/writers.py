@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from builder.store.files import Files
 
 _UNKNOWN = 65534
-"""Who owns what belongs to nobody in our user namespace: above the store that is the machine's root."""
+"""Whose what belongs to nobody in our user namespace seems to be: the machine's root, mostly."""
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
