@@ -72,12 +72,12 @@ class Files:
     def within(self, folder: str) -> Iterator[None]:
         """Many calls are to come on what is directly in a folder of a tree: it stays open."""
         with self._at(os.path.join(folder, ".")) as (handle, _):
-            assert handle is not None
-            self._handles[folder] = handle
+            if handle is not None:
+                self._handles[folder] = handle
             try:
                 yield
             finally:
-                del self._handles[folder]
+                self._handles.pop(folder, None)
 
     def open(self, path: str, flags: int) -> int:
         with self._at(path) as (at, name):
