@@ -14,7 +14,7 @@ BUILDER := $(BIN)/builder
 IMAGES := $(patsubst specs/%.yaml,%,$(wildcard specs/*.yaml))
 
 # Debian packages; package=program: nothing to install where the program is there already.
-DEMO_PACKAGES := mmdebstrap=mmdebstrap bubblewrap=bwrap uidmap=newuidmap
+DEMO_PACKAGES := mmdebstrap=mmdebstrap uidmap=newuidmap
 TEST_PACKAGES := $(DEMO_PACKAGES) docker.io=dockerd docker-registry=docker-registry skopeo=skopeo \
 	umoci=umoci buildah=buildah runc=runc busybox-static strace=strace attr=setfattr \
 	libcap2-bin=setcap faketime=faketime gnupg=gpg

@@ -59,6 +59,11 @@ class ExecutorError(BuilderError):
     """No executor works here, or the one that was asked for does not."""
 
 
+class CannotRun(BuilderError):
+    """A command step could not be run: its image, its place or what the machine has left does not
+    allow it. It fails the step, and says nothing of the executor."""
+
+
 class LayerError(BuilderError):
     """A tar stream, an archive or a tree cannot be a layer: hostile, torn or not representable."""
 

@@ -43,7 +43,7 @@ class Options(NamedTuple):
     codec: str = "gzip"  # gzip | zstd | none
     level: int | None = None  # None: the codec's default
     epoch: int = EPOCH  # seconds since 1970, of what is written
-    executor: str = "auto"  # auto | bwrap | runc | docker | chroot
+    executor: str = "auto"  # auto | sandbox | runc | docker | chroot
     insecure_registries: tuple[str, ...] = ()
 
 

@@ -12,7 +12,7 @@ from builder.cli import screen, wiring
 
 def doctor(arguments: argparse.Namespace) -> int:
     """1 when no executor works."""
-    from builder.executor.choose import NAMES
+    from builder.executor.choose import AUTO
     from builder.executor.choose import doctor as examine
 
     emit = screen.renderer("plain")
@@ -20,9 +20,9 @@ def doctor(arguments: argparse.Namespace) -> int:
     fault = wiring.become_root()  # as a build does
     found = examine(store, emit, environ=os.environ)
     if fault:
-        found = [each._replace(why=fault.message) if not each.works and each.name in NAMES else each
+        found = [each._replace(why=fault.message) if not each.works and each.name in AUTO else each
                  for each in found]  # fmt: skip
-    chosen = next((name for name, works, _ in found if works and name in NAMES), None)
+    chosen = next((name for name, works, _ in found if works and name in AUTO), None)
     if arguments.json:
         executors = [{"name": name, "works": works, "why": why} for name, works, why in found]
         document = {"executors": executors, "auto": chosen, "store": store.root}

@@ -20,7 +20,7 @@ class Command(NamedTuple):
     env: Mapping[str, str]  # the whole environment: PATH, HOME, SOURCE_DATE_EPOCH included
     uid: int
     gid: int
-    groups: tuple[int, ...]  # supplementary
+    groups: tuple[int, ...]  # supplementary, `gid` among them
     working_dir: str  # absolute within the image; created 0755 uid:gid 0:0 when missing
     network: str  # host | none
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 from builder.errors import ExecutorError
 from builder.events import Emit, Warned
-from builder.executor.base import Command, Executor, Parent
+from builder.executor import syscalls
+from builder.executor.base import Executor
 from builder.executor.path import TOOLS
-from builder.layer.entry import Change
 from builder.store.store import Store
 
 
@@ -23,12 +24,55 @@ def choose(
     path: str = TOOLS,
     environ: Mapping[str, str] = MappingProxyType({}),
 ) -> Executor:
-    """The executor called `name`; `auto` is the first that works when a command is run, of bwrap,
-    runc, chroot. `path` is searched for tools, `environ` says where a Docker engine is. Raises
-    ExecutorError: unknown, or its tool missing."""
-    if name == "auto":
-        return Auto(lambda each: _make(each, store, emit, path, environ), emit)
-    return _make(name, store, emit, path, environ)
+    """The executor called `name`; `auto` is the first of AUTO that works here, tried with a trivial
+    command, and a chroot only in a container that has no namespaces to give. It is for the whole
+    run: what fails in it later fails. `path` is searched for tools, `environ` says where a Docker
+    engine is. Raises ExecutorError: unknown, its tool missing, none works."""
+    if name != "auto":
+        return _make(name, store, emit, path, environ)
+    faults = []
+    for each in AUTO:
+        try:
+            executor = _make(each, store, emit, path, environ)
+            why = executor.probe()
+        except ExecutorError as error:
+            why = error.message
+        if why is None:
+            return executor
+        faults.append(why)
+    said = "; ".join(faults)
+    if os.geteuid() == 0 and in_container(environ) and not namespaces_work():
+        emit(Warned(_CHROOT.format(said)))
+        return _make("chroot", store, emit, path, environ)
+    raise ExecutorError(
+        f"no executor works here: {said}",
+        "`builder doctor` says more; without isolation, as root: `--executor chroot`",
+    )
+
+
+def in_container(environ: Mapping[str, str]) -> bool:
+    """Whether this is a container (Docker, podman, a pod, nspawn ...), as far as those say it."""
+    if environ.get("container") or environ.get("KUBERNETES_SERVICE_HOST"):
+        return True
+    marks = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
+    return any(os.path.exists(mark) for mark in marks)
+
+
+def namespaces_work() -> bool:
+    """Whether the kernel gives mount namespaces here, tried in a thread of its own."""
+    import threading
+
+    given = []
+
+    def attempt() -> None:
+        with contextlib.suppress(OSError):
+            syscalls.unshare(syscalls.CLONE_NEWNS)
+            given.append(True)
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+    return bool(given)
 
 
 def doctor(
@@ -39,7 +83,7 @@ def doctor(
 ) -> list[Finding]:
     """Each executor, tried with a trivial command."""
     findings = []
-    for name in (*NAMES, "docker"):
+    for name in NAMES:
         try:
             why = _make(name, store, emit, path, environ).probe()
         except ExecutorError as error:
@@ -54,28 +98,27 @@ class Finding(NamedTuple):
     why: str
 
 
-NAMES = ("bwrap", "runc", "chroot")
-"""What `auto` tries, in this order. Not docker: an engine is asked for by name."""
+AUTO = ("sandbox", "runc")
+"""What `auto` tries, in this order. The others are asked for by name."""
+
+NAMES = (*AUTO, "chroot", "docker")
 
 
 def _make(name: str, store: Store, emit: Emit, path: str, environ: Mapping[str, str]) -> Executor:
     def warn(text: str) -> None:
         emit(Warned(text))
 
-    if name == "bwrap":
-        from builder.executor.bwrap import bwrap, find_bwrap
+    if name == "sandbox":
+        from builder.executor.sandbox import Sandbox
 
-        binary = find_bwrap(path)
-        if binary is None:
-            raise ExecutorError("bwrap is not installed", "apt-get install bubblewrap")
-        return bwrap(binary, store.temporary, warn)
+        return Sandbox(store.temporary, warn)
     if name == "runc":
-        from builder.executor.runc import runc
+        from builder.executor.runc import Runc
 
         binary = shutil.which("runc", path=path)
         if binary is None:
             raise ExecutorError("runc is not installed", "apt-get install runc")
-        return runc(binary, store.temporary, warn)
+        return Runc(binary, store.temporary, warn)
     if name == "chroot":
         from builder.executor.chroot import Chroot
 
@@ -84,7 +127,7 @@ def _make(name: str, store: Store, emit: Emit, path: str, environ: Mapping[str, 
         from builder.executor.docker import Docker
 
         return Docker(environ, store, warn)
-    names = ", ".join(("auto", *NAMES, "docker"))
+    names = ", ".join(("auto", *NAMES))
     raise ExecutorError(f"{name!r} is no executor, expected one of {names}")
 
 
@@ -92,60 +135,3 @@ _CHROOT = (
     "no sandbox can be made here ({}): command steps run in a chroot on a copy of the image,"
     " without /proc and without isolation"
 )
-
-
-class Auto:
-    """Runs with the first executor that starts, and stays with it."""
-
-    name = "auto"
-
-    def __init__(self, make: Callable[[str], Executor], emit: Emit) -> None:
-        self._make, self._emit = make, emit
-        self._left = list(NAMES)
-        self._faults: list[str] = []
-        self._warned = False
-
-    @contextlib.contextmanager
-    def run(
-        self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
-    ) -> Iterator[Iterable[Change]]:
-        with contextlib.ExitStack() as stack:
-            yield self._enter(stack, command, parent, output, epoch)
-
-    def _enter(
-        self,
-        stack: contextlib.ExitStack,
-        command: Command,
-        parent: Parent,
-        output: Callable[[bytes], None],
-        epoch: int,
-    ) -> Iterable[Change]:
-        while self._left:
-            name = self._left[0]
-            try:
-                executor = self._make(name)
-                if name == "chroot" and not self._warned:
-                    self._warned = True
-                    self._emit(Warned(_CHROOT.format("; ".join(self._faults))))
-                return stack.enter_context(executor.run(command, parent, output, epoch))
-            except ExecutorError as error:
-                if error.message not in self._faults:
-                    self._faults.append(error.message)
-                if self._left and self._left[0] == name:
-                    self._left.pop(0)
-        raise ExecutorError(
-            f"no executor works here: {'; '.join(self._faults)}",
-            "`builder doctor` says more; root, user namespaces or a Docker engine help",
-        )
-
-    def probe(self) -> str | None:
-        faults = []
-        for name in NAMES:
-            try:
-                why = self._make(name).probe()
-            except ExecutorError as error:
-                why = error.message
-            if why is None:
-                return None
-            faults.append(why)
-        return "; ".join(faults)

@@ -15,13 +15,19 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from builder.errors import ExecutorError
-from builder.executor import probe, program, syscalls
+from builder.executor import probe, syscalls
 from builder.executor.base import Command, Parent
 from builder.executor.changes import Tree, changeset
 from builder.executor.confine import warn_of_lost
 from builder.executor.merged import Merged
-from builder.executor.overlay import remove_tree, resolve_directory, write_host_files
+from builder.executor.overlay import (
+    NOWHERE,
+    own_folder,
+    remove_tree,
+    write_host_files,
+)
 from builder.executor.process import Confined, Pipes, Running, check
+from builder.executor.starting import command_plan, start
 from builder.layer.entry import Change
 
 if TYPE_CHECKING:
@@ -57,7 +63,7 @@ class Chroot:
             below.copy(root, self._warn)
             tree = Tree(root)
             stack.callback(tree.close)
-            etc = resolve_directory(tree, b"etc")
+            etc = own_folder(tree)
             _furnish(tree, root, etc, command.network)
             time.sleep(_TICK)  # so that every change of the command shows in a ctime
             pipes = Pipes()
@@ -68,38 +74,38 @@ class Chroot:
             sandbox.wait_started()
             pipes.close_ends()
             running = Running(pipes, output)
-            running.follow()
+            running.follow(lambda ended: running.began(), sandbox.ended)
             check(command, sandbox.status(), running, self.name)
             warn_of_lost(tree, etc, command.network, self._warn)
             yield changeset(
                 tree,
                 below,
                 epoch,
-                etc=etc,
+                etc=etc or NOWHERE,
                 complete=True,
                 untouched=below.untouched,
                 note=self._warn,
             )
 
 
-def _furnish(tree: Tree, root: bytes, etc: bytes, network: str) -> None:
+def _furnish(tree: Tree, root: bytes, etc: bytes | None, network: str) -> None:
     """Put into the copy what a sandbox would put over it; none of it reaches the layer."""
     for name in (b"dev", b"proc", b"sys"):
         with contextlib.suppress(FileExistsError):
             os.mkdir(root + b"/" + name, 0o755)
-    dev = resolve_directory(tree, b"dev")
-    for name, (major, minor) in _DEVICES.items():
-        path = root + b"/" + dev + b"/" + name
-        with contextlib.suppress(FileExistsError, FileNotFoundError, PermissionError):
-            os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
-            os.chmod(path, 0o666)
-    os.makedirs(root + b"/" + etc, exist_ok=True)
-    write_host_files(root + b"/" + etc, network)
+    dev = tree.lstat(b"dev")
+    if dev is not None and stat.S_ISDIR(dev.st_mode):
+        for name, (major, minor) in _DEVICES.items():
+            path = root + b"/dev/" + name
+            with contextlib.suppress(FileExistsError, PermissionError):
+                os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
+                os.chmod(path, 0o666)
+    if etc is not None:
+        os.makedirs(root + b"/" + etc, exist_ok=True)
+        write_host_files(root + b"/" + etc, network)
 
 
 def _start(command: Command, root: bytes, pipes: Pipes) -> Popen[bytes]:
-    import subprocess
-
     if command.network == "none":
         try:
             syscalls.unshare(syscalls.CLONE_NEWNET)
@@ -108,28 +114,7 @@ def _start(command: Command, root: bytes, pipes: Pipes) -> Popen[bytes]:
                 "chroot: `network: none` cannot be had here: no namespaces",
                 "run with more rights, or let the step use the host's network",
             ) from error
-    first = program.sealed(
-        lambda number: program.command_program(
-            command,
-            report=pipes.report_end,
-            descriptor=number,
-            machine=os.uname().machine,
-            root=root,
-        )
-    )
-    try:
-        return subprocess.Popen(
-            [f"/proc/self/fd/{first}"],
-            stdin=subprocess.DEVNULL,
-            stdout=pipes.output_end,
-            stderr=pipes.output_end,
-            pass_fds=(first, pipes.report_end),
-            env={},
-            cwd="/",
-            start_new_session=True,
-        )
-    finally:
-        os.close(first)
+    return start({"mode": "chroot", "root": root, **command_plan(command)}, pipes)
 
 
 def _end_all(root: bytes) -> None:

@@ -1,4 +1,4 @@
-"""One command over an overlay, in namespaces: what bubblewrap and runc have in common."""
+"""One command over an overlay, in namespaces: what the sandbox and runc have in common."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from builder.executor import probe, syscalls
 from builder.executor.base import Command, Parent
 from builder.executor.changes import Tree, changeset
-from builder.executor.overlay import Overlay, host_files, remove_tree
-from builder.executor.process import Confined, Pipes, Running, check
+from builder.executor.overlay import NOWHERE, Overlay, host_files, remove_tree
+from builder.executor.process import Confined, Pipes, Running
 from builder.layer.entry import Change
 
 if TYPE_CHECKING:
@@ -29,24 +29,28 @@ READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 
 HOSTNAME = "localhost"  # every hosts file resolves it, and it is the same everywhere
 
-Start = Callable[[Command, bytes, Pipes], "Popen[bytes]"]
-"""Given a command, the mounted root and the pipes: start the sandbox, in the thread that has the
-mounts."""
 
+class Overlaid:
+    """An executor over an overlay; `temporary` makes an empty folder for a step, which the step
+    removes. What is in between is the subclasses' business."""
 
-class Sandbox:
-    """An executor around the tool that `start` starts; `temporary` makes an empty folder for a
-    step, which the step removes."""
+    name: str
 
-    def __init__(
-        self,
-        name: str,
-        start: Start,
-        temporary: Callable[[], str],
-        warn: Callable[[str], None],
-    ) -> None:
-        self.name = name
-        self._start, self._temporary, self._warn = start, temporary, warn
+    def __init__(self, temporary: Callable[[], str], warn: Callable[[str], None]) -> None:
+        self._temporary, self._warn = temporary, warn
+
+    def start(self, command: Command, place: Overlay, pipes: Pipes) -> Popen[bytes]:
+        """In the thread that has the mounts and a pid namespace for its children."""
+        raise NotImplementedError
+
+    def began(self, place: Overlay, running: Running, ended: bool) -> bool:
+        """Whether the command itself was started: what was written before is not its output.
+        `ended`: nothing runs any more."""
+        raise NotImplementedError
+
+    def check(self, command: Command, status: int, running: Running, place: Overlay) -> None:
+        """Return if the command ended with status 0. Raises CommandFailed, CannotRun."""
+        raise NotImplementedError
 
     def probe(self) -> str | None:
         return probe.try_it(self, self._temporary)
@@ -62,7 +66,7 @@ class Sandbox:
             place = Overlay(folder, lowers)
             pipes = Pipes()
             stack.callback(pipes.close)
-            trees: list[tuple[Tree, bytes]] = []  # set in the thread
+            trees: list[tuple[Tree, bytes | None]] = []  # set in the thread
 
             def prepare() -> Popen[bytes]:
                 syscalls.own_mounts()
@@ -71,7 +75,7 @@ class Sandbox:
                 tree, etc = place.mount(command.network)
                 trees.append((tree, etc))
                 below.callback(tree.close)
-                return self._start(command, place.root, pipes)
+                return self.start(command, place, pipes)
 
             sandbox = Confined(prepare)
             below = stack.enter_context(contextlib.ExitStack())
@@ -80,19 +84,19 @@ class Sandbox:
             sandbox.wait_started()
             pipes.close_ends()
             running = Running(pipes, output)
-            running.follow()
-            check(command, sandbox.status(), running, self.name)
+            running.follow(lambda ended: self.began(place, running, ended), sandbox.ended)
+            self.check(command, sandbox.status(), running, place)
             upper = Tree(place.folder + b"/upper")
             stack.callback(upper.close)
             tree, etc = trees[0]
             warn_of_lost(upper, etc, command.network, self._warn)
-            yield changeset(upper, tree, epoch, etc=etc, note=self._warn)
+            yield changeset(upper, tree, epoch, etc=etc or NOWHERE, note=self._warn)
 
 
-def warn_of_lost(tree: Tree, etc: bytes, network: str, warn: Callable[[str], None]) -> None:
+def warn_of_lost(tree: Tree, etc: bytes | None, network: str, warn: Callable[[str], None]) -> None:
     """Say it when the command wrote the files that are the sandbox's."""
-    folder = tree.lstat(etc)
-    if folder is None or not stat.S_ISDIR(folder.st_mode):
+    folder = tree.lstat(etc) if etc is not None else None
+    if etc is None or folder is None or not stat.S_ISDIR(folder.st_mode):
         return
     for name, content in host_files(network).items():
         path = etc + b"/" + name

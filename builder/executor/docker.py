@@ -14,10 +14,7 @@ its container, so signals that it does not handle do not end it. Storage drivers
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import re
-import signal
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,10 +25,11 @@ from builder.events import Lines
 from builder.executor.base import Command, Parent
 from builder.executor.changes import changeset
 from builder.executor.docker_changes import Stopped, read_changes, storage_of
+from builder.executor.docker_program import MACHINES
 from builder.executor.docker_session import LABEL, owner, sweep
 from builder.executor.docker_tree import LayerTree, LowerTree
 from builder.executor.overlay import remove_tree
-from builder.executor.program import MACHINES
+from builder.executor.process import failed, not_started
 from builder.layer.entry import FILE, Change, Entry
 from builder.oci.digest import ChainID
 from builder.oci.image import Image, Platform, empty_image, encode
@@ -67,7 +65,7 @@ class Docker:
         self._session: _Session | None = None
 
     def probe(self) -> str | None:
-        from builder.executor.program import Assembler
+        from builder.executor.docker_program import Assembler
         from builder.layer.write import write_layer
         from builder.rootfs.table import make_table
         from builder.rootfs.view import View
@@ -254,7 +252,7 @@ class _Container:
             message = "killed: out of memory"
             raise CommandFailed(message, exit_status=status, tail=tuple(tail))
         if status:
-            raise _failed(status, tuple(tail))
+            raise failed(status, tuple(tail))
 
     def changes(self, folder: str) -> LayerTree | None:
         """What the command left in the container's layer; None: nothing."""
@@ -264,40 +262,6 @@ class _Container:
         return read_changes(stopped, folder, upper=session.upper)
 
 
-_NOT_THERE = ("executable file not found", "no such file or directory")
-_DIRECTORY = re.compile(r"chdir to cwd|Cannot mkdir|mkdir .*: (?:not a directory|file exists)")
-
-
 def _not_started(command: Command, said: str) -> CommandFailed | ExecutorError:
     """Why an engine could not start the command: a fault of the step, or of the engine."""
-    said = " ".join(said.split())
-    reason = said.removesuffix(": unknown").rpartition(": ")[2]
-    first = command.argv[0]
-    if _DIRECTORY.search(said):
-        return CommandFailed(f"working_dir {command.working_dir!r}: {reason}", exit_status=127)
-    if f'exec: "{first}": ' in said or f"exec {first}: " in said:
-        if any(text in said for text in _NOT_THERE):
-            return CommandFailed(
-                f"the image has no {first}",
-                "a command step runs a program of the image: install it in a step before",
-                exit_status=127,
-            )
-        status, hint = 127, "it is for another machine, or a script without a #! line"
-        if "permission denied" in said:
-            reason = os.strerror(errno.EACCES)
-            status, hint = 126, "it is not executable for the step's user"
-        return CommandFailed(f"{first!r}: {reason}", hint, exit_status=status)
-    return ExecutorError(f"docker: {said[:500]}")
-
-
-def _failed(status: int, tail: tuple[str, ...]) -> CommandFailed:
-    hint = None
-    message = f"exit status {status}"
-    if status == 127:
-        hint = "127 is what a shell says of a command that the image does not have"
-    elif status == 126:
-        hint = "126 is what a shell says of a file that it may not execute"
-    elif status > 128 and status - 128 in {each.value for each in signal.Signals}:
-        message = f"killed by signal {status - 128} ({signal.Signals(status - 128).name})"
-        hint = "often: out of memory" if status == 128 + signal.SIGKILL else None
-    return CommandFailed(message, hint, exit_status=status, tail=tail)
+    return not_started(command, said) or ExecutorError(f"docker: {' '.join(said.split())[:500]}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import ExecutorError
 from builder.executor.changes import Xattrs, kept_xattr
-from builder.executor.program import RECORD, Assembler
+from builder.executor.docker_program import RECORD, Assembler
 from builder.layer.entry import FILE, Entry
 from builder.layer.header import Headers, end_of_archive, padding
 

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Sequence
 
-from builder.errors import ExecutorError
+from builder.errors import CannotRun
 from builder.executor import syscalls
 from builder.executor.changes import Tree
 
@@ -22,6 +22,8 @@ from builder.executor.changes import Tree
 _PRIVILEGED = b"redirect_dir=off,metacopy=off,index=off,xino=off"
 _ORDINARY = b"userxattr,index=off,xino=off"  # which allows no redirects, and not to say so either
 _MOST = 498  # lower layers: overlayfs takes 500 in all, and the sheet or the empty ones are two
+NOWHERE = b"etc/."  # no path of a change is so: for images in which nothing is the sandbox's own
+_OWN = (b"proc", b"sys", b"dev")  # what the sandbox mounts
 HOSTS_ALONE = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
@@ -31,7 +33,7 @@ class Overlay:
 
     def __init__(self, folder: str, lowers: Sequence[str]) -> None:
         if len(lowers) > _MOST:
-            raise ExecutorError(
+            raise CannotRun(
                 f"the image below the step has {len(lowers)} layers, an overlay takes {_MOST}",
                 "join steps: several lines in one `run`, several sources in one `copy`",
             )
@@ -49,17 +51,19 @@ class Overlay:
         """Where the command's tree is mounted."""
         return self.folder + b"/root"
 
-    def mount(self, network: str) -> tuple[Tree, bytes]:
+    def mount(self, network: str) -> tuple[Tree, bytes | None]:
         """In a thread with mounts of its own: mount the command's tree. Gives the tree below it, to
-        compare with, and where /etc is in it."""
+        compare with, and where the sandbox's own files are in it (see own_folder)."""
         os.chdir(self.folder)
         names = [b"%d" % index for index in reversed(range(len(self._lowers)))]
         # overlayfs wants two lower layers where there is no upper one.
         self._overlay(b"below", b"lowerdir=" + b":".join([*names, b"empty", b"nothing"]))
         below = Tree(self.folder + b"/below")
         try:
-            copy_modes(below, b"", self.folder + b"/upper")
-            etc = resolve_directory(below, b"etc")
+            upper = self.folder + b"/upper"
+            copy_modes(below, b"", upper)
+            os.chmod(upper, stat.S_IMODE(os.stat(upper).st_mode) | 0o755)  # users may enter `/`
+            etc = own_folder(below)
             make_sheet(below, etc, self.folder + b"/sheet", network)
             lower = b"lowerdir=" + b":".join([b"sheet", *names])
             self._overlay(b"root", lower + b",upperdir=upper,workdir=work")
@@ -78,25 +82,41 @@ class Overlay:
                 return
             except OSError as error:
                 if error.errno != errno.EINVAL or attempt is attempts[-1]:
-                    raise ExecutorError(
+                    raise CannotRun(
                         f"cannot mount an overlay in {os.fsdecode(self.folder)}: {error.strerror}",
                         "the cache folder must lie on ext4, xfs, btrfs or tmpfs, not on an overlay",
                     ) from error
 
 
-def make_sheet(below: Tree, etc: bytes, sheet: bytes, network: str) -> None:
-    """Fill `sheet` with what the sandbox puts over the image; its directories look as those
-    below."""
-    for name in (b"proc", b"sys", b"dev"):
-        os.mkdir(sheet + b"/" + name, 0o755)
+def own_folder(tree: Tree) -> bytes | None:
+    """Where resolv.conf and hosts go: where /etc leads; nowhere (None) if that is the root, in what
+    the sandbox mounts, or no directory."""
+    etc = resolve_directory(tree, b"etc")
+    if etc is None or etc.split(b"/")[0] in (b"", *_OWN):
+        return None
     made = b""
     for part in etc.split(b"/"):
         made = made + b"/" + part if made else part
-        os.mkdir(sheet + b"/" + made, 0o755)
-    write_host_files(sheet + b"/" + etc, network)
-    while made:
-        copy_modes(below, made, sheet + b"/" + made)
-        made = made.rpartition(b"/")[0]
+        status = tree.lstat(made)
+        if status is None:
+            break
+        if not stat.S_ISDIR(status.st_mode):
+            return None
+    return etc
+
+
+def make_sheet(below: Tree, etc: bytes | None, sheet: bytes, network: str) -> None:
+    """Fill `sheet` with what the sandbox puts over the image; its directories look as those
+    below."""
+    for name in _OWN:
+        os.mkdir(sheet + b"/" + name, 0o755)
+    if etc is not None:
+        os.makedirs(sheet + b"/" + etc, 0o755)
+        write_host_files(sheet + b"/" + etc, network)
+        made = etc
+        while made:
+            copy_modes(below, made, sheet + b"/" + made)
+            made = made.rpartition(b"/")[0]
     copy_modes(below, b"", sheet)
 
 
@@ -134,9 +154,9 @@ def copy_modes(below: Tree, path: bytes, target: bytes) -> None:
     os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
 
 
-def resolve_directory(tree: Tree, path: bytes, hops: int = 40) -> bytes:
-    """`path` with every symlink followed within `tree`; parts that do not exist stay as they
-    are."""
+def resolve_directory(tree: Tree, path: bytes, hops: int = 40) -> bytes | None:
+    """`path` with every symlink followed within `tree`; parts that do not exist stay as they are.
+    None: a loop of links."""
     done: list[bytes] = []
     waiting = path.split(b"/")[::-1]
     while waiting:
@@ -152,7 +172,7 @@ def resolve_directory(tree: Tree, path: bytes, hops: int = 40) -> bytes:
             continue
         hops -= 1
         if hops < 0:
-            raise ExecutorError(f"/{os.fsdecode(path)} in the image is a loop of symlinks")
+            return None
         target = tree.readlink(b"/".join([*done, part]))
         if target.startswith(b"/"):
             done = []

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from builder.errors import CommandFailed, ExecutorError
-from builder.executor import program
+from builder.errors import CannotRun, CommandFailed
+from builder.executor import enter
 from builder.executor.base import Command
 
 if TYPE_CHECKING:
@@ -21,10 +23,11 @@ if TYPE_CHECKING:
 _TAIL = 20  # lines
 _CHUNK = 1 << 16
 _LINE = 2000  # bytes kept of one line
+_MOMENT = 0.002  # seconds
 
 
 class Pipes:
-    """One pipe for stdout and stderr, one for the first program's records."""
+    """One pipe for stdout and stderr, one for what enter.py tells."""
 
     def __init__(self) -> None:
         self.output, self.output_end = os.pipe2(os.O_CLOEXEC)
@@ -80,7 +83,7 @@ class Confined(threading.Thread):
         self._under_way.wait()
         if isinstance(self._failure, OSError):
             place, reason = self._failure.filename or "start", self._failure.strerror
-            raise ExecutorError(f"no sandbox: {place}: {reason}") from self._failure
+            raise CannotRun(f"no sandbox: {os.fsdecode(place)}: {reason}") from self._failure
         if self._failure is not None:
             raise self._failure
 
@@ -90,6 +93,9 @@ class Confined(threading.Thread):
         assert self._process is not None  # started
         code = self._process.returncode
         return code if code >= 0 else 128 - code
+
+    def ended(self) -> bool:
+        return not self.is_alive()
 
     def kill(self) -> None:
         """End it now; returns when it has."""
@@ -110,30 +116,38 @@ class Running:
         self._rest = b""
         os.set_blocking(pipes.report, False)
 
-    def follow(self) -> None:
-        """Hand on output until it ends. What comes before the first program was ready is the
-        sandbox's own and stays in the tail."""
+    def follow(self, began: Callable[[bool], bool], ended: Callable[[], bool]) -> None:
+        """Hand on output until it ends. What comes before the command began is the sandbox's own
+        and stays in the tail."""
         ready = False
         while chunk := os.read(self._pipes.output, _CHUNK):
-            ready = ready or program.READY in self.records()
+            while not ready:
+                over = ended()
+                ready = began(over)
+                if over:
+                    break
+                if not ready:
+                    time.sleep(_MOMENT)
             if ready:
                 self._output(chunk)
             lines = (self._rest + chunk).split(b"\n")
             self._rest = lines.pop()[-_LINE:]
             self._tail.extend(line[-_LINE:] for line in lines[-_TAIL:])
 
-    def records(self) -> dict[int, int]:
-        """Stages told so far, each with its errno: of several places on PATH, that of one where
-        there is a file."""
+    def records(self) -> dict[str, tuple[int, str]]:
+        """What enter.py told so far: each stage with its errno and where."""
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(self._pipes.report, _CHUNK):
                 self._told += chunk
-        whole = len(self._told) - len(self._told) % program.RECORD.size
-        found: dict[int, int] = {}
-        for result, stage in program.RECORD.iter_unpack(self._told[:whole]):
-            if found.get(stage, 0) in (0, errno.ENOENT, errno.ENOTDIR):
-                found[stage] = -result if result < 0 else 0
+        found = {}
+        for line in self._told.split(b"\n")[:-1]:
+            stage, number, text = line.decode("utf-8", "replace").split(" ", 2)
+            found[stage] = int(number), text
         return found
+
+    def began(self) -> bool:
+        """As enter.py tells it."""
+        return enter.READY in self.records()
 
     def tail(self) -> tuple[str, ...]:
         lines = [*self._tail, self._rest] if self._rest else list(self._tail)
@@ -141,36 +155,75 @@ class Running:
 
 
 def check(command: Command, status: int, running: Running, name: str) -> None:
-    """Return if the command ended with status 0. Raises CommandFailed, or ExecutorError when the
-    sandbox could not be made."""
+    """Return if the command ended with status 0. Raises CommandFailed, or CannotRun when what it
+    was to start in could not be made."""
     records, tail = running.records(), running.tail()
-    for stage, what in ((program.ENTER, "working_dir"), (program.USER, "user or groups")):
+    for stage, what in ((enter.ENTER, "working_dir"), (enter.USER, "user or groups")):
         if stage in records:
-            shown = f"{what} {command.working_dir!r}" if stage == program.ENTER else what
-            raise CommandFailed(f"{shown}: {os.strerror(records[stage])}", exit_status=127)
-    if program.READY not in records:
-        reason = os.strerror(records[program.SETUP]) if program.SETUP in records else ""
-        raise ExecutorError(f"{name}: {reason or (tail[-1] if tail else 'could not start')}")
-    if status == 0:
-        return
-    hint = None
-    message = f"exit status {status}"
+            shown = f"{what} {command.working_dir!r}" if stage == enter.ENTER else what
+            raise CommandFailed(f"{shown}: {os.strerror(records[stage][0])}", exit_status=127)
+    if enter.SETUP in records:
+        number, place = records[enter.SETUP]
+        raise CannotRun(f"{name}: {place or 'set-up'}: {os.strerror(number)}")
+    if enter.READY not in records:
+        said = tail[-1] if tail else killed(status) or "could not start"
+        raise CannotRun(f"{name}: {said}")
+    if enter.EXECUTE in records:
+        raise not_executed(command, records[enter.EXECUTE][0])
+    if status:
+        raise failed(status, tail)
+
+
+def not_executed(command: Command, fault: int) -> CommandFailed:
+    """What execve said of the command."""
     first = command.argv[0]
-    if program.NOTHING in records:
-        fault = records[program.EXECUTE]
-        message = f"{first!r}: {os.strerror(fault)}"
-        if fault in (errno.ENOENT, errno.ENOTDIR):
-            message = f"the image has no {first}"
-            hint = "a command step runs a program of the image: install it in a step before"
-        elif fault == errno.ENOEXEC:
-            hint = "it is for another machine, or a script without a #! line"
-        elif fault == errno.EACCES:
-            status, hint = 126, "it is not executable for the step's user"
-    elif status == 127:
+    if fault in (errno.ENOENT, errno.ENOTDIR):
+        hint = "a command step runs a program of the image: install it in a step before"
+        return CommandFailed(f"the image has no {first}", hint, exit_status=127)
+    message = f"{first!r}: {os.strerror(fault)}"
+    if fault == errno.EACCES:
+        hint = "it is not executable for the step's user"
+        return CommandFailed(message, hint, exit_status=126)
+    hint = "it is for another machine, or a script without a #! line"
+    return CommandFailed(message, hint if fault == errno.ENOEXEC else None, exit_status=127)
+
+
+def failed(status: int, tail: tuple[str, ...]) -> CommandFailed:
+    """What a status other than 0 means."""
+    hint = None
+    message = killed(status) or f"exit status {status}"
+    if status == 127:
         hint = "127 is what a shell says of a command that the image does not have"
     elif status == 126:
         hint = "126 is what a shell says of a file that it may not execute"
-    elif status > 128 and status - 128 in {each.value for each in signal.Signals}:
-        message = f"killed by signal {status - 128} ({signal.Signals(status - 128).name})"
-        hint = "often: out of memory" if status == 128 + signal.SIGKILL else None
-    raise CommandFailed(message, hint, exit_status=status, tail=tail)
+    elif status == 128 + signal.SIGKILL:
+        hint = "often: out of memory"
+    return CommandFailed(message, hint, exit_status=status, tail=tail)
+
+
+def killed(status: int) -> str:
+    if status > 128 and status - 128 in {each.value for each in signal.Signals}:
+        return f"killed by signal {status - 128} ({signal.Signals(status - 128).name})"
+    return ""
+
+
+_NOT_THERE = ("executable file not found", "no such file or directory")
+_DIRECTORY = re.compile(r"chdir to cwd|Cannot mkdir|mkdir .*: (?:not a directory|file exists)")
+
+
+def not_started(command: Command, said: str) -> CommandFailed | None:
+    """What runc said, here or in an engine, as it could not start a command: a fault of the step,
+    or None."""
+    said = " ".join(said.split())
+    reason = said.removesuffix(": unknown").rpartition(": ")[2]
+    first = command.argv[0]
+    if _DIRECTORY.search(said):
+        return CommandFailed(f"working_dir {command.working_dir!r}: {reason}", exit_status=127)
+    if f'exec: "{first}": ' not in said and f"exec {first}: " not in said:
+        return None
+    if any(text in said for text in _NOT_THERE):
+        return not_executed(command, errno.ENOENT)
+    if "permission denied" in said:
+        return not_executed(command, errno.EACCES)
+    hint = "it is for another machine, or a script without a #! line"
+    return CommandFailed(f"{first!r}: {reason}", hint, exit_status=127)

@@ -1,83 +1,109 @@
-"""Command steps in runc: a bundle of our own over the same overlay, for hosts without
-bubblewrap."""
+"""Command steps in runc: a bundle of our own over the same overlay."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from builder.executor import program, seccomp, syscalls
+from builder.errors import CannotRun
+from builder.executor import seccomp, syscalls
 from builder.executor.base import Command
-from builder.executor.confine import HOSTNAME, MASKED, READ_ONLY, Sandbox
+from builder.executor.confine import HOSTNAME, MASKED, READ_ONLY, Overlaid
+from builder.executor.enter import mount_points
+from builder.executor.overlay import Overlay
+from builder.executor.process import Pipes, Running, failed, killed, not_started
+from builder.executor.starting import capabilities, start
 
 if TYPE_CHECKING:
     from subprocess import Popen
 
-    from builder.executor.process import Pipes
-
-_FIRST, _REPORT = 3, 4  # descriptors within the container
 _NAME = "builder-"
 _OLD = 60  # seconds: a younger one may be of a container that starts
 
 
-def runc(binary: str, temporary: Callable[[], str], warn: Callable[[str], None]) -> Sandbox:
-    """See Sandbox; `binary` is runc."""
-    return Sandbox("runc", partial(_start, binary), temporary, warn)
+class Runc(Overlaid):
+    """`binary` is runc."""
+
+    name = "runc"
+
+    def __init__(
+        self, binary: str, temporary: Callable[[], str], warn: Callable[[str], None]
+    ) -> None:
+        super().__init__(temporary, warn)
+        self._binary = binary
+
+    def start(self, command: Command, place: Overlay, pipes: Pipes) -> Popen[bytes]:
+        _sweep()
+        _check_accounts(place.root)
+        bundle = os.fsdecode(place.folder)
+        document = configuration(command, os.fsdecode(place.root), os.uname().machine)
+        with open(os.path.join(bundle, "config.json"), "w", encoding="utf-8") as file:
+            json.dump(document, file)
+        # its cgroups are named so, and those are shared by all builders of the host
+        name = _NAME + os.urandom(8).hex()
+        argv = [
+            self._binary,
+            *("--root", os.path.join(bundle, "runc")),
+            *("--log", os.path.join(bundle, "log"), "--log-format", "json"),
+            *("run", "--bundle", bundle, name),
+        ]
+        plan = {"mode": "launch", "argv": argv, "env": {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}}
+        return start(plan, pipes)
+
+    def began(self, place: Overlay, running: Running, ended: bool) -> bool:
+        """runc takes the FIFO away at which its container waited, after the state was written."""
+        if ended:
+            return os.path.exists(place.folder + b"/log") and not _fault(place.folder)
+        with contextlib.suppress(OSError), os.scandir(place.folder + b"/runc") as containers:
+            for each in containers:
+                state, waiting = each.path + b"/state.json", each.path + b"/exec.fifo"
+                return os.path.exists(state) and not os.path.exists(waiting)
+        return False
+
+    def check(self, command: Command, status: int, running: Running, place: Overlay) -> None:
+        tail = running.tail()
+        fault = _fault(place.folder)
+        if fault:
+            raise not_started(command, fault) or CannotRun(f"runc: {fault}")
+        if not os.path.exists(place.folder + b"/log"):
+            raise CannotRun(f"runc: {tail[-1] if tail else killed(status) or 'could not start'}")
+        if status:
+            raise failed(status, tail)
 
 
-def _start(binary: str, command: Command, root: bytes, pipes: Pipes) -> Popen[bytes]:
-    import subprocess
+def _fault(bundle: bytes) -> str:
+    """Why runc could not start the command, as its log says."""
+    with contextlib.suppress(OSError, ValueError), open(bundle + b"/log", "rb") as file:
+        for line in file:
+            record = json.loads(line)
+            if record.get("level") in ("error", "fatal"):
+                return " ".join(str(record.get("msg")).split())[:500]
+    return ""
 
-    _sweep()
-    machine = os.uname().machine
-    bundle = os.path.dirname(os.fsdecode(root))
-    with open(os.path.join(bundle, "config.json"), "w", encoding="utf-8") as file:
-        json.dump(configuration(command, os.fsdecode(root), machine), file)
-    # its cgroups are named so, and those are shared by all builders of the host
-    name = _NAME + os.urandom(8).hex()
-    argv = [
-        binary,
-        *("--root", os.path.join(bundle, "runc")),
-        *("--log", os.path.join(bundle, "log")),  # its warnings are not the command's output
-        *("run", "--preserve-fds", "2", "--bundle", bundle, name),
-    ]
-    with contextlib.ExitStack() as stack:
-        inner = program.sealed(
-            lambda number: program.command_program(
-                command, report=_REPORT, descriptor=_FIRST, machine=machine
-            )
-        )
-        stack.callback(os.close, inner)
-        # Above the two numbers they go to, so that moving one does not close the other.
-        high = fcntl.fcntl(inner, fcntl.F_DUPFD_CLOEXEC, 16)
-        stack.callback(os.close, high)
-        report = fcntl.fcntl(pipes.report_end, fcntl.F_DUPFD_CLOEXEC, 16)
-        stack.callback(os.close, report)
-        outer = program.sealed(
-            lambda number: program.launcher_program(
-                argv,
-                report=report,
-                moved=((high, _FIRST), (report, _REPORT)),
-                machine=machine,
-            )
-        )
-        stack.callback(os.close, outer)
-        return subprocess.Popen(
-            [f"/proc/self/fd/{outer}"],
-            stdin=subprocess.DEVNULL,
-            stdout=pipes.output_end,
-            stderr=pipes.output_end,
-            pass_fds=(high, report, outer),
-            env={},
-            cwd="/",
-            start_new_session=True,
-        )
+
+def _check_accounts(root: bytes) -> None:
+    """runc reads these in the container, and would wait for a FIFO for ever."""
+    folder = os.open(root, os.O_PATH | os.O_CLOEXEC)
+    try:
+        for name in ("etc/passwd", "etc/group"):
+            try:
+                handle = syscalls.open_within(folder, name)
+            except OSError:
+                continue
+            mode = os.stat(handle).st_mode
+            os.close(handle)
+            if not stat.S_ISREG(mode):
+                raise CannotRun(
+                    f"runc: /{name} of the image is no regular file",
+                    "`--executor sandbox` does not read it",
+                )
+    finally:
+        os.close(folder)
 
 
 def _sweep() -> None:
@@ -96,10 +122,10 @@ def _sweep() -> None:
 
 
 def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
-    """The runtime-spec's config.json. User, PATH and working_dir are the first program's
-    business."""
-    capabilities = ["CAP_" + name for name in program.CAPABILITY_NAMES]
-    namespaces = ["pid", "ipc", "uts", "mount"]
+    """The runtime-spec's config.json."""
+    held = ["CAP_" + name for name in capabilities(command)]
+    effective = held if command.uid == 0 else []  # as execve leaves them to a user
+    namespaces = ["pid", "ipc", "uts", "mount", "cgroup"]
     if command.network == "none":
         namespaces.append("network")
     quiet = ["nosuid", "noexec", "nodev"]
@@ -107,11 +133,20 @@ def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
         "ociVersion": "1.0.2",
         "process": {
             "terminal": False,
-            "user": {"uid": 0, "gid": 0},
-            "args": [f"/proc/self/fd/{_FIRST}"],
-            "env": [],
-            "cwd": "/",
-            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
+            "user": {
+                "uid": command.uid,
+                "gid": command.gid,
+                "umask": 0o022,
+                "additionalGids": list(command.groups),
+            },
+            "args": list(command.argv),
+            "env": [f"{name}={value}" for name, value in command.env.items()],
+            "cwd": command.working_dir,
+            "capabilities": {
+                "bounding": held,
+                "effective": effective,
+                "permitted": effective,
+            },
             "noNewPrivileges": False,
         },
         "root": {"path": root, "readonly": False},
@@ -142,16 +177,11 @@ def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
                 "source": "mqueue",
                 "options": quiet,
             },
-            {
-                "destination": "/sys",
-                "type": "none",
-                "source": "/sys",
-                "options": ["rbind", *quiet, "ro"],
-            },
+            _sys(command),
         ],
         "linux": {
             "namespaces": [{"type": each} for each in namespaces],
-            "maskedPaths": list(MASKED),
+            "maskedPaths": [*MASKED, *_mounted_below_sys(command)],
             "readonlyPaths": list(READ_ONLY),
             "seccomp": seccomp.runc_profile(machine),
         },
@@ -159,6 +189,26 @@ def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
     if syscalls.initial_user_namespace():
         document["linux"]["resources"] = {"devices": _DEVICES}
     return document
+
+
+def _own_sysfs(command: Command) -> bool:
+    return command.network == "none" or syscalls.initial_user_namespace()
+
+
+def _sys(command: Command) -> dict[str, Any]:
+    """A fresh one has nothing of what the host mounted below its own: cgroups, debugfs, bpf ..."""
+    mount: dict[str, Any] = {"destination": "/sys", "type": "sysfs", "source": "sysfs"}
+    mount["options"] = ["nosuid", "noexec", "nodev", "ro"]
+    if not _own_sysfs(command):  # a user namespace on the host's network: see the masks
+        mount.update(type="none", source="/sys")
+        mount["options"][:0] = ["rbind", "rslave"]
+    return mount
+
+
+def _mounted_below_sys(command: Command) -> list[str]:
+    if _own_sysfs(command):
+        return []
+    return sorted(each for each in mount_points() if each.startswith("/sys/"))
 
 
 _DEVICES: list[dict[str, Any]] = [

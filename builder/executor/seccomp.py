@@ -1,160 +1,193 @@
-"""Which system calls a command step may not make: a deny list in the spirit of Docker's default
-profile.
+"""Which system calls a command step may make: those that Docker's default profile lets through for
+a container with Docker's capabilities, but listmount and statmount.
 
-Denied is what Docker denies to a container without extra capabilities: the mount family, new
-namespaces, kernel modules, keys, tracing of the kernel, clocks, swap, reboot, io_uring. The filter
-is assembled here for bubblewrap, which takes BPF; runc takes the same names as JSON.
+`seccomp.tsv` says it: a call a line, what becomes of it (allow; deny: EPERM; unknown: ENOSYS; args:
+see below), and its number on each machine. What stands in no line, and so every call to come, does
+not exist: programs then take the older way. The filter is assembled here for the kernel; runc takes
+the same table as JSON.
 """
 
 from __future__ import annotations
 
+import functools
+import os
 import struct
-from typing import Any
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-# name: number on x86_64, i386, aarch64; None where the machine does not have it
-_DENIED: dict[str, tuple[int | None, int | None, int | None]] = {
-    "_sysctl": (156, 149, None),
-    "acct": (163, 51, 89),
-    "add_key": (248, 286, 217),
-    "bpf": (321, 357, 280),
-    "clock_adjtime": (305, 343, 266),
-    "clock_adjtime64": (None, 405, None),
-    "clock_settime": (227, 264, 112),
-    "clock_settime64": (None, 404, None),
-    "create_module": (174, 127, None),
-    "delete_module": (176, 129, 106),
-    "finit_module": (313, 350, 273),
-    "fsconfig": (431, 431, 431),
-    "fsmount": (432, 432, 432),
-    "fsopen": (430, 430, 430),
-    "fspick": (433, 433, 433),
-    "get_kernel_syms": (177, 130, None),
-    "get_mempolicy": (239, 275, 236),
-    "init_module": (175, 128, 105),
-    "io_uring_enter": (426, 426, 426),
-    "io_uring_register": (427, 427, 427),
-    "io_uring_setup": (425, 425, 425),
-    "ioperm": (173, 101, None),
-    "iopl": (172, 110, None),
-    "kexec_file_load": (320, None, 294),
-    "kexec_load": (246, 283, 104),
-    "keyctl": (250, 288, 219),
-    "lookup_dcookie": (212, 253, 18),
-    "mbind": (237, 274, 235),
-    "migrate_pages": (256, 294, 238),
-    "mount": (165, 21, 40),
-    "mount_setattr": (442, 442, 442),
-    "move_mount": (429, 429, 429),
-    "move_pages": (279, 317, 239),
-    "nfsservctl": (180, 169, 42),
-    "open_by_handle_at": (304, 342, 265),
-    "open_tree": (428, 428, 428),
-    "perf_event_open": (298, 336, 241),
-    "pivot_root": (155, 217, 41),
-    "query_module": (178, 167, None),
-    "quotactl": (179, 131, 60),
-    "quotactl_fd": (443, 443, 443),
-    "reboot": (169, 88, 142),
-    "request_key": (249, 287, 218),
-    "set_mempolicy": (238, 276, 237),
-    "set_mempolicy_home_node": (450, 450, 450),
-    "setns": (308, 346, 268),
-    "settimeofday": (164, 79, 170),
-    "stime": (None, 25, None),
-    "swapoff": (168, 115, 225),
-    "swapon": (167, 87, 224),
-    "sysfs": (139, 135, None),
-    "syslog": (103, 103, 116),
-    "umount": (None, 22, None),
-    "umount2": (166, 52, 39),
-    "unshare": (272, 310, 97),
-    "uselib": (134, 86, None),
-    "userfaultfd": (323, 374, 282),
-    "ustat": (136, 62, None),
-    "vhangup": (153, 111, 58),
-    "vm86": (None, 166, None),
-    "vm86old": (None, 113, None),
+from builder.errors import ExecutorError
+
+_MACHINES = {
+    "x86_64": ("x86_64", "i386"),
+    "i686": ("i386",),
+    "aarch64": ("aarch64", "arm"),
+    "armv7l": ("arm",),
+    "ppc64le": ("ppc64le",),
+    "s390x": ("s390x",),
+    "riscv64": ("riscv64",),
+    "loongarch64": ("loongarch64",),
 }
-_CLONE = (56, 120, 220)
-_CLONE3 = (435, 435, 435)  # its flags lie in memory, so it does not exist: libc falls back to clone
-_PERSONALITY = (135, 136, 92)
+"""uname's name: the architectures whose programs such a machine runs, columns of the table."""
+
+_AUDIT = {
+    "x86_64": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7, "arm": 0x40000028,
+    "ppc64le": 0xC0000015, "s390x": 0x80000016, "riscv64": 0xC00000F3, "loongarch64": 0xC0000102,
+}  # fmt: skip
+"""AUDIT_ARCH_*, as the kernel tells a filter."""
+
+_X32 = 0x40000000  # calls of x86_64's third ABI have this bit
 _PERSONALITIES = (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)  # what Docker lets through
 _NAMESPACES = 0x7E020000  # CLONE_NEWNS NEWCGROUP NEWUTS NEWIPC NEWUSER NEWPID NEWNET
+_FAMILIES = frozenset({
+    *range(1, 12), 13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29, 30, 31, 32, 33, 35, 36, 39,
+    41, 42, 43, 44, 45,
+})  # fmt: skip
+"""Of socket(2): all but what has left the kernel, AF_ALG (38: the kernel's ciphers for everybody)
+and AF_VSOCK (40: the machine's host or guests, past every network namespace)."""
 
-_EPERM, _ENOSYS = 1, 38
-_ARCHITECTURES = {
-    "x86_64": ((0xC000003E, 0), (0x40000003, 1)),  # AUDIT_ARCH_*, column of the tables above
-    "aarch64": ((0xC00000B7, 2),),
-}
-_X32 = 0x40000000
+EPERM, ENOSYS = 1, 38
 
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+
+class Call(NamedTuple):
+    name: str
+    rule: str  # allow | deny | unknown | args
+    numbers: dict[str, int]  # by architecture
+
+
+@functools.cache
+def table() -> tuple[Call, ...]:
+    calls = []
+    with open(os.path.join(os.path.dirname(__file__), "seccomp.tsv"), encoding="ascii") as file:
+        _, _, *columns = next(file).split()
+        for line in file:
+            name, rule, *numbers = line.split()
+            known = zip(columns, numbers, strict=True)
+            calls.append(Call(name, rule, {arch: int(each) for arch, each in known if each != "-"}))
+    return tuple(calls)
+
+
+def architectures(machine: str) -> tuple[str, ...]:
+    """Raises ExecutorError for a machine whose calls are not known."""
+    if machine not in _MACHINES:
+        raise ExecutorError(
+            f"machine {machine!r}: command steps run on {', '.join(_MACHINES)}",
+            "with `--executor docker` they run in an engine, here or elsewhere",
+        )
+    return _MACHINES[machine]
+
+
+# -- for the kernel --------------------------------------------------------------------------------
+
+_LOAD, _JUMP, _EQUAL, _ABOVE, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x05, 0x15, 0x25, 0x35, 0x45, 6
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 
 
 def bpf(machine: str) -> bytes:
-    """The filter as struct sock_filter records. Machines it does not know get ENOSYS for every
+    """The filter as struct sock_filter records. Other architectures' programs get ENOSYS for every
     call."""
-    program = _instruction(_LOAD, _ARCHITECTURE)
-    for architecture, column in _ARCHITECTURES[machine]:
-        body = _architecture(column)
-        # A conditional jump reaches 255 instructions; the tables are far below.
-        program += _instruction(_EQUAL, architecture, 0, len(body) // 8) + body
-    return program + _instruction(_RETURN, _ERRNO | _ENOSYS)
+    code = _instruction(_LOAD, _ARCHITECTURE)
+    for architecture in architectures(machine):
+        body = _architecture(architecture)
+        code += _instruction(_EQUAL, _AUDIT[architecture], 1, 0)
+        code += _instruction(_JUMP, len(body) // 8) + body
+    return code + _instruction(_RETURN, _ERRNO | ENOSYS)
 
 
-def _architecture(column: int) -> bytes:
-    eperm, enosys = _instruction(_RETURN, _ERRNO | _EPERM), _instruction(_RETURN, _ERRNO | _ENOSYS)
+def _architecture(name: str) -> bytes:
+    allowed, eperm = _instruction(_RETURN, _ALLOW), _instruction(_RETURN, _ERRNO | EPERM)
+    enosys = _instruction(_RETURN, _ERRNO | ENOSYS)
+    numbers = {call.name: call.numbers[name] for call in table() if name in call.numbers}
     code = _instruction(_LOAD, _NUMBER)
-    if column == 0:
+    if name == "x86_64":
         code += _instruction(_AT_LEAST, _X32, 0, 1) + enosys
-    code += _instruction(_EQUAL, _CLONE3[column], 0, 1) + enosys
-    for numbers in _DENIED.values():
-        number = numbers[column]
-        if number is not None:
-            code += _instruction(_EQUAL, number, 0, 1) + eperm
-    code += _instruction(_EQUAL, _CLONE[column], 0, 4) + _instruction(_LOAD, _FIRST_ARGUMENT)
-    code += _instruction(_ANY_BIT, _NAMESPACES, 0, 1) + eperm
-    code += _instruction(_RETURN, _ALLOW)
-    known = len(_PERSONALITIES)
-    code += _instruction(_EQUAL, _PERSONALITY[column], 0, known + 2)
-    code += _instruction(_LOAD, _FIRST_ARGUMENT)
-    for index, value in enumerate(_PERSONALITIES):
-        code += _instruction(_EQUAL, value, known - index, 0)
-    return code + eperm + _instruction(_RETURN, _ALLOW)
+    for first, last in _runs(name, "allow"):
+        code += _instruction(_AT_LEAST, first, 0, 2) + _instruction(_ABOVE, last, 1, 0) + allowed
+    flags = 1 if name == "s390x" else 0
+    clone = _argument(flags) + _instruction(_ANY_BIT, _NAMESPACES, 0, 1) + eperm + allowed
+    code += _instruction(_EQUAL, numbers["clone"], 0, len(clone) // 8) + clone
+    for call, values in (("personality", _PERSONALITIES), ("socket", sorted(_FAMILIES))):
+        body = _argument(0)
+        for value in values:
+            body += _instruction(_EQUAL, value, 0, 1) + allowed
+        body += eperm
+        code += _instruction(_EQUAL, numbers[call], 0, len(body) // 8) + body
+    for first, last in _runs(name, "deny"):
+        code += _instruction(_AT_LEAST, first, 0, 2) + _instruction(_ABOVE, last, 1, 0) + eperm
+    return code + enosys
+
+
+def _runs(architecture: str, rule: str) -> Iterator[tuple[int, int]]:
+    """First and last of numbers in a row."""
+    numbers = sorted(
+        call.numbers[architecture]
+        for call in table()
+        if call.rule == rule and architecture in call.numbers
+    )
+    first = last = numbers[0]
+    for number in numbers[1:]:
+        if number > last + 1:
+            yield first, last
+            first = number
+        last = number
+    yield first, last
+
+
+def _argument(index: int) -> bytes:
+    """Load the lower half of an argument: all that an int has."""
+    return _instruction(_LOAD, _ARGUMENTS + 8 * index + (4 if sys.byteorder == "big" else 0))
 
 
 def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
-    return struct.pack("<HBBI", code, if_true, if_false, value)
+    return struct.pack("=HBBI", code, if_true, if_false, value)
+
+
+# -- for runc --------------------------------------------------------------------------------------
+
+_SCMP = {
+    "x86_64": "SCMP_ARCH_X86_64", "i386": "SCMP_ARCH_X86", "aarch64": "SCMP_ARCH_AARCH64",
+    "arm": "SCMP_ARCH_ARM", "ppc64le": "SCMP_ARCH_PPC64LE", "s390x": "SCMP_ARCH_S390X",
+    "riscv64": "SCMP_ARCH_RISCV64", "loongarch64": "SCMP_ARCH_LOONGARCH64",
+}  # fmt: skip
 
 
 def runc_profile(machine: str) -> dict[str, Any]:
-    """The same list as the `linux.seccomp` object of the runtime-spec."""
-    names = {"x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"], "aarch64": ["SCMP_ARCH_AARCH64"]}
-    masked = {"index": 0, "value": _NAMESPACES, "op": "SCMP_CMP_MASKED_EQ"}
-    others = [{"index": 0, "value": value, "op": "SCMP_CMP_NE"} for value in _PERSONALITIES]
-    spaces = [1 << bit for bit in range(32) if _NAMESPACES >> bit & 1]
+    """The same as the `linux.seccomp` object of the runtime-spec. Names that runc's libseccomp does
+    not know yet it leaves out: they get ENOSYS."""
+    known = architectures(machine)
+    calls = [call for call in table() if not call.numbers.keys().isdisjoint(known)]
+
+    def rule(names: list[str], errno: int | None = None, **more: Any) -> dict[str, Any]:
+        if errno is None:
+            return {"names": names, "action": "SCMP_ACT_ALLOW", **more}
+        return {"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno, **more}
+
+    def argument(value: int, op: str, index: int = 0, other: int = 0) -> dict[str, Any]:
+        return {"args": [{"index": index, "value": value, "valueTwo": other, "op": op}]}
+
+    flags = 1 if machine == "s390x" else 0
+    only = (("personality", _PERSONALITIES), ("socket", sorted(_FAMILIES)))
     return {
-        "defaultAction": "SCMP_ACT_ALLOW",
-        "architectures": names[machine],
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": ENOSYS,
+        "architectures": [_SCMP[each] for each in known],
         "syscalls": [
-            {"names": sorted(_DENIED), "action": "SCMP_ACT_ERRNO", "errnoRet": _EPERM},
-            {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS},
-            {
-                "names": ["personality"],
-                "action": "SCMP_ACT_ERRNO",
-                "errnoRet": _EPERM,
-                "args": others,
-            },
+            rule([call.name for call in calls if call.rule == "allow"]),
+            rule([call.name for call in calls if call.rule == "deny"], EPERM),
+            rule(["clone"], **argument(_NAMESPACES, "SCMP_CMP_MASKED_EQ", flags, 0)),
             *(
-                {
-                    "names": ["clone"],
-                    "action": "SCMP_ACT_ERRNO",
-                    "errnoRet": _EPERM,
-                    "args": [{**masked, "value": bit, "valueTwo": bit}],
-                }
-                for bit in spaces
+                rule(["clone"], EPERM, **argument(bit, "SCMP_CMP_MASKED_EQ", flags, bit))
+                for bit in (1 << each for each in range(32) if _NAMESPACES >> each & 1)
+            ),
+            *(
+                rule([name], **argument(value, "SCMP_CMP_EQ"))
+                for name, values in only
+                for value in values
+            ),
+            *(
+                rule(["socket"], EPERM, **argument(value, "SCMP_CMP_EQ"))
+                for value in set(range(max(_FAMILIES))) - _FAMILIES
             ),
         ],
     }

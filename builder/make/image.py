@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from builder.errors import (
     BuilderError,
+    CannotRun,
     CommandFailed,
     LayerError,
     SpecError,
@@ -226,6 +227,12 @@ def _run(
             return write(shop, spec, planned, changes)
     except LayerError as error:
         raise LayerError(f"{planned.step.place}: {error.message}", error.hint) from error
+    except CannotRun as error:
+        shop.emit(StepFailed(spec.name, planned.number, planned.name, error.message))
+        raise CannotRun(
+            f"{planned.step.place}: step {planned.name!r} could not be run: {error.message}",
+            error.hint,
+        ) from error
     except CommandFailed as error:
         lines.close()
         shop.emit(StepFailed(spec.name, planned.number, planned.name, error.message))

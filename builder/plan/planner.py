@@ -271,7 +271,8 @@ class Planner:
             config.environment(settings, step, user.home, self.settings.epoch),
             user.uid,
             user.gid,
-            user.groups,
+            # as engines do: the own group too, so that giving it up takes no rights away
+            tuple(dict.fromkeys((user.gid, *user.groups))),
             config.working_dir(settings.get("WorkingDir"), step.working_dir),
             step.network,
         )

@@ -11,11 +11,11 @@ import pytest
 
 from tests.cli.conftest import Project
 
-pytestmark = [pytest.mark.root, pytest.mark.needs("busybox", "bwrap")]
+pytestmark = [pytest.mark.root, pytest.mark.needs("busybox")]
 
 
 @pytest.mark.parametrize(
-    "executor", ["bwrap", pytest.param("runc", marks=pytest.mark.needs("runc"))]
+    "executor", ["sandbox", pytest.param("runc", marks=pytest.mark.needs("runc"))]
 )
 def test_an_ordinary_user_may_write_to_dev_shm(base: Project, executor: str) -> None:
     base.spec(

@@ -34,7 +34,7 @@ def test_the_examples_are_right(examples: Any) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.needs("busybox", "bwrap", "umoci")
+@pytest.mark.needs("busybox", "umoci")
 def test_the_examples_build(examples: Any) -> None:
     built = examples.build()
     assert set(built) == {"app", "shell", "trim"}
@@ -51,7 +51,7 @@ def test_the_examples_build(examples: Any) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.needs("busybox", "bwrap")
+@pytest.mark.needs("busybox")
 def test_a_failed_command_caches_nothing_and_keeps_what_was_before(examples: Any) -> None:
     spec = examples.root / "specs/shell.yaml"
     text = spec.read_text()

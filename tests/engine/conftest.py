@@ -13,10 +13,10 @@ import pytest
 
 from builder.events import Event, Warned
 from builder.executor.base import Command, Executor, Parent
-from builder.executor.bwrap import bwrap, find_bwrap
 from builder.executor.changes import Tree, changeset
 from builder.executor.docker import Docker
 from builder.executor.merged import Merged
+from builder.executor.sandbox import Sandbox
 from builder.layer.entry import Entry
 from builder.layer.write import write_layer
 from builder.oci.image import Layer, empty_image, host_platform
@@ -110,7 +110,7 @@ class Bench:
         return Parent(self.image, lowers, None, lambda: View(tuple(tables)))
 
     def embedded(self) -> Executor:
-        return bwrap(find_bwrap(PATH) or "bwrap", self.store.temporary, self.warnings.append)
+        return Sandbox(self.store.temporary, self.warnings.append)
 
     def run(
         self, text: str | tuple[str, ...], executor: Executor | None = None, **changes: Any

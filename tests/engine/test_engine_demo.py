@@ -16,7 +16,7 @@ SPECS = Path(__file__).parents[2] / "specs"
 
 
 @pytest.mark.root
-@pytest.mark.needs("mmdebstrap", "bwrap")
+@pytest.mark.needs("mmdebstrap")
 def test_the_demo_is_the_same_whichever_executor_runs_its_steps(
     engine: Any, tmp_path: Path
 ) -> None:
@@ -35,7 +35,7 @@ def test_the_demo_is_the_same_whichever_executor_runs_its_steps(
         images = json.loads(done.stdout)["images"]
         return [layer.get("diff_id") for image in images for layer in image["layers"]]
 
-    build("base", "one", "bwrap")
+    build("base", "one", "sandbox")
     shutil.copytree(tmp_path / "one", tmp_path / "two")  # the base, which takes long, once
-    assert build("nginx", "two", "docker") == build("nginx", "one", "bwrap")
+    assert build("nginx", "two", "docker") == build("nginx", "one", "sandbox")
     assert engine.docker("ps", "--all", "--quiet") == b""

@@ -20,7 +20,7 @@ from builder.transport.engine import connect
 from builder.transport.engine_base import DaemonSource
 from builder.transport.engine_send import Sent, send_image
 
-pytestmark = [pytest.mark.root, pytest.mark.needs("busybox", "bwrap")]
+pytestmark = [pytest.mark.root, pytest.mark.needs("busybox")]
 
 Load = Callable[..., Sent]
 

@@ -16,7 +16,7 @@ from builder.executor.docker import Docker
 from builder.layer.entry import DIRECTORY, FILE, HARDLINK, Entry
 from builder.store.store import Store
 
-pytestmark = [pytest.mark.root, pytest.mark.needs("bwrap", "runc", "busybox", "setcap")]
+pytestmark = [pytest.mark.root, pytest.mark.needs("runc", "busybox", "setcap")]
 
 # each holds several of the table's steps, for the way that takes seconds
 GENERAL = {

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from builder.executor.base import Command, Executor, Parent
-from builder.executor.bwrap import bwrap, find_bwrap
 from builder.executor.chroot import Chroot
-from builder.executor.runc import runc
+from builder.executor.runc import Runc
+from builder.executor.sandbox import Sandbox
 from builder.layer.entry import Entry, HostFile
 from builder.oci.image import empty_image, host_platform
 
@@ -85,8 +85,8 @@ class Runner:
         if kind == "chroot":
             return Chroot(temporary, self.warnings.append)
         if kind == "runc":
-            return runc(shutil.which("runc", path=PATH) or "runc", temporary, self.warnings.append)
-        return bwrap(find_bwrap(PATH) or "bwrap", temporary, self.warnings.append)
+            return Runc(shutil.which("runc", path=PATH) or "runc", temporary, self.warnings.append)
+        return Sandbox(temporary, self.warnings.append)
 
     def command(self, text: str | tuple[str, ...], **changes: object) -> Command:
         argv = text if isinstance(text, tuple) else ("sh", "-ec", text)
@@ -126,7 +126,7 @@ MakeRunner = Callable[..., Runner]
 
 @pytest.fixture
 def runner(rootfs: Path, tmp_path: Path) -> MakeRunner:
-    def make(kind: str = "bwrap", lowers: tuple[Path, ...] = ()) -> Runner:
+    def make(kind: str = "sandbox", lowers: tuple[Path, ...] = ()) -> Runner:
         folder = tmp_path / f"steps-{kind}"
         folder.mkdir(exist_ok=True)
         return Runner(kind, lowers or (rootfs,), folder)

@@ -15,7 +15,7 @@ from builder.errors import LayerError
 from builder.executor.changes import Tree, changeset
 from builder.layer.entry import DIRECTORY, FILE, HARDLINK, Entry
 
-pytestmark = [pytest.mark.root, pytest.mark.needs("bwrap", "runc", "busybox")]
+pytestmark = [pytest.mark.root, pytest.mark.needs("runc", "busybox")]
 
 EPOCH, OLD = 315532800, 300000000
 
@@ -129,13 +129,13 @@ STEPS: dict[str, tuple[str, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["bwrap", "runc", "chroot"])
+@pytest.mark.parametrize("kind", ["sandbox", "runc", "chroot"])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_makes_the_same_layer_in_every_executor(step: str, kind: str, runner: Any) -> None:
     text, expected = STEPS[step]
-    reference = runner("bwrap").run(text)
+    reference = runner("sandbox").run(text)
     assert [os.fsdecode(path) for path in reference] == expected
-    if kind != "bwrap":
+    if kind != "sandbox":
         assert list(runner(kind).run(text).items()) == list(reference.items())
 
 
@@ -206,13 +206,13 @@ def test_a_folder_of_many_files_takes_little_memory(tmp_path: Path) -> None:
     assert peak < 500_000
 
 
-@pytest.mark.parametrize("kind", ["bwrap", "chroot"])
+@pytest.mark.parametrize("kind", ["sandbox", "chroot"])
 def test_a_name_that_means_deletion_is_an_error(kind: str, runner: Any) -> None:
     with pytest.raises(LayerError, match=r"'/srv/.wh.x': a layer cannot hold"):
         runner(kind).run("touch /srv/.wh.x")
 
 
-@pytest.mark.parametrize("kind", ["bwrap", "chroot"])
+@pytest.mark.parametrize("kind", ["sandbox", "chroot"])
 def test_a_path_too_long_for_a_layer_is_an_error(kind: str, runner: Any) -> None:
     half = "/".join(["y" * 250] * 10)
     with pytest.raises(LayerError, match="at most 4095"):
@@ -227,7 +227,7 @@ def test_writing_the_sandboxes_files_is_told(runner: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", ["bwrap", "runc", "chroot"])
+@pytest.mark.parametrize("kind", ["sandbox", "runc", "chroot"])
 def test_several_layers_are_seen_as_one(
     kind: str, runner: Any, rootfs: Path, tmp_path: Path
 ) -> None:
@@ -246,7 +246,7 @@ def test_several_layers_are_seen_as_one(
     assert list(found) == [b"srv", b"srv/old", b"srv/old/.wh.only", b"srv/two"]
 
 
-@pytest.mark.parametrize("kind", ["bwrap", "chroot"])
+@pytest.mark.parametrize("kind", ["sandbox", "chroot"])
 @pytest.mark.parametrize("link", [None, "usr/etc", "/usr/etc"])
 def test_etc_may_be_missing_or_a_symlink(
     kind: str, link: str | None, runner: Any, rootfs: Path, tmp_path: Path
@@ -274,7 +274,7 @@ def test_nothing_below_is_written(runner: Any, rootfs: Path) -> None:
         ]
 
     before = state()
-    for kind in ("bwrap", "runc", "chroot"):
+    for kind in ("sandbox", "runc", "chroot"):
         runner(kind).run(
             "rm -r /srv/old; echo 1 >> /srv/one; chmod 700 /srv/kept; chown 1 /bin/busybox"
         )

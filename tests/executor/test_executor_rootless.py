@@ -17,7 +17,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.needs("bwrap", "busybox", "newuidmap", "newgidmap", "useradd", "setpriv"),
+    pytest.mark.needs("busybox", "newuidmap", "newgidmap", "useradd", "setpriv"),
 ]
 
 USER, RANGE = "builder-test-user", "500000-565535"
@@ -110,7 +110,8 @@ SCRIPT = """
     assert os.getuid() == 0 and os.getgid() == 0
     steps = home / "own/steps"
     steps.mkdir()
-    step = parts.Runner(sys.argv[2] if len(sys.argv) > 2 else "bwrap", (home / "own/image",), steps)
+    kind = sys.argv[2] if len(sys.argv) > 2 else "sandbox"
+    step = parts.Runner(kind, (home / "own/image",), steps)
     (home / "own").chmod(0o755)
     parts.make_rootfs(home / "own/image")
     found = step.run(

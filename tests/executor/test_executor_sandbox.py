@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from builder.errors import CommandFailed, ExecutorError
+from builder.errors import CannotRun, CommandFailed
 
-pytestmark = [pytest.mark.root, pytest.mark.needs("bwrap", "runc", "busybox")]
+pytestmark = [pytest.mark.root, pytest.mark.needs("runc", "busybox")]
 
-KINDS = pytest.mark.parametrize("kind", ["bwrap", "runc", "chroot"])
-CONFINED = pytest.mark.parametrize("kind", ["bwrap", "runc"])
+KINDS = pytest.mark.parametrize("kind", ["sandbox", "runc", "chroot"])
+CONFINED = pytest.mark.parametrize("kind", ["sandbox", "runc"])
 
 
 def says(step: Any, text: Any, **changes: Any) -> str:
@@ -33,10 +33,12 @@ def says(step: Any, text: Any, **changes: Any) -> str:
 def test_the_environment_is_the_commands_alone(kind: str, runner: Any) -> None:
     os.environ["CANARY"] = "canary"
     try:
-        found = says(runner(kind), ("env",), env={"PATH": "/bin", "GREETING": "a b=c\n"})
+        found = says(
+            runner(kind), ("env",), env={"PATH": "/bin", "HOME": "/", "GREETING": "a b=c\n"}
+        )
     finally:
         del os.environ["CANARY"]
-    assert found == "PATH=/bin\nGREETING=a b=c\n\n"
+    assert found == "PATH=/bin\nHOME=/\nGREETING=a b=c\n\n"
 
 
 @KINDS
@@ -68,15 +70,21 @@ def test_capabilities_are_dockers(kind: str, runner: Any) -> None:
         found = says(runner(kind), text)
         assert "denied" in found or "permitted" in found
         return
-    found = says(runner(kind), "grep Cap /proc/self/status")
-    values = dict(line.split(":\t") for line in found.splitlines())
-    assert values == {
-        "CapInh": "0000000000000000",
-        "CapPrm": "00000000a80425fb",
-        "CapEff": "00000000a80425fb",
-        "CapBnd": "00000000a80425fb",
-        "CapAmb": "0000000000000000",
-    }
+    step = runner(kind)
+    for changes, held, bounding in (
+        ({"network": "none"}, "00000000a80425fb", "00000000a80425fb"),
+        ({"network": "host"}, "00000000a80405fb", "00000000a80405fb"),  # without NET_RAW
+        ({"network": "none", "uid": 1000, "gid": 1000}, "0000000000000000", "00000000a80425fb"),
+    ):
+        found = says(step, "grep Cap /proc/self/status", **changes)
+        values = dict(line.split(":\t") for line in found.splitlines())
+        assert values == {
+            "CapInh": "0000000000000000",
+            "CapPrm": held,
+            "CapEff": held,
+            "CapBnd": bounding,
+            "CapAmb": "0000000000000000",
+        }
 
 
 @CONFINED
@@ -169,11 +177,17 @@ def test_a_failure_says_what_happened(
     assert os.listdir(runner(kind).folder) == []
 
 
-@pytest.mark.parametrize("kind", ["bwrap", "chroot"])
+@KINDS
 def test_a_killed_command_names_the_signal(kind: str, runner: Any) -> None:
     with pytest.raises(CommandFailed, match=r"killed by signal 9 \(SIGKILL\)") as caught:
-        runner(kind).run("kill -9 $$")
+        runner(kind).run("sh -c 'kill -9 $$'; exit $?")
     assert caught.value.hint == "often: out of memory"
+
+
+@CONFINED
+def test_a_command_is_process_1_as_in_docker(kind: str, runner: Any) -> None:
+    """Which no signal ends that it does not handle, and with which all ends."""
+    assert says(runner(kind), "kill -TERM $$; kill -9 $$; echo $$ went on") == "1 went on\n"
 
 
 def test_the_last_lines_come_with_the_failure(runner: Any) -> None:
@@ -251,7 +265,7 @@ def test_kill_9_leaves_no_process_and_no_mount(
 
 
 def test_two_steps_run_at_once(runner: Any) -> None:
-    steps = [runner(f"bwrap{number}") for number in range(4)]
+    steps = [runner(f"sandbox{number}") for number in range(4)]
     results: list[Any] = [None] * len(steps)
 
     def work(number: int) -> None:
@@ -273,18 +287,18 @@ def test_more_layers_than_an_option_string_of_long_paths_takes(
         layers.append(tmp_path / "layers" / f"{number:060}")
         layers[-1].mkdir(parents=True)
     (layers[200] / "middle").touch()
-    assert list(runner("bwrap", tuple(layers)).run("rm /middle")) == [b".wh.middle"]
+    assert list(runner("sandbox", tuple(layers)).run("rm /middle")) == [b".wh.middle"]
 
 
 def test_a_sandbox_that_cannot_start_is_told_as_such(runner: Any, tmp_path: Path) -> None:
-    from builder.executor.bwrap import bwrap
+    from builder.executor.runc import Runc
 
     step = runner()
-    broken = tmp_path / "bwrap"
-    broken.write_text("#!/bin/sh\necho 'bwrap: no namespaces' >&2; exit 1\n")
+    broken = tmp_path / "runc"
+    broken.write_text("#!/bin/sh\necho 'no namespaces' >&2; exit 1\n")
     broken.chmod(0o755)
-    step.executor = bwrap(str(broken), step.executor._temporary, step.warnings.append)
-    with pytest.raises(ExecutorError, match="bwrap: bwrap: no namespaces"):
+    step.executor = Runc(str(broken), step.executor._temporary, step.warnings.append)
+    with pytest.raises(CannotRun, match="runc: no namespaces"):
         step.run("true")
     assert step.output == b""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.root, pytest.mark.needs("bwrap", "busybox")]
+pytestmark = [pytest.mark.root, pytest.mark.needs("busybox")]
 
 CANARY = "canary-7f3a9c1e5b"
 

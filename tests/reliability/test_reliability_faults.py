@@ -19,7 +19,7 @@ from builder.events import Event, Warned
 from builder.project import Options, Project
 from builder.store.files import Files
 
-pytestmark = [pytest.mark.root, pytest.mark.needs("bwrap", "busybox")]
+pytestmark = [pytest.mark.root, pytest.mark.needs("busybox")]
 
 FAULTS = ("ENOSPC", "EIO", "EDQUOT", "EROFS", "EMFILE", "EINTR", "KeyboardInterrupt")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.root, pytest.mark.needs("bwrap", "busybox")]
+pytestmark = [pytest.mark.root, pytest.mark.needs("busybox")]
 
 
 def descendants(pid: int) -> list[int]:

@@ -27,7 +27,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-pytestmark = [pytest.mark.root, pytest.mark.needs("bwrap", "busybox")]
+pytestmark = [pytest.mark.root, pytest.mark.needs("busybox")]
 
 MB = 1_000_000
 

@@ -25,7 +25,7 @@ from builder.oci.digest import CacheKey
 from builder.plan.keys import parse
 from builder.store.records import load_document
 
-pytestmark = [pytest.mark.root, pytest.mark.needs("bwrap", "busybox")]
+pytestmark = [pytest.mark.root, pytest.mark.needs("busybox")]
 
 COPY = "from: scratch\nsteps:\n- {name: tree, copy: tree/, dest: /srv/}\n"
 

@@ -1,0 +1,345 @@
+"""What a command step starts in: the program that makes a sandbox and becomes the command.
+
+It runs in a process of its own, as `python -I -S`: nothing of the builder is imported, and nothing
+of the builder's memory is here. `main` is given a descriptor with the plan, a dict that the builder
+that started it marshalled (see starting.py).
+
+Two processes: the first stays outside, waits, and gives on the status. It dies with the builder's
+thread that started it, and being init of a pid namespace it takes everything with it. The second
+makes the namespaces' content, gives up what the command shall not have, and executes the command,
+which is process 1 of its own pid namespace and cannot see the first.
+
+What happens is told on a pipe as lines `STAGE ERRNO TEXT`. Only calls that every libc has by name:
+no numbers of system calls but Landlock's, which are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import marshal
+import os
+import sys
+
+TYPE_CHECKING = False  # as of typing, which takes long to import
+if TYPE_CHECKING:
+    from typing import Any
+
+    Plan = dict[str, Any]
+
+STARTED, READY, SETUP = "started", "ready", "setup"
+ENTER, USER, EXECUTE = "working_dir", "user", "execute"
+
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
+CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 0x20
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 1 << 18
+MNT_DETACH = 2
+PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_CAPBSET_READ, PR_CAPBSET_DROP = 1, 22, 23, 24
+PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
+SECCOMP_MODE_FILTER = 2
+SIGKILL = 9
+CAP_SETPCAP, CAP_SYS_ADMIN = 8, 21
+AF_INET, SOCK_DGRAM, SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 2, 2, 0x8913, 0x8914, 1
+LANDLOCK_CREATE, LANDLOCK_RESTRICT, LANDLOCK_SCOPE_ABSTRACT_SOCKETS = 444, 446, 1
+
+NODES = {
+    "null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9),
+    "tty": (5, 0),
+}  # fmt: skip
+LINKS = {
+    "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx", "core": "/proc/kcore",
+}  # fmt: skip
+
+libc = ctypes.CDLL(None, use_errno=True)
+report = -1
+
+
+def main(descriptor: int) -> None:
+    global report
+    with open(descriptor, "rb") as file:
+        plan = marshal.load(file)  # noqa: S302  # written by the builder that started this
+    report = plan["report"]
+    os.set_inheritable(report, False)
+    try:
+        stay_with_the_builder()
+        if plan["mode"] == "launch":
+            launch(plan)
+        elif plan["mode"] == "chroot":
+            enter_chroot(plan)
+        else:
+            enter_namespaces(plan)
+        become(plan)
+    except OSError as error:
+        tell(SETUP, error)
+    except MemoryError:
+        tell(SETUP, OSError(12, "out of memory"))
+    os._exit(127)
+
+
+def tell(stage: str, error: OSError | None = None) -> None:
+    number = (error.errno or 0) if error else 0
+    what = (error.filename or error.strerror or "") if error else ""
+    text = os.fsdecode(what) if isinstance(what, str | bytes) else ""
+    os.write(report, os.fsencode(f"{stage} {number} {text}".replace("\n", "?") + "\n"))
+
+
+def stay_with_the_builder() -> None:
+    """Die when the thread that started this does; if it has died already, nobody reads."""
+    prctl(PR_SET_PDEATHSIG, SIGKILL)
+    tell(STARTED)
+
+
+# -- the three ways in -----------------------------------------------------------------------------
+
+
+def launch(plan: Plan) -> None:
+    """Become an outside tool (runc), which has to see the /proc of the pid namespace it is in."""
+    mount("proc", "/proc", "proc")
+    os.execve(plan["argv"][0], plan["argv"], plan["env"])  # noqa: S606  # no shell wanted
+
+
+def enter_chroot(plan: Plan) -> None:
+    """Where no namespace can be had."""
+    os.chroot(plan["root"])
+    os.chdir("/")
+    nothing, other = os.pipe()  # the null device that it was started with is the host's
+    os.dup2(nothing, 0)
+    os.close(other)
+
+
+def enter_namespaces(plan: Plan) -> None:
+    flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
+    checked(libc.unshare(flags | (CLONE_NEWNET if plan["own_network"] else 0)), "namespaces")
+    child = os.fork()
+    if child:
+        # No descriptor stays: the output ends when the command and what it started have ended it.
+        os.closerange(0, 1 << 16)
+        _, status = os.waitpid(child, 0)
+        os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+    prctl(PR_SET_PDEATHSIG, SIGKILL)
+    os.setsid()
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    os.chdir(plan["root"])
+    make_tree(plan)
+    checked(libc.pivot_root(b".", b"."), "pivot_root")
+    checked(libc.umount2(b".", MNT_DETACH), "the old root")
+    os.chdir("/")
+    name = plan["hostname"].encode()
+    checked(libc.sethostname(name, len(name)), "sethostname")
+    checked(libc.setdomainname(b"(none)", 6), "setdomainname")
+    if plan["own_network"]:
+        loopback_up()
+    else:
+        scope_abstract_sockets()
+    null = os.open("/dev/null", os.O_RDWR)  # its own: the one it was started with is the host's
+    os.dup2(null, 0)
+
+
+# -- what is in the tree ---------------------------------------------------------------------------
+
+
+def make_tree(plan: Plan) -> None:
+    """Below the working directory, which is the command's root: /proc, /sys and /dev are empty
+    directories that the builder put there."""
+    quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    if plan["nodev"]:
+        remount(".", MS_NODEV)
+    mount("proc", "proc", "proc", quiet)
+    try:  # of the network that the command has, and without what the host mounted below its own
+        mount("sysfs", "sys", "sysfs", quiet | MS_RDONLY)
+    except PermissionError:  # a user namespace on the host's network
+        bind_host_sys(plan)
+    mount("tmpfs", "dev", "tmpfs", MS_NOSUID, "mode=755,size=65536k")
+    make_devices()
+    for path in plan["masked"]:
+        cover(path)
+    for path in plan["read_only"]:
+        if os.path.lexists(path):
+            mount(path, path, None, MS_BIND | MS_REC)
+            remount(path, MS_RDONLY)
+
+
+def bind_host_sys(plan: Plan) -> None:
+    """The host's, read-only and covered wherever something is mounted in it: cgroups, debugfs,
+    tracefs, bpf, pstore ..."""
+    mount("/sys", "sys", None, MS_BIND | MS_REC)
+    here = os.getcwd() + "/sys"
+    places = sorted(each for each in mount_points() if (each + "/").startswith(here + "/"))
+    for place in places:
+        remount(place, MS_RDONLY)
+    for place in places:
+        if place != here and os.path.ismount(place):  # else one above it is covered already
+            cover(place)
+
+
+def mount_points() -> list[str]:
+    with open("/proc/self/mountinfo", "rb") as file:
+        found = [line.split(b" ")[4] for line in file]
+    return [os.fsdecode(unescaped(place)) for place in found]
+
+
+def unescaped(place: bytes) -> bytes:
+    first, *rest = place.split(b"\\")
+    return first + b"".join(bytes((int(each[:3], 8),)) + each[3:] for each in rest)
+
+
+def cover(path: str) -> None:
+    """Hide a directory under an empty one, a file under /dev/null; read-only."""
+    if os.path.isdir(path):
+        quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC
+        mount("tmpfs", path, "tmpfs", quiet | MS_RDONLY, "mode=755")
+    elif os.path.lexists(path):
+        mount("dev/null", path, None, MS_BIND)
+        remount(path, MS_RDONLY)
+
+
+def make_devices() -> None:
+    for name, (major, minor) in NODES.items():
+        path = "dev/" + name
+        try:
+            os.mknod(path, 0o020666, os.makedev(major, minor))
+        except PermissionError:
+            # In a user namespace there is only the host's node, on a read-only mount: it can be
+            # written to as a device, and neither mode, owner nor time of it can be changed.
+            with open(path, "xb"):
+                pass
+            mount("/dev/" + name, path, None, MS_BIND)
+            remount(path, MS_RDONLY)
+        else:
+            os.chmod(path, 0o666)
+    for name, target in LINKS.items():
+        os.symlink(target, "dev/" + name)
+    quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    for name in ("pts", "shm", "mqueue"):
+        os.mkdir("dev/" + name, 0o755)
+    options = "newinstance,ptmxmode=0666,mode=0620"
+    mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, options)
+    mount("tmpfs", "dev/shm", "tmpfs", quiet, "mode=1777,size=65536k")
+    mount("mqueue", "dev/mqueue", "mqueue", quiet)
+
+
+# -- giving up -------------------------------------------------------------------------------------
+
+
+def become(plan: Plan) -> None:
+    """Execute the command with what it may have, and nothing else."""
+    for signal in range(1, 65):
+        libc.signal(signal, None)  # as the kernel gives them; the builder may ignore some
+    libc.sigprocmask(2, ctypes.create_string_buffer(128), None)
+    os.umask(0o022)
+    for stream in (1, 2):  # /dev/stdout can then be opened by the command's user
+        os.fchown(stream, plan["uid"], plan["gid"])
+    filter_calls(plan["seccomp"])
+    make_working_dir(plan["working_dir"])
+    stage = ENTER
+    try:
+        os.chdir(plan["working_dir"])
+        drop_capabilities(plan["capabilities"])
+        stage = USER
+        os.setgroups(plan["groups"])
+        os.setresgid(plan["gid"], plan["gid"], plan["gid"])
+        os.setresuid(plan["uid"], plan["uid"], plan["uid"])
+    except OSError as error:
+        tell(stage, error)
+        return
+    prctl(PR_SET_PDEATHSIG, SIGKILL)  # changing the user cleared it
+    fault = None
+    tell(READY)
+    for path in plan["candidates"]:
+        try:
+            os.execve(path, plan["argv"], plan["env"])  # noqa: S606  # no shell wanted
+        except OSError as error:
+            # of several places on PATH, that of one where there is a file
+            if fault is None or fault.errno in (2, 20):
+                fault = error
+    tell(EXECUTE, fault)
+
+
+def filter_calls(program: bytes) -> None:
+    """Now, while it takes no no_new_privs: set-user-ID programs work in a step as in a container.
+    Without CAP_SYS_ADMIN (a chroot in somebody's container) it does take it."""
+    count = len(program) // 8
+    code = ctypes.create_string_buffer(program, len(program))
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+    rules = ctypes.byref(Program(count, ctypes.addressof(code)))
+    mode, zero = ctypes.c_ulong(SECCOMP_MODE_FILTER), ctypes.c_ulong(0)
+    if libc.prctl(PR_SET_SECCOMP, mode, rules, zero, zero) < 0:
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
+        checked(libc.prctl(PR_SET_SECCOMP, mode, rules, zero, zero), "seccomp")
+
+
+def make_working_dir(path: str) -> None:
+    made = ""
+    for part in path.split("/"):
+        made += "/" + part
+        try:
+            os.mkdir(made, 0o755)
+        except OSError:
+            pass  # entering it says what is wrong
+
+
+def drop_capabilities(kept: list[int]) -> None:
+    number = 0
+    while libc.prctl(PR_CAPBSET_READ, ctypes.c_ulong(number), 0, 0, 0) >= 0:
+        if number not in kept:
+            prctl(PR_CAPBSET_DROP, number)
+        number += 1  # as far as the kernel knows any
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    held = sum(1 << each for each in kept)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    low, high = held & 0xFFFFFFFF, held >> 32
+    checked(libc.capset(header, (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)), "capabilities")
+
+
+def scope_abstract_sockets() -> None:
+    """On the host's network abstract sockets are the host's: Landlock hides those (Linux 6.12)."""
+    attributes = (ctypes.c_uint64 * 3)(0, 0, LANDLOCK_SCOPE_ABSTRACT_SOCKETS)
+    long = ctypes.c_long
+    handle = libc.syscall(long(LANDLOCK_CREATE), attributes, long(24), long(0))
+    if handle >= 0:
+        checked(libc.syscall(long(LANDLOCK_RESTRICT), long(handle), long(0)), "landlock")
+        os.close(handle)
+
+
+def loopback_up() -> None:
+    handle = libc.socket(AF_INET, SOCK_DGRAM, 0)
+    checked(handle, "loopback")
+    name_and_flags = bytearray(b"lo".ljust(40, b"\0"))  # struct ifreq
+    request = (ctypes.c_char * 40).from_buffer(name_and_flags)
+    checked(libc.ioctl(handle, ctypes.c_ulong(SIOCGIFFLAGS), request), "loopback")
+    flags = int.from_bytes(name_and_flags[16:18], sys.byteorder) | IFF_UP
+    name_and_flags[16:18] = flags.to_bytes(2, sys.byteorder)
+    checked(libc.ioctl(handle, ctypes.c_ulong(SIOCSIFFLAGS), request), "loopback")
+    os.close(handle)
+
+
+# -- calls -----------------------------------------------------------------------------------------
+
+
+def checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return result
+
+
+def prctl(option: int, *arguments: int) -> None:
+    padded = (*arguments, 0, 0, 0, 0)[:4]
+    checked(libc.prctl(option, *map(ctypes.c_ulong, padded)), f"prctl {option}")
+
+
+def mount(source: str, target: str, kind: str | None, flags: int = 0, options: str = "") -> None:
+    names = [os.fsencode(each) if each else None for each in (source, target, kind)]
+    checked(libc.mount(*names, ctypes.c_ulong(flags), options.encode() or None), target)
+
+
+def remount(target: str, flags: int) -> None:
+    """Add flags to a mount; those it has stay, as a user namespace must not lift them."""
+    held = os.statvfs(target).f_flag & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    times = os.statvfs(target).f_flag & 0x1C00  # noatime, nodiratime, relatime
+    kept = (times & 0xC00) | (1 << 21 if times & 0x1000 else 0)
+    mount("none", target, None, MS_BIND | MS_REMOUNT | held | kept | flags)

@@ -1,0 +1,39 @@
+"""Command steps in a sandbox of our own, over an overlay: Python and the kernel, no other tool."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder.executor import syscalls
+from builder.executor.base import Command
+from builder.executor.confine import HOSTNAME, MASKED, READ_ONLY, Overlaid
+from builder.executor.overlay import Overlay
+from builder.executor.process import Pipes, Running, check
+from builder.executor.starting import command_plan, start
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+
+class Sandbox(Overlaid):
+    name = "sandbox"
+
+    def start(self, command: Command, place: Overlay, pipes: Pipes) -> Popen[bytes]:
+        plan = {
+            "mode": "sandbox",
+            "root": place.root,
+            "own_network": command.network == "none",
+            # Root makes any node, and there is no device filter here.
+            "nodev": syscalls.initial_user_namespace(),
+            "hostname": HOSTNAME,
+            "masked": [path.lstrip("/") for path in MASKED],
+            "read_only": [path.lstrip("/") for path in READ_ONLY],
+            **command_plan(command),
+        }
+        return start(plan, pipes)
+
+    def began(self, place: Overlay, running: Running, ended: bool) -> bool:
+        return running.began()
+
+    def check(self, command: Command, status: int, running: Running, place: Overlay) -> None:
+        check(command, status, running, self.name)
