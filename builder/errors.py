@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple, Self
+
+
+class Place(NamedTuple):
+    """Where a value stands: file as the user named it, line and column from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
 
 class BuilderError(Exception):
     """A failure a user can act on.
@@ -11,11 +24,24 @@ class BuilderError(Exception):
     """
 
     exit_code = 1
+    place: Place | None = None
+    """What of a spec or template it is about; `message` begins with it."""
+    snippet: str | None = None
+    """The line of the place, and a caret below it."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def at(self, place: Place) -> Self:
+        """The error, with its place if it had none."""
+        if self.place is None:
+            self.place = place
+            if not self.message.startswith(f"{place}: "):
+                self.message = f"{place}: {self.message}"
+                self.args = (self.message,)
+        return self
 
 
 class UsageError(BuilderError):
@@ -25,7 +51,7 @@ class UsageError(BuilderError):
 
 
 class SpecError(BuilderError):
-    """A spec is wrong: `message` begins `file:line:column: `; `snippet` is the line and a caret."""
+    """A spec is wrong."""
 
     exit_code = 2
 

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from builder.errors import BuilderError
+from builder.errors import BuilderError, CommandFailed
 
 if TYPE_CHECKING:
     from builder.ui import Renderer
@@ -44,8 +44,18 @@ def width() -> int | None:
     return os.get_terminal_size(1).columns if sys.stdout.isatty() else None
 
 
+def show_warning(warning: BuilderError) -> None:
+    from builder.ui.errors import render_error
+
+    sys.stderr.write(render_error(warning, color=color(sys.stderr), word="warning"))
+
+
 def show_error(error: BuilderError) -> None:
     from builder.ui.errors import render_error
 
+    if error.place and not error.snippet and not isinstance(error, CommandFailed):
+        from builder.spec.load import snippet_at
+
+        error.snippet = snippet_at(error.place)
     shown = getattr(error, "output_shown", False)
     sys.stderr.write(render_error(error, color=color(sys.stderr), tail=not shown))

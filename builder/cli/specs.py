@@ -6,25 +6,37 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 
-from builder.cli import wiring
+from builder.cli import screen, wiring
 from builder.errors import SpecErrors
 
 
 def lint(arguments: argparse.Namespace) -> int:
+    from builder.plan.context import Context
+    from builder.plan.sources import faults, takes_specs
+    from builder.project import Project
     from builder.spec.lint import lint as check
 
-    context = arguments.context or os.path.dirname(os.path.abspath(arguments.specs))
-    errors = check(
-        arguments.images,
-        arguments.specs,
-        context,
-        environ=os.environ,
-        sets=wiring.pairs(arguments.sets),
-        vars_files=arguments.vars_file,
-    )
-    if errors:
-        raise SpecErrors(errors)
+    project = Project(wiring.options(arguments))
+    try:
+        context = Context(project.context, project.store)
+        found = check(
+            arguments.images,
+            arguments.specs,
+            project.context,
+            partial(faults, context=context),
+            partial(takes_specs, context=context),
+            environ=os.environ,
+            sets=wiring.pairs(arguments.sets),
+            vars_files=arguments.vars_file,
+        )
+    finally:
+        project.store.close()
+    for warning in found.warnings:
+        screen.show_warning(warning)
+    if found.errors:
+        raise SpecErrors(found.errors)
     return 0
 
 

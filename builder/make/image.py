@@ -85,7 +85,7 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
     if below is None:
         base = planner.base(spec, make=True)
         if base is None:
-            raise SpecError(f"{spec.base.place}: the base {spec.base} could not be made")
+            raise SpecError(f"the base {spec.base} could not be made").at(spec.base.place)
         image = settle(store, base.image, base.fetch, f"{spec.base.place}: {spec.base}")
         fetch, annotations, name = base.fetch, base.image.annotations, base.about
         if (image.config.get("config") or {}).get("OnBuild"):
@@ -193,7 +193,8 @@ def _make(
         except StoreError:
             raise
         except BuilderError as error:
-            raise type(error)(f"{planned.step.place}: {error.message}", error.hint) from error
+            error.at(planned.step.place)
+            raise
         if planned.key is None:
             planned = shop.planner.settle(spec, planned)
     assert planned.key is not None
@@ -226,22 +227,22 @@ def _run(
             lines.close()
             return write(shop, spec, planned, changes)
     except LayerError as error:
-        raise LayerError(f"{planned.step.place}: {error.message}", error.hint) from error
+        error.at(planned.step.place)
+        raise
     except CannotRun as error:
         shop.emit(StepFailed(spec.name, planned.number, planned.name, error.message))
-        raise CannotRun(
-            f"{planned.step.place}: step {planned.name!r} could not be run: {error.message}",
-            error.hint,
+        raise CannotRun(f"step {planned.name!r} could not be run: {error.message}", error.hint).at(
+            planned.step.place
         ) from error
     except CommandFailed as error:
         lines.close()
         shop.emit(StepFailed(spec.name, planned.number, planned.name, error.message))
         raise CommandFailed(
-            f"{planned.step.place}: step {planned.name!r} failed: {error.message}",
+            f"step {planned.name!r} failed: {error.message}",
             error.hint,
             exit_status=error.exit_status,
             tail=error.tail,
-        ) from error
+        ).at(planned.step.place) from error
 
 
 def _remember(

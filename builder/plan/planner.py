@@ -19,6 +19,7 @@ from builder.plan.describe import history, step_name, steps_of
 from builder.plan.last import LastBuild
 from builder.plan.nodes import Tree
 from builder.plan.planned import Hit, Planned, Settings
+from builder.plan.sources import base_fault
 from builder.plan.state import Fetch, State, base_state, open_table, table_of
 from builder.spec.model import (
     Copy,
@@ -79,8 +80,18 @@ class Planner:
             return Base(empty_image(platform), "scratch")
         source = self._sources.get(ref.kind)
         if source is None:
-            raise SpecError(f"{ref.place}: no way to read a base of the kind {ref.kind!r}")
-        return source.resolve(ref, platform, make=make, pull=self.settings.pull)
+            raise SpecError(f"no way to read a base of the kind {ref.kind!r}").at(ref.place)
+        if fault := base_fault(ref, self.context.root):
+            raise fault
+        try:
+            return source.resolve(ref, platform, make=make, pull=self.settings.pull)
+        except BuilderError as error:
+            from builder.spec.advice import misspelt
+
+            if meant := misspelt(ref):
+                error.hint = f"did you mean {meant!r}? {ref} is an image of a registry"
+            error.at(ref.place)
+            raise
 
     def start(self, spec: ImageSpec, image: Image, fetch: Fetch) -> State:
         """The state on a base, with the config that the spec's commands run under."""
@@ -88,10 +99,10 @@ class Planner:
         steps = len(steps_of(spec))
         if len(image.layers) + steps > MAX_LAYERS:
             raise SpecError(
-                f"{spec.base.place}: {len(image.layers)} layers of the base and {steps}"
+                f"{len(image.layers)} layers of the base and {steps}"
                 f" steps are more than the {MAX_LAYERS} layers an image may have",
                 "join steps: several lines in one `run`, several sources in one `copy`",
-            )
+            ).at(spec.base.place)
         return self.configured(spec, state)
 
     def configured(self, spec: ImageSpec, state: State) -> State:
@@ -118,11 +129,7 @@ class Planner:
         except (SpecError, UsageError, StoreError):
             raise
         except BuilderError as error:
-            raise self._placed(error, step.place) from error
-
-    @staticmethod
-    def _placed(error: BuilderError, place: Place) -> SpecError:
-        return SpecError(f"{place}: {error.message}", error.hint)
+            raise SpecError(error.message, error.hint).at(step.place) from error
 
     def _step(
         self, spec: ImageSpec, index: int, state: State, last: LastBuild | None, *, leave: bool

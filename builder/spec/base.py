@@ -31,7 +31,7 @@ from builder.spec.node import MAPPING, Node
 from builder.spec.source import quote, written
 from builder.spec.syntax import Malformed
 
-_KINDS = ("image", "oci", "docker-archive", "rootfs", "debootstrap", "docker-daemon")
+KINDS = ("image", "oci", "docker-archive", "rootfs", "debootstrap", "docker-daemon")
 
 _DEBOOTSTRAP: Table = {
     "debootstrap": Field(
@@ -55,7 +55,7 @@ def _read_base(reader: Reader, node: Node) -> Any:
     at = place(reader, node)
     if node.kind == MAPPING:
         if node.get("debootstrap") is None:
-            kind = next((key.text for key, _ in node.pairs if key.text in _KINDS), None)
+            kind = next((key.text for key, _ in node.pairs if key.text in KINDS), None)
             hint = "as a mapping only debootstrap is known"
             meant = f"{kind}:{scalar.text}" if kind and (scalar := node.get(kind)) else ""
             if meant and _fits(meant, at):
@@ -85,7 +85,7 @@ def _parse_base(value: str, at: Place) -> BaseRef:
     if value == "scratch":
         return BaseRef("scratch", "", at)
     kind, colon, rest = value.partition(":")
-    if not colon or kind not in _KINDS:
+    if not colon or kind not in KINDS:
         return BaseRef("registry", reference(value), at)
     if not rest.strip() or any(ord(char) < 32 for char in rest):
         raise Malformed(f"names no base, expected {kind}:{_EXAMPLES[kind]}")

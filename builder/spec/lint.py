@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from builder.errors import BuilderError, SpecError
+from builder.spec.advice import advice
 from builder.spec.language import render_spec
 from builder.spec.load import asked_specs, error_at, gather, read_bytes, read_vars_files
-from builder.spec.model import Copy, File, ImageSpec, Place, Unpack
+from builder.spec.model import BaseRef, File, ImageSpec, Step
 from builder.spec.node import TEXT, parse_yaml, scalar_kind
 from builder.spec.render import render_template
 from builder.spec.source import Problems, decode, quote
-from builder.spec.syntax import is_glob
 
 _NAMED = re.compile(r"\{\{[-+]?\s*([A-Za-z_]\w*)")
+
+
+class Findings(NamedTuple):
+    errors: tuple[SpecError, ...]
+    warnings: tuple[SpecError, ...]
+    """What can be built and is hardly meant."""
+
+
+Look = Callable[[BaseRef | Step], Iterable[SpecError]]
+"""What the context lacks of what a base or a step names."""
 
 
 def lint(
     images: Sequence[str],
     folder: str,
     context: str,
+    look: Look,
+    advise: Callable[[ImageSpec], Iterable[SpecError]] = lambda spec: (),
     *,
     environ: Mapping[str, str],
     sets: Mapping[str, str] | None = None,
     vars_files: Sequence[str] = (),
-) -> tuple[SpecError, ...]:
-    """All errors of the named specs (of all in `folder` if none is named) and of those they stand
-    on: in the files, `image:` bases that are missing or run in a circle, sources that are not in
-    the folder `context`, templates that do not render, and those in `vars`, which are never
-    rendered, if they name a variable: that was meant otherwise. Raises UsageError for what is not
-    there."""
+) -> Findings:
+    """What is wrong in the named specs (all in `folder` if none is named) and in those they stand
+    on: in the files, `image:` bases that are missing or run in a circle, what `look` misses,
+    templates that do not render, and those in `vars`, which are never rendered, if they name a
+    variable: that was meant otherwise. Warnings are those of `advise` and our own. Raises
+    UsageError for what is not there."""
     paths = asked_specs(images, folder)
     specs, errors = gather(paths, folder, environ, sets or {}, read_vars_files(vars_files))
+    warnings: list[SpecError] = []
     for spec in specs.values():
         errors += _never_rendered(spec)
-        errors += _sources(spec, context, environ)
-    return tuple(errors)
+        errors += _sources(spec, context, look, environ)
+        warnings += advice(spec, specs)
+        warnings += advise(spec)
+    return Findings(tuple(errors), tuple(warnings))
 
 
 def render(
@@ -90,42 +105,19 @@ def _never_rendered(spec: ImageSpec) -> Iterator[SpecError]:
             yield source.error(node.fault(message, hint))
 
 
-def _sources(spec: ImageSpec, context: str, environ: Mapping[str, str]) -> Iterator[SpecError]:
-    if spec.base.kind == "rootfs":
-        yield from _missing(spec.base.value, spec.base.place, context, folders=False, inside=False)
-    for step in spec.steps:
-        if isinstance(step, Copy):
-            for source in step.sources:
-                yield from _missing(source, step.place, context, folders=True)
-        elif isinstance(step, Unpack):
-            yield from _missing(step.source, step.place, context, folders=False)
-        elif isinstance(step, File) and step.template is not None:
-            missing = list(_missing(step.template, step.place, context, folders=False))
-            yield from missing
-            if not missing:
-                path = os.path.normpath(os.path.join(context, step.template))
-                try:
-                    render_template(path, step.variables, {"name": spec.name}, environ)
-                except SpecError as error:
-                    yield error
-                except BuilderError as error:
-                    yield error_at(step.place, error.message, error.hint)
-
-
-def _missing(
-    source: str, place: Place, context: str, *, folders: bool, inside: bool = True
+def _sources(
+    spec: ImageSpec, context: str, look: Look, environ: Mapping[str, str]
 ) -> Iterator[SpecError]:
-    """An error if `source` is not below `context`, or, unless `folders`, is not a file."""
-    if is_glob(source) and folders:
-        found = glob.iglob(source, root_dir=context, recursive=True, include_hidden=True)
-        if next(found, None) is None and not os.path.lexists(os.path.join(context, source)):
-            yield error_at(place, f"{quote(source)} matches nothing in {context!r}")
-        return
-    path = os.path.join(context, source)
-    root = os.path.realpath(context)
-    if not os.path.lexists(path):
-        yield error_at(place, f"{quote(source)} is not in {context!r}, expected a file of it")
-    elif inside and os.path.commonpath([root, os.path.realpath(os.path.dirname(path))]) != root:
-        yield error_at(place, f"{quote(source)} leaves the context through a symlink")
-    elif not folders and not os.path.isfile(path):
-        yield error_at(place, f"{quote(source)} is not a file")
+    yield from look(spec.base)
+    for step in spec.steps:
+        faults = list(look(step))
+        yield from faults
+        if isinstance(step, File) and step.template is not None and not faults:
+            path = os.path.normpath(os.path.join(context, step.template))
+            shown = {"name": spec.name}
+            try:
+                render_template(path, step.variables, shown, environ, name=step.template)
+            except SpecError as error:
+                yield error
+            except BuilderError as error:
+                yield error_at(step.place, error.message, error.hint)

@@ -179,15 +179,18 @@ def same_names(specs: Iterable[ImageSpec]) -> list[SpecError]:
 
 def error_at(place: Place, message: str, hint: str | None = None) -> SpecError:
     """An error in a spec that was loaded, perhaps from the cache: its line is read again."""
-    from builder.spec.source import Fault, Source
+    return SpecError(message, hint, snippet_at(place)).at(place)
 
-    text = ""
+
+def snippet_at(place: Place) -> str | None:
+    """The line of a place and a caret, if the file can still be read."""
+    from builder.spec.source import Source
+
     try:
-        with open(place.file, encoding="utf-8", errors="replace", newline="") as file:
-            text = file.read(MAX_BYTES).removeprefix("\ufeff")
-    except OSError:
-        pass  # the message stands without the line
-    return Source(place.file, text).error(Fault(place.line, place.column, message, hint))
+        text = read_bytes(place.file, "file").decode("utf-8", "replace").removeprefix("\ufeff")
+    except UsageError:
+        return None  # the message stands without the line
+    return Source(place.file, text).snippet(place.line, place.column)
 
 
 def _at(folder: str, name: str) -> str | None:

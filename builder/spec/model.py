@@ -9,18 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from builder import errors
 from builder.oci.image import Platform
 
-
-class Place(NamedTuple):
-    """Where a value stands: file as the user named it, line and column from 1."""
-
-    file: str
-    line: int
-    column: int
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
+Place = errors.Place
 
 
 class BaseRef(NamedTuple):

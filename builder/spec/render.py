@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from builder.errors import BuilderError, SpecError
+from builder.errors import BuilderError, Place, SpecError
 from builder.spec.source import Fault, Source, did_you_mean
 
 MAX_SCALAR = 1 << 20  # characters that one scalar may become
@@ -187,9 +187,9 @@ def render_template(
         line = before.count(b"\n") + 1
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8")) + 1
         raise SpecError(
-            f"{name}:{line}:{column}: byte 0x{data[error.start]:02x} is not UTF-8 text",
+            f"byte 0x{data[error.start]:02x} is not UTF-8 text",
             "copy the file instead of rendering it",
-        ) from None
+        ).at(Place(name, line, column)) from None
     if not is_template(text):
         return data
     newline = "\r\n" if "\r\n" in text else "\n"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from builder.errors import SpecError, SpecErrors
+from builder.errors import Place, SpecError, SpecErrors
 
 MAX_BYTES = 1 << 20
 MAX_ERRORS = 50  # a file that is wrong in more places is wrong as a whole
@@ -47,11 +47,9 @@ class Source:
         return self._lines
 
     def error(self, fault: Fault) -> SpecError:
-        return SpecError(
-            f"{self.file}:{fault.line}:{fault.column}: {fault.message}",
-            fault.hint,
-            self.snippet(fault.line, fault.column),
-        )
+        snippet = self.snippet(fault.line, fault.column)
+        place = Place(self.file, fault.line, fault.column)
+        return SpecError(fault.message, fault.hint, snippet).at(place)
 
     def snippet(self, line: int, column: int) -> str | None:
         """The line and a caret under `column`, both from 1; long lines are cut around it."""
@@ -91,9 +89,7 @@ class Problems:
         found = [self.source.error(self._faults[key]) for key in sorted(self._faults)]
         if len(found) >= MAX_ERRORS:
             last = found[-1]
-            found[-1] = SpecError(
-                last.message, f"only the first {MAX_ERRORS} errors are shown", last.snippet
-            )
+            last.hint = f"only the first {MAX_ERRORS} errors are shown"
         return tuple(found)
 
     @contextmanager
@@ -149,20 +145,19 @@ def decode(file: str, data: bytes) -> Source:
     """The text of a YAML file. Raises SpecErrors: too large, not UTF-8, control characters."""
     if len(data) > MAX_BYTES:
         message = f"the file holds {len(data)} bytes, expected at most {MAX_BYTES}"
-        raise SpecErrors((SpecError(f"{file}:1:1: {message}"),))
+        raise SpecErrors((SpecError(message).at(Place(file, 1, 1)),))
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         before = Source(file, data[: error.start].decode("utf-8"))
         line, column = len(before.lines), len(before.lines[-1]) + 1
         message = f"byte 0x{data[error.start]:02x} is not UTF-8 text"
-        raise SpecErrors((SpecError(f"{file}:{line}:{column}: {message}"),)) from None
+        raise SpecErrors((SpecError(message).at(Place(file, line, column)),)) from None
     source = Source(file, text.removeprefix("\ufeff"))
     if bad := _FORBIDDEN.search(source.text):
         before = Source(file, source.text[: bad.start()])
         line, column = len(before.lines), len(before.lines[-1]) + 1
         message = f"control character U+{ord(bad[0]):04X} is not allowed in YAML"
-        raise SpecErrors(
-            (SpecError(f"{file}:{line}:{column}: {message}", 'write it in quotes as "\\x.."'),)
-        )
+        found = SpecError(message, 'write it in quotes as "\\x.."')
+        raise SpecErrors((found.at(Place(file, line, column)),))
     return source

@@ -58,11 +58,10 @@ class DaemonSource:
         try:
             return self._resolve(ref, platform, make, pull)
         except LayerError as error:
-            raise TransportError(f"{ref.place}: {ref}: {error.message}", error.hint) from error
+            raise TransportError(f"{ref}: {error.message}", error.hint).at(ref.place) from error
         except TransportError as error:
-            if error.message.startswith(f"{ref.place}: "):
-                raise
-            raise TransportError(f"{ref.place}: {error.message}", error.hint) from error
+            error.at(ref.place)
+            raise
 
     def _resolve(self, ref: BaseRef, platform: Platform, make: bool, pull: str) -> Base | None:
         asked = f"daemon-name-{hex_of(encode([_KEY_VERSION, ref.value, str(platform)]))}"

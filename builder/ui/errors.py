@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from builder.errors import BuilderError, CommandFailed, SpecError, SpecErrors
-from builder.ui.text import BOLD, CYAN, DIM, RED, harmless, paint
+from builder.errors import BuilderError, CommandFailed, SpecErrors
+from builder.ui.text import BOLD, CYAN, DIM, RED, YELLOW, harmless, paint
 
 
-def render_error(error: BuilderError, *, color: bool = False, tail: bool = True) -> str:
+def render_error(
+    error: BuilderError, *, color: bool = False, tail: bool = True, word: str = "error"
+) -> str:
     """All lines of an error, each ended. `tail`: a failed command's last output is shown too; not
     where the renderer has shown it (Renderer.shows_output)."""
     if isinstance(error, SpecErrors):
@@ -15,12 +17,16 @@ def render_error(error: BuilderError, *, color: bool = False, tail: bool = True)
     if tail and isinstance(error, CommandFailed):
         lines += [paint("| ", DIM, color) + harmless(line, color=color) for line in error.tail]
     head, *more = error.message.split("\n")
-    lines.append(paint("error:", BOLD + RED, color) + " " + harmless(head))
+    lines.append(
+        paint(f"{word}:", BOLD + (RED if word == "error" else YELLOW), color) + " " + harmless(head)
+    )
     lines += ["  " + harmless(line) for line in more]
-    if isinstance(error, SpecError) and error.snippet:
+    if error.snippet:
         lines += _snippet(error.snippet, color)
     if error.hint:
-        lines.append(paint("hint:", CYAN, color) + " " + harmless(error.hint))
+        head, *more = error.hint.split("\n")
+        lines.append(paint("hint:", CYAN, color) + " " + harmless(head))
+        lines += ["  " + harmless(line.strip()) for line in more]
     return "".join(line + "\n" for line in lines)
 
 

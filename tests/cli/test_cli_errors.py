@@ -21,7 +21,7 @@ CASES = {
         STEP + "directory: /a\n  - file: /a\n    content: x\n", 2, "'/a'", ""),
     "an undefined variable": (STEP + "file: /a\n    content: '{{ nope }}'\n", 2, "nope", ""),
     "a missing base": ("from: image:nope\n", 2, "specs/x.yaml:1:7:", ""),
-    "a missing layout": ("from: oci:nowhere\n", 1, "specs/x.yaml:1:7:", ""),
+    "a missing layout": ("from: oci:nowhere\n", 2, "specs/x.yaml:1:7:", ""),
     "an unknown variable set": ("from: scratch\n", 2, "'colour'", ""),
     "a wrong level": ("from: scratch\n", 2, "99", ""),
 }  # fmt: skip
@@ -41,6 +41,38 @@ def test_bad_input_is_one_clear_line(project: Any, case: str) -> None:
     assert any(shown in line for line in errors), said.stderr
     assert hint in said.stderr
     assert said.stdout == ""
+
+
+SAME = [
+    "from: oci:nowhere:tag\n",
+    "from: oci:a.txt\n",
+    "from: rootfs:nowhere.tar\n",
+    "from: rootfs:specs\n",
+    "from: docker-archive:nowhere.tar\n",
+    "from: image:nope\n",
+    STEP + "copy: [a.txt, nope.txt]\n    dest: /b/\n",
+    STEP + "copy: '*.png'\n    dest: /b/\n",
+    STEP + "copy: out\n    dest: /b\n",
+    STEP + "copy: hidden\n    dest: /b\n",
+    STEP + "unpack: specs\n    dest: /b\n",
+    STEP + "template: nope.j2\n    dest: /b\n",
+    STEP + "template: a.txt\n    dest: /b\n",
+    STEP + "file: /a\n    content: '{{ nope }}'\n",
+    STEP + "copy: a.txt\n    dest: /b\n    mode: 999\n",
+]
+
+
+@pytest.mark.parametrize("text", SAME)
+def test_lint_plan_and_build_say_the_same(project: Any, text: str) -> None:
+    (project.root / "out").symlink_to("/etc/passwd")
+    project.file("a.txt", "{{ nope }}")
+    project.file("hidden", "x")
+    project.file(".dockerignore", "hidden\n")
+    project.spec("x", text)
+    said = {verb: project.run(verb, status=2).stderr for verb in ("lint", "plan", "build")}
+    assert said["lint"] == said["plan"] == said["build"]
+    first, line, caret, *_ = said["lint"].splitlines()
+    assert first.startswith("error: ") and line.startswith("  ") and caret.strip() == "^"
 
 
 def test_an_unknown_image_is_told_with_a_near_name(project: Any) -> None:

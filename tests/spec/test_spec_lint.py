@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -13,12 +15,15 @@ import pytest
 import yaml
 
 from builder.errors import SpecErrors
+from builder.plan.context import Context
+from builder.plan.sources import faults, takes_specs
 from builder.spec.base import _DEBOOTSTRAP
 from builder.spec.config import CONFIG
 from builder.spec.language import SPEC, json_schema
-from builder.spec.lint import lint, render
+from builder.spec.lint import Findings, lint, render
 from builder.spec.load import load_spec
 from builder.spec.steps import VERBS
+from builder.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,12 +35,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def errors(*images: str, **more: object) -> list[str]:
-    return [error.message for error in lint(images, "specs", ".", environ={}, **more)]  # type: ignore[arg-type]
+def found(images: tuple[str, ...], specs: str, root: str, store: str) -> Findings:
+    with contextlib.closing(Store(store)) as kept:
+        context = Context(root, kept)
+        look = partial(faults, context=context)
+        return lint(images, specs, root, look, partial(takes_specs, context=context), environ={})
 
 
-def test_the_projects_own_specs_are_clean() -> None:
-    assert lint([], str(ROOT / "specs"), str(ROOT), environ={}) == ()
+def errors(*images: str) -> list[str]:
+    return [error.message for error in found(images, "specs", ".", ".store").errors]
+
+
+def test_the_projects_own_specs_are_clean(tmp_path: Path) -> None:
+    assert found((), str(ROOT / "specs"), str(ROOT), str(tmp_path)) == Findings((), ())
 
 
 def test_lint_finds_what_the_context_lacks(folder: Path) -> None:
@@ -54,13 +66,13 @@ def test_lint_finds_what_the_context_lacks(folder: Path) -> None:
     (folder / "t.j2").write_text("a\n{{ nope }}\n")
     os.symlink("/etc", folder / "out")
     assert errors() == [
-        "specs/a.yaml:1:7: 'r.tar' is not in '.', expected a file of it",
-        "specs/a.yaml:3:10: 'gone' is not in '.', expected a file of it",
-        "specs/a.yaml:4:10: '*.png' matches nothing in '.'",
-        "specs/a.yaml:5:12: 'folder' is not a file",
+        "specs/a.yaml:1:7: there is no 'r.tar', expected a path from the context folder",
+        "specs/a.yaml:3:10: 'gone' does not exist in the context",
+        "specs/a.yaml:4:10: '*.png' matches nothing in the context",
+        "specs/a.yaml:5:12: 'folder' is not a file, expected a file: the archive",
         "t.j2:2:4: template error: 'nope' is undefined, expected one of the variables",
-        "specs/a.yaml:7:14: 'gone.j2' is not in '.', expected a file of it",
-        "specs/a.yaml:8:10: 'out/passwd' leaves the context through a symlink",
+        "specs/a.yaml:7:14: 'gone.j2' does not exist in the context",
+        "specs/a.yaml:8:10: 'out/passwd' leads out of the context through a symlink",
     ]
 
 
@@ -84,6 +96,66 @@ def test_lint_says_which_step_a_template_is_too_large_for(folder: Path) -> None:
     (folder / "specs/a.yaml").write_text("from: scratch\nsteps:\n- {template: t.j2, dest: /x}\n")
     (folder / "t.j2").write_bytes(b"x" * (4 << 20) + b"y")
     assert errors() == ["specs/a.yaml:3:14: template 't.j2' is larger than 4194304 bytes"]
+
+
+GOES_ON = "a line that fails is passed over: the shell"
+
+
+@pytest.mark.parametrize(
+    ("spec", "warning"),
+    [
+        ("- {run: 'a\n\n  b', shell: [sh, -c]}", "3:9: " + GOES_ON + " 'sh -c' has no -e"),
+        ("- {run: 'a\n\n  b', shell: [/bin/bash, -uo, pipefail, -c]}", "3:9: " + GOES_ON),
+        ("- {run: 'a\n\n  b', shell: [/bin/bash, -euo, pipefail, -c]}", None),
+        ("- {run: 'a\n\n  b', shell: [bash, -o, errexit, -c]}", None),
+        ("- {run: 'a\n\n  b'}", None),
+        ("- {run: a, shell: [sh, -c]}", None),
+        ("- {run: '# a\n\n  b', shell: [sh, -c]}", None),
+        ("- {run: 'set -eu\n\n  b', shell: [sh, -c]}", None),
+        ("- {run: 'a &&\n\n  b', shell: [sh, -c]}", None),
+        ("- {run: 'a\n\n  b', shell: [python3, -c]}", None),
+        ("- {copy: ., dest: /x}", "3:10: the copy takes 'specs/a.yaml' along"),
+        ("- {copy: [here, .], dest: /x/}", "3:10: the copy takes 'specs/a.yaml' along"),
+        ("- {copy: specs/, dest: /x}", "3:10: the copy takes 'specs/a.yaml' along"),
+        ("- {copy: 'spec*', dest: /x/}", "3:10: the copy takes 'specs/a.yaml' along"),
+        ("- {copy: ., dest: /x, exclude: [specs/]}", None),
+        ("- {copy: ., dest: /x, exclude: '*.yaml'}", None),
+        ("- {copy: here, dest: /x}", None),
+    ],
+)
+def test_lint_warns_of_what_is_hardly_meant(folder: Path, spec: str, warning: str | None) -> None:
+    (folder / "specs/a.yaml").write_text(f"from: scratch\nsteps:\n{spec}\n")
+    (folder / "here").write_text("x")
+    seen = found((), "specs", ".", ".store")
+    assert seen.errors == ()
+    assert [each.message.startswith(f"specs/a.yaml:{warning}") for each in seen.warnings] == (
+        [True] if warning else []
+    ), seen.warnings
+    if warning is None or "shell" not in spec:
+        return
+    hint = seen.warnings[0].hint
+    assert hint is not None
+    fixed = re.sub(r"shell: \[.*\]", hint.removeprefix("write "), spec)
+    (folder / "specs/a.yaml").write_text(f"from: scratch\nsteps:\n{fixed}\n")
+    assert found((), "specs", ".", ".store") == Findings((), ())
+
+
+def test_a_spec_that_dockerignore_leaves_out_is_not_taken_along(folder: Path) -> None:
+    (folder / "specs/a.yaml").write_text("from: scratch\nsteps:\n- {copy: ., dest: /x}\n")
+    (folder / ".dockerignore").write_text("specs\n.store\n")
+    assert found((), "specs", ".", ".store") == Findings((), ())
+
+
+def test_lint_warns_of_a_base_that_only_looks_like_a_registrys(folder: Path) -> None:
+    (folder / "specs/web.yaml").write_text("from: scratch\n")
+    (folder / "specs/a.yaml").write_text("from: imge:web\n")
+    (folder / "specs/b.yaml").write_text("from: rootf:r.tar\n")
+    (folder / "specs/c.yaml").write_text("from: nginx:1.25\n")
+    said = [each.message for each in found((), "specs", ".", ".store").warnings]
+    assert said == [
+        "specs/a.yaml:1:7: 'imge:web' is an image of a registry, did you mean 'image:web'?",
+        "specs/b.yaml:1:7: 'rootf:r.tar' is an image of a registry, did you mean 'rootfs:r.tar'?",
+    ]
 
 
 def test_lint_goes_on_after_a_broken_spec(folder: Path) -> None:

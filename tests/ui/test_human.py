@@ -90,6 +90,11 @@ def test_an_error_is_a_line_and_a_hint() -> None:
     assert render_error(error) == ("error: no executor works here\nhint: run `builder doctor`\n")
 
 
+def test_a_hint_of_several_lines_keeps_them() -> None:
+    text = render_error(BuilderError("apt failed", "is the mirror up?\n  E: 404\n  E: \x1b[2Jgone"))
+    assert text == "error: apt failed\nhint: is the mirror up?\n  E: 404\n  E: gone\n"
+
+
 def test_spec_errors_show_their_lines_and_a_caret() -> None:
     first = SpecError("a.yaml:2:9: mode '9' is not octal", None, '  mode: "9"\n        ^')
     second = SpecError("a.yaml:5:3: unknown key 'cpoy'", "did you mean copy?")

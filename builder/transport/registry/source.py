@@ -56,16 +56,14 @@ class RegistrySource:
         try:
             reference = parse_reference(ref.value)
         except BuilderError as error:
-            raise SpecError(f"{ref.place}: {error.message}", error.hint) from error
+            raise SpecError(error.message, error.hint).at(ref.place) from error
         try:
             known = self._known(reference, platform)
             if known is None or (pull == "always" and reference.digest is None):
                 known = self._ask(reference, platform, known, pull)
             return self._base(reference, platform, known)
         except TransportError as error:
-            if not error.message.startswith(f"{ref.place}: "):
-                error.message = f"{ref.place}: {error.message}"
-                error.args = (error.message,)
+            error.at(ref.place)
             raise
 
     def _ask(
