@@ -19,7 +19,7 @@ from builder.oci.image import Platform, encode
 if TYPE_CHECKING:
     from builder.executor.base import Command
 
-KEY_VERSION = 3
+KEY_VERSION = 4
 """Raised whenever the same document would make another layer than before."""
 
 MANY = 200_000

@@ -61,7 +61,7 @@ def test_a_command_runs_over_126_layers(scene: Any) -> None:
 
 OVERLAY = """
 import os, sys
-from builder.errors import ExecutorError
+from builder.errors import CannotRun
 from builder.executor.overlay import Overlay
 folder, count = sys.argv[1], int(sys.argv[2])
 lowers = []
@@ -73,7 +73,7 @@ for number in range(count):
 os.mkdir(f"{folder}/work")
 try:
     overlay = Overlay(f"{folder}/work", lowers)
-except ExecutorError as error:
+except CannotRun as error:
     sys.exit(error.message)
 below, etc = overlay.mount("none")
 names = {os.fsdecode(name) for name in os.listdir(overlay.root)}
