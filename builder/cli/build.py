@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from builder.cli import screen, wiring
@@ -16,6 +17,7 @@ from builder.make.image import Built
 from builder.project import Project
 from builder.spec.model import ImageSpec
 from builder.transport.base import Destination
+from builder.transport.target import check_target, writing
 
 
 def build(arguments: argparse.Namespace) -> int:
@@ -52,7 +54,9 @@ def _build(
     names: tuple[str, ...],
 ) -> dict[str, Any]:
     destinations = _destinations(arguments, project, specs, names)
-    _check_folders(arguments)
+    _check_targets(arguments)
+    for _, destination in destinations:
+        destination.check()
 
     def deliver(built: dict[str, Built]) -> None:
         for name, destination in destinations:
@@ -97,16 +101,18 @@ def _destinations(
     ]
 
 
-def _check_folders(arguments: argparse.Namespace) -> None:
-    """Files that are written at the end: that their folders are there is known before a build."""
+def _check_targets(arguments: argparse.Namespace) -> None:
+    """Files that are written at the end: that they can be is known before a build."""
     archives = [text.split(":")[1] for text in arguments.output if "-archive:" in text]
     files = [arguments.iidfile, arguments.metadata_file, arguments.depfile, *archives]
+    seen: set[str] = set()
     for path in filter(None, files):
-        folder = os.path.dirname(path) or "."
-        if not os.path.isdir(folder):
-            raise UsageError(f"{path!r} cannot be written: there is no folder {folder!r}")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise UsageError(f"{path!r} cannot be written: no permission in {folder!r}")
+        with _naming(path):
+            check_target(path)
+        place = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        if place in seen:
+            raise UsageError(f"{path!r} cannot be written: another output is written there")
+        seen.add(place)
 
 
 def _document(built: Built) -> dict[str, Any]:
@@ -160,13 +166,13 @@ def _escape(path: str) -> str:
 
 def _write(path: str, text: str) -> None:
     """Write a file whole or not at all."""
-    temporary = f"{path}.{os.getpid()}.tmp"
+    with _naming(path), writing(path, sync=False) as file:
+        file.write(text.encode("utf-8", "surrogateescape"))
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
     try:
-        with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-        os.replace(temporary, path)
+        yield
     except OSError as error:
         raise UsageError(f"{path!r} cannot be written: {error.strerror}") from error
-    finally:
-        if os.path.lexists(temporary):
-            os.unlink(temporary)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -20,7 +19,8 @@ from builder.oci.digest import DiffID, Digest, digest_of
 from builder.oci.image import Descriptor, Image, Layer, encode
 from builder.transport.base import Delivered
 from builder.transport.importing import CHUNK
-from builder.transport.layout import VERSION, index_entry
+from builder.transport.layout_out import VERSION, index_entry
+from builder.transport.target import check_target, writing
 
 if TYPE_CHECKING:
     from builder.store.store import Store
@@ -32,6 +32,9 @@ class DockerArchive:
 
     def __init__(self, store: Store, path: str, name: str) -> None:
         self._store, self._path, self._name = store, os.path.abspath(path), name
+
+    def check(self) -> None:
+        _check(self._path, f"docker-archive:{self._path}")
 
     def put(self, image: Image) -> Delivered:
         where = f"docker-archive:{self._path}"
@@ -65,6 +68,9 @@ class OciArchive:
 
     def __init__(self, store: Store, path: str, tag: str) -> None:
         self._store, self._path, self._tag = store, os.path.abspath(path), tag
+
+    def check(self) -> None:
+        _check(self._path, f"oci-archive:{self._path}")
 
     def put(self, image: Image) -> Delivered:
         where = f"oci-archive:{self._path}"
@@ -109,22 +115,20 @@ class _Tar:
 @contextlib.contextmanager
 def _writing(path: str, where: str) -> Iterator[_Tar]:
     """A tar that appears at `path` when all of it is on the disk, or not at all."""
-    partial = f"{path}.{os.getpid()}.partial"
     try:
-        if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
-            raise TransportError(f"{where}: {path!r} is there and not a regular file")
-        with open(partial, "wb") as file:
+        with writing(path) as file:
             archive = _Tar(file)
             yield archive
             archive.end()
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(partial, path)
     except OSError as error:
         raise TransportError(f"{where}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
+
+
+def _check(path: str, where: str) -> None:
+    try:
+        check_target(path)
+    except OSError as error:
+        raise TransportError(f"{where}: {error.strerror}") from error
 
 
 def _name(digest: Digest | DiffID) -> str:

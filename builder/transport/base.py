@@ -38,4 +38,9 @@ class Delivered(NamedTuple):
 class Destination(Protocol):
     """Takes a finished image whose blobs are in the store."""
 
+    def check(self) -> None:
+        """What it names can take an image, as far as can be seen without writing. Raises
+        BuilderError."""
+        ...
+
     def put(self, image: Image) -> Delivered: ...

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, BinaryIO
 
-from builder.errors import CorruptBlob, TransportError
-from builder.oci import media
-from builder.oci.digest import Digest, digest_of, hasher
-from builder.oci.image import Descriptor, Image, Layer, Platform, encode
+from builder.errors import TransportError
+from builder.oci.digest import digest_of
+from builder.oci.image import Descriptor, Image, Layer, Platform
 from builder.spec.model import BaseRef
-from builder.transport.base import Base, Delivered
+from builder.transport.base import Base
 from builder.transport.documents import (
     MAX_CONFIG,
     MAX_MANIFEST,
@@ -34,13 +32,12 @@ from builder.transport.documents import (
     parse_document,
     parse_index,
 )
-from builder.transport.importing import CHUNK, import_layer, is_imported, labelled
+from builder.transport.importing import import_layer, is_imported, labelled
 
 if TYPE_CHECKING:
     from builder.store.store import Store
 
 _CONTAINERD_NAME = "io.containerd.image.name"  # the whole reference, where docker save writes it
-VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 class LayoutSource:
@@ -181,109 +178,17 @@ def open_layout(path: str, where: str) -> Iterator[Layout]:
         layout = Layout(handle, where)
         if not _exists("oci-layout", handle):
             raise TransportError(f"{where}: {path!r} is no OCI layout: it has no oci-layout file")
-        said = load_object(layout.file("oci-layout", 4096), f"{where}: oci-layout", 4096, "file")
-        if said.get("imageLayoutVersion") != "1.0.0":
-            raise TransportError(f"{where}: oci-layout: the version is not 1.0.0")
+        check_layout(layout, where)
         yield layout
     finally:
         os.close(handle)
 
 
-class LayoutDestination:
-    """Delivers into a layout, made when it does not exist. Blobs come first and index.json last,
-    each by a rename; other tags stay, blobs that are there are not copied again."""
-
-    def __init__(self, store: Store, folder: str, tag: str) -> None:
-        self._store, self._folder, self._tag = store, os.path.abspath(folder), tag
-
-    def put(self, image: Image) -> Delivered:
-        try:
-            return self._put(image)
-        except OSError as error:
-            raise TransportError(f"oci:{self._folder}: {error.strerror}") from error
-
-    def _put(self, image: Image) -> Delivered:
-        os.makedirs(self._folder, exist_ok=True)
-        handle = os.open(self._folder, _FOLDER)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)  # two builds into one layout: one after the other
-            if not _exists("oci-layout", handle):
-                if os.listdir(handle):
-                    raise TransportError(
-                        f"oci:{self._folder}: the folder holds other files and is no OCI layout",
-                        "name a new folder, or an existing layout",
-                    )
-                self._publish("oci-layout", [VERSION])
-            os.makedirs(os.path.join(self._folder, "blobs", "sha256"), exist_ok=True)
-            sent = sum(self._copy(layer.blob) for layer in image.layers)
-            config, manifest = image.config_bytes(), image.manifest_bytes()
-            for data in (config, manifest):
-                sent += self._place(digest_of(data), len(data), [data])
-            blob = Descriptor(media.MANIFEST, digest_of(manifest), len(manifest))
-            self._add_to_index(blob, image.platform)
-        finally:
-            os.close(handle)
-        return Delivered(f"oci:{self._folder}:{self._tag}", sent)
-
-    def _copy(self, blob: Descriptor) -> int:
-        with self._store.open(blob) as source:
-            return self._place(blob.digest, blob.size, iter(lambda: source.read(CHUNK), b""))
-
-    def _place(self, digest: Digest, size: int, chunks: Iterable[bytes]) -> int:
-        """Publish a blob; the bytes written, 0 when it was there."""
-        name = "blobs/sha256/" + digest.removeprefix("sha256:")
-        try:
-            there = os.lstat(os.path.join(self._folder, name))
-            if stat.S_ISREG(there.st_mode) and there.st_size == size:
-                return 0
-        except FileNotFoundError:
-            pass
-        self._publish(name, chunks, digest)
-        return size
-
-    def _add_to_index(self, manifest: Descriptor, platform: Platform) -> None:
-        path = os.path.join(self._folder, "index.json")
-        index: dict[str, Any] = {"schemaVersion": 2, "mediaType": media.INDEX, "manifests": []}
-        before = b""
-        if os.path.lexists(path):
-            with open_layout(self._folder, f"oci:{self._folder}") as layout:
-                before = layout.file("index.json", MAX_MANIFEST)
-            parse_index(before, f"{path}")
-            index = load_object(before, path, MAX_MANIFEST, "index")
-        entry = index_entry(manifest, platform, self._tag)
-        others = [each for each in index["manifests"] if _tag(each) != self._tag]
-        data = encode({**index, "manifests": [*others, entry]})
-        if data != before:
-            self._publish("index.json", [data])
-
-    def _publish(self, name: str, chunks: Iterable[bytes], digest: Digest | None = None) -> None:
-        """Write beside, flush to the disk, rename. With `digest` the bytes must have it."""
-        path = os.path.join(self._folder, name)
-        partial = f"{path}.{os.getpid()}.partial"
-        running = hasher()
-        try:
-            with open(partial, "wb") as file:
-                for chunk in chunks:
-                    running.update(chunk)
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            if digest is not None and "sha256:" + running.hexdigest() != digest:
-                raise CorruptBlob(f"blob {digest}: its bytes are not what its name says")
-            os.rename(partial, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)
-
-
-def index_entry(manifest: Descriptor, platform: Platform, tag: str) -> dict[str, Any]:
-    """An index.json entry that says for which platform and by which tag."""
-    said = {name: value for name, value in platform._asdict().items() if value}
-    return {**manifest.document(), "platform": said, "annotations": {REF_NAME: tag}}
-
-
-def _tag(entry: Any) -> object:
-    return (entry.get("annotations") or {}).get(REF_NAME)
+def check_layout(layout: Layout, where: str) -> None:
+    """Its oci-layout file says what one says. Raises TransportError."""
+    said = load_object(layout.file("oci-layout", 4096), f"{where}: oci-layout", 4096, "file")
+    if said.get("imageLayoutVersion") != "1.0.0":
+        raise TransportError(f"{where}: oci-layout: the version is not 1.0.0")
 
 
 def _exists(name: str, folder: int) -> bool:

@@ -44,7 +44,7 @@ def parse_output(text: str) -> Factory:
 
 def _oci(kind: str, store: Store, path: str, tag: str) -> Destination:
     if kind == "oci":
-        from builder.transport.layout import LayoutDestination
+        from builder.transport.layout_out import LayoutDestination
 
         return LayoutDestination(store, path, tag)
     from builder.transport.archive_out import OciArchive

@@ -1,0 +1,166 @@
+"""A layout as an output: `oci:DIR[:tag]`.
+
+DIR may be a symlink, by the user's choice; in it none is followed, and nothing is changed before it
+is known to be a layout or empty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from builder.errors import CorruptBlob, TransportError
+from builder.oci import media
+from builder.oci.digest import Digest, digest_of, hasher
+from builder.oci.image import Descriptor, Image, Platform, encode
+from builder.transport.base import Delivered
+from builder.transport.documents import MAX_MANIFEST, REF_NAME, load_object, parse_index
+from builder.transport.importing import CHUNK
+from builder.transport.layout import Layout, check_layout
+from builder.transport.target import PARTIAL, refuse_shared, writing_in
+
+if TYPE_CHECKING:
+    from builder.store.store import Store
+
+VERSION = b'{"imageLayoutVersion":"1.0.0"}'
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class LayoutDestination:
+    """Delivers into a layout, made when it does not exist. Blobs come first and index.json last,
+    each by a rename; other tags stay, blobs that are there are not copied again."""
+
+    def __init__(self, store: Store, folder: str, tag: str) -> None:
+        self._store, self._folder, self._tag = store, os.path.abspath(folder), tag
+        self._where = f"oci:{self._folder}"
+
+    def check(self) -> None:
+        try:
+            handle = os.open(self._folder, _FOLDER)
+        except FileNotFoundError:
+            if os.path.islink(self._folder):
+                raise TransportError(f"{self._where}: it is a symlink to nothing") from None
+            return
+        except OSError as error:
+            raise TransportError(f"{self._where}: {error.strerror}") from error
+        try:
+            self._recognise(handle)
+        finally:
+            os.close(handle)
+
+    def put(self, image: Image) -> Delivered:
+        try:
+            return self._put(image)
+        except OSError as error:
+            raise TransportError(f"{self._where}: {error.strerror}") from error
+
+    def _put(self, image: Image) -> Delivered:
+        self.check()
+        os.makedirs(self._folder, exist_ok=True)
+        handle = os.open(self._folder, _FOLDER)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)  # two builds into one layout: one after the other
+            if not self._recognise(handle):
+                _publish(handle, "oci-layout", [VERSION])
+            with _folder(handle, "blobs") as above, _folder(above, "sha256") as blobs:
+                sent = sum(self._copy(blobs, layer.blob) for layer in image.layers)
+                config, manifest = image.config_bytes(), image.manifest_bytes()
+                for data in (config, manifest):
+                    sent += _place(blobs, digest_of(data), len(data), [data])
+            blob = Descriptor(media.MANIFEST, digest_of(manifest), len(manifest))
+            self._add_to_index(handle, blob, image.platform)
+        finally:
+            os.close(handle)
+        return Delivered(f"{self._where}:{self._tag}", sent)
+
+    def _recognise(self, handle: int) -> bool:
+        """True for a layout, False for a folder where one may be made. Raises TransportError."""
+        status = os.fstat(handle)
+        if os.path.samestat(status, os.stat(self._store.root)):
+            raise TransportError(f"{self._where}: it is the builder's own store")
+        found = set(os.listdir(handle))
+        if "oci-layout" in found:
+            check_layout(Layout(handle, self._where), self._where)
+            return True
+        if [name for name in found if not PARTIAL.fullmatch(name)]:
+            raise TransportError(
+                f"{self._where}: the folder holds other files and is no OCI layout",
+                "name a new folder, or an existing layout",
+            )
+        try:
+            refuse_shared(status)
+        except OSError as error:
+            hint = f"name a new folder: oci:{os.path.join(self._folder, 'image')}"
+            raise TransportError(f"{self._where}: {error.strerror}", hint) from None
+        return False
+
+    def _copy(self, blobs: int, blob: Descriptor) -> int:
+        with self._store.open(blob) as source:
+            return _place(blobs, blob.digest, blob.size, iter(lambda: source.read(CHUNK), b""))
+
+    def _add_to_index(self, handle: int, manifest: Descriptor, platform: Platform) -> None:
+        path = os.path.join(self._folder, "index.json")
+        index: dict[str, Any] = {"schemaVersion": 2, "mediaType": media.INDEX, "manifests": []}
+        before = b""
+        if "index.json" in os.listdir(handle):
+            before = Layout(handle, self._where).file("index.json", MAX_MANIFEST)
+            parse_index(before, f"{path}")
+            index = load_object(before, path, MAX_MANIFEST, "index")
+        entry = index_entry(manifest, platform, self._tag)
+        others = [each for each in index["manifests"] if _tag(each) != self._tag]
+        data = encode({**index, "manifests": [*others, entry]})
+        if data != before:
+            _publish(handle, "index.json", [data])
+
+
+@contextlib.contextmanager
+def _folder(above: int, name: str) -> Any:
+    """A folder of the layout, made when it is missed."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, dir_fd=above)
+    try:
+        handle = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=above)
+    except NotADirectoryError as error:
+        why = f"{name} is no folder of its own; symlinks in a layout are not followed"
+        raise OSError(errno.ENOTDIR, why) from error
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _place(blobs: int, digest: Digest, size: int, chunks: Iterable[bytes]) -> int:
+    """Publish a blob; the bytes written, 0 when it was there."""
+    name = digest.removeprefix("sha256:")
+    with contextlib.suppress(FileNotFoundError):
+        there = os.stat(name, dir_fd=blobs, follow_symlinks=False)
+        if stat.S_ISREG(there.st_mode) and there.st_size == size:
+            return 0
+    _publish(blobs, name, chunks, digest)
+    return size
+
+
+def _publish(folder: int, name: str, chunks: Iterable[bytes], digest: Digest | None = None) -> None:
+    """Write beside, flush to the disk, rename. With `digest` the bytes must have it."""
+    running = hasher()
+    with writing_in(folder, name) as file:
+        for chunk in chunks:
+            running.update(chunk)
+            file.write(chunk)
+        if digest is not None and "sha256:" + running.hexdigest() != digest:
+            raise CorruptBlob(f"blob {digest}: its bytes are not what its name says")
+
+
+def index_entry(manifest: Descriptor, platform: Platform, tag: str) -> dict[str, Any]:
+    """An index.json entry that says for which platform and by which tag."""
+    said = {name: value for name, value in platform._asdict().items() if value}
+    return {**manifest.document(), "platform": said, "annotations": {REF_NAME: tag}}
+
+
+def _tag(entry: Any) -> object:
+    return (entry.get("annotations") or {}).get(REF_NAME)
