@@ -9,6 +9,7 @@ from typing import NamedTuple
 from builder.errors import SpecError, SpecErrors, UsageError
 from builder.spec.compiled import Cache, decode_spec, encode_spec, entry_name
 from builder.spec.model import ImageSpec, Place
+from builder.spec.named import open_named
 
 SUFFIXES = (".yaml", ".yml")
 MAX_BYTES = 1 << 20  # of a spec or a vars file; source.decode names it in its error
@@ -225,7 +226,7 @@ def _load(
 
 def read_bytes(path: str, what: str) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open_named(path) as file:
             return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"cannot read the {what} {path!r}: {error.strerror}") from None

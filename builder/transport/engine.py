@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from builder.errors import TransportError
 from builder.oci.digest import hex_of
+from builder.spec.named import open_named
 
 SOCKET = "unix:///var/run/docker.sock"
 _CONNECT = 15  # seconds until a first answer
@@ -152,7 +153,7 @@ def _context(folder: str, name: str, said: str) -> Endpoint:
 def _read(path: str) -> dict[str, Any]:
     """A JSON object; an empty one where there is none."""
     try:
-        with open(path, "rb") as file:
+        with open_named(path) as file:
             document = json.loads(file.read(_DOCUMENT))
     except FileNotFoundError:
         return {}

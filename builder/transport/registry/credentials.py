@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from builder.errors import TransportError
 from builder.oci.reference import DOCKER_HUB
+from builder.spec.named import open_named
 from builder.transport.registry.settings import Settings
 
 _HUB_KEY = "https://index.docker.io/v1/"
@@ -49,7 +50,7 @@ def find_credentials(settings: Settings, registry: str, repository: str) -> Cred
 
 def _read(path: str, *, required: bool) -> dict[str, Any] | None:
     try:
-        with open(path, "rb") as file:
+        with open_named(path) as file:
             data = file.read(_MAX_FILE)
     except OSError as error:
         if not required and isinstance(error, (FileNotFoundError, NotADirectoryError)):
