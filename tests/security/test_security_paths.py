@@ -139,7 +139,7 @@ WRITES: dict[str, tuple[str, ...]] = {
 READS: dict[str, tuple[str, ...]] = {
     "--context": (*BUILD, "--context", "PATH"),
     "--specs": ("build", "--specs", "PATH"),
-    "a spec among --specs": ("build", "--specs", "PATH/.."),
+    "a spec among --specs": ("build", "--specs", "FOLDER"),
     "--vars-file": (*BUILD, "--vars-file", "PATH"),
     "IMAGE": ("build", "PATH"),
     "lint": ("lint", "PATH"),
@@ -283,7 +283,13 @@ def attempt(made: Path, folder: Path, option: str, argv: tuple[str, ...], thing:
     if user:
         for path in (folder, project, *project.rglob("*")):
             os.chown(path, user, user, follow_symlinks=False)
-    return run(theirs, project, [word.replace("PATH", str(named)) for word in argv], env, user)
+    return run(
+        theirs,
+        project,
+        [word.replace("PATH", str(named)).replace("FOLDER", str(at.parent)) for word in argv],
+        env,
+        user,
+    )
 
 
 def _cases(options: dict[str, tuple[str, ...]], share: int) -> list[tuple[str, str]]:
@@ -328,3 +334,13 @@ def test_what_is_named_to_be_read_is_never_changed_or_waited_for(
     assert bool(errors) == (done.status != 0) and "itself failed" not in done.err, done.err
     if option != "copy" and thing in ("device", "fifo", "socket", "link to a device"):
         assert done.status in (1, 2), done.err
+
+
+def test_variables_come_from_a_pipe_that_a_shell_hands_over(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs/site.yaml").write_text("from: scratch\nconfig: {user: '{{ who }}'}\n")
+    script = '"$0" -m builder render --vars-file <(sleep 0.2; echo "who: somebody") site'
+    done = subprocess.run(
+        ["bash", "-c", script, sys.executable], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "somebody" in done.stdout, done.stderr
