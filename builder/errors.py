@@ -16,6 +16,39 @@ class Place(NamedTuple):
         return f"{self.file}:{self.line}:{self.column}"
 
 
+def masked(address: str) -> str:
+    """An address without the user and password it may hold, however malformed it is."""
+    import re
+
+    before, at, host = address.rpartition("@")
+    if not at:
+        return address
+    if re.fullmatch("sha256:[0-9a-f]{64}", host):
+        return f"{masked(before)}@{host}"
+    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*:(?=/|.*:)/*|/*", before)
+    return f"{scheme[0] if scheme else ''}***@{host}"
+
+
+def without_passwords(text: str) -> str:
+    """A text with the users and passwords masked of what looks like an address in it, also of one
+    that was cut short."""
+    if "@" not in text and ("://" not in text or "..." not in text):
+        return text
+    import re
+
+    text = re.sub(_CUT, r"\1***...", text)
+    text = re.sub(_USER, lambda found: f"{found[1] or ''}***@", text)
+    return re.sub(_SPACED, "***@", text)
+
+
+_USER = (  # of a word, perhaps in quotes or brackets; not NAME@sha256:..., nor git@host:path
+    r"(?<![^\s'\"=\[{(,<])(?![\"'\[{(<])([A-Za-z][A-Za-z0-9+.-]*:/*|/+)?"
+    r"(?:(?<=/)\S{1,500}|[^\s/@:]{0,250}:\S{0,500})(?<!\[)@(?!sha256:[0-9a-f]{16})"
+)
+_SPACED = r"(?<=//)[^\s/@:]{0,250}:[^@/]{0,250}@"
+_CUT = r"(:/+)[^\s:]{0,250}:(?!\d+/)\S{0,500}?\.\.\."
+
+
 class BuilderError(Exception):
     """A failure a user can act on.
 
@@ -30,9 +63,10 @@ class BuilderError(Exception):
     """The line of the place, and a caret below it."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
+        message = without_passwords(message)
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint and without_passwords(hint)
 
     def at(self, place: Place) -> Self:
         """The error, with its place if it had none."""

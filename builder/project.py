@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from builder.errors import CorruptBlob, ExecutorError, UsageError
+from builder.errors import CorruptBlob, ExecutorError, UsageError, without_passwords
 from builder.events import Emit, Lines, StepOutput, ignore
 from builder.oci.image import Image, Platform, host_platform
 from builder.plan.context import Context
@@ -283,7 +283,7 @@ class _Sources(Mapping[str, BaseSource]):
         from builder.transport.debootstrap import DebootstrapSource
 
         emit = self._project.emit
-        lines = Lines(lambda line: emit(StepOutput("base", 0, line)))
+        lines = Lines(lambda line: emit(StepOutput("base", 0, without_passwords(line))))
         environ = self._project.options.environ
         return DebootstrapSource(self._project.store, lines.feed, environ)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from builder.errors import UsageError
+from builder.errors import UsageError, masked
 from builder.oci.digest import Digest
 
 DOCKER_HUB = "docker.io"
@@ -115,5 +115,6 @@ def _proposed(text: str, other: str) -> str | None:
 
 
 def _refused(text: str, why: str, hint: str | None) -> UsageError:
+    text = masked(text)
     shown = text if len(text) <= 100 else text[:97] + "..."
     return UsageError(f"{shown!r} is not an image reference: {why}", hint)

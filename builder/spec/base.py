@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from builder.errors import masked, without_passwords
 from builder.spec import syntax
 from builder.spec.fields import (
     BAD,
@@ -31,7 +32,15 @@ from builder.spec.node import MAPPING, Node
 from builder.spec.source import quote, written
 from builder.spec.syntax import Malformed
 
+AUTH_CONF = "write user and password into /etc/apt/auth.conf: they are used and not kept"
 KINDS = ("image", "oci", "docker-archive", "rootfs", "debootstrap", "docker-daemon")
+
+
+def _mirror(value: str) -> str:
+    if without_passwords(value) != value:
+        raise Malformed("holds a user, which the image would keep", AUTH_CONF)
+    return matching(syntax.MIRROR, "a mirror, expected a URL or a 'deb ...' line")(value)
+
 
 _DEBOOTSTRAP: Table = {
     "debootstrap": Field(
@@ -45,7 +54,7 @@ _DEBOOTSTRAP: Table = {
         "Packages to install as well.",
     ),
     "mirror": Field(
-        text(matching(syntax.MIRROR, "a mirror, expected a URL or a 'deb ...' line")),
+        text(_mirror),
         "Where packages come from, else the system's apt sources.",
     ),
 }
@@ -70,7 +79,7 @@ def _read_base(reader: Reader, node: Node) -> Any:
     try:
         return _parse_base(value, at)
     except Malformed as error:
-        raise node.fault(f"{quote(value)} {error.what}", error.hint) from None
+        raise node.fault(f"{quote(masked(value))} {error.what}", error.hint) from None
 
 
 def _fits(value: str, at: Place) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from builder.errors import Place, SpecError, SpecErrors
+from builder.errors import Place, SpecError, SpecErrors, without_passwords
 
 MAX_BYTES = 1 << 20
 MAX_ERRORS = 50  # a file that is wrong in more places is wrong as a whole
@@ -65,7 +65,7 @@ class Source:
             "\t" if c == "\t" else "  " if unicodedata.east_asian_width(c) in "WF" else " "
             for c in shown[: at - start]
         )
-        return f"{shown}\n{pad}^"
+        return f"{without_passwords(shown)}\n{pad}^"
 
 
 class Problems:

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
-from builder.errors import LayerError, TransportError
+from builder.errors import LayerError, TransportError, without_passwords
 from builder.oci.digest import hex_of
 from builder.oci.image import Platform, empty_image, encode
 from builder.spec.model import BaseRef
@@ -104,7 +104,13 @@ class DebootstrapSource:
                 **self._environment,
             }
             environment["BUILDER_APT"] = apt.settings(_apt_config(environment))
-            mirrors = wanted["mirror"] or _in_files(apt.sources(wanted["suite"]), folder)
+            sources = wanted["mirror"] or apt.sources(wanted["suite"])
+            if any(without_passwords(each) != each for each in sources):
+                raise TransportError(
+                    f"{where}: a mirror of this system's apt has a user, the image would keep it",
+                    "write user and password into /etc/apt/auth.conf: they are used and not kept",
+                )
+            mirrors = wanted["mirror"] or _in_files(sources, folder)
             with _running(_arguments(wanted, mirrors), environment, where) as process:
                 assert process.stdout and process.stderr  # they are pipes
                 tar = cast(BinaryIO, process.stdout)

@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from builder.errors import TransportError
+from builder.errors import TransportError, masked
 from builder.oci.digest import hex_of
 from builder.spec.named import open_named
 
@@ -92,13 +92,13 @@ def connect(environ: Mapping[str, str]) -> Engine:
         api: Any = APIClient(endpoint.host, version="1.24", timeout=_CONNECT, tls=tls)
         api.trust_env = False  # proxies are for registries
         api._version = api.version(api_version=False)["ApiVersion"]
-        _check_version(api._version, endpoint.host)
+        _check_version(api._version, masked(endpoint.host))
         api.timeout = _ANSWER
     except (DockerException, RequestException, OSError, KeyError, TypeError, ValueError) as error:
         raise fault(error, endpoint) from error
     except ImportError as error:  # what a transport needs, such as paramiko for ssh
-        raise TransportError(f"the Docker engine at {endpoint.host}: {error}") from error
-    return Engine(api, endpoint.host)
+        raise TransportError(f"the Docker engine at {masked(endpoint.host)}: {error}") from error
+    return Engine(api, masked(endpoint.host))
 
 
 def _check_version(version: str, host: str) -> None:
@@ -170,7 +170,7 @@ def fault(error: BaseException, endpoint: Endpoint) -> TransportError:
         return error
     from docker.errors import APIError, TLSParameterError
 
-    host = endpoint.host
+    host = masked(endpoint.host)
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, PermissionError):
@@ -217,7 +217,7 @@ def fault(error: BaseException, endpoint: Endpoint) -> TransportError:
     for cause in causes:
         if isinstance(cause, OSError) and cause.strerror:
             return TransportError(f"the Docker engine at {host}: {cause.strerror}")
-    said = " ".join(str(error).split())[:300]
+    said = " ".join(str(error).replace(endpoint.host, host).split())[:300]
     hint = "pip install 'docker[ssh]'" if "paramiko" in said else None
     return TransportError(f"the Docker engine at {host}: {said}", hint)
 
@@ -233,12 +233,12 @@ def _tls_fault(error: ssl.SSLError, endpoint: Endpoint) -> TransportError:
     if isinstance(error, ssl.SSLCertVerificationError):
         ca = os.path.join(endpoint.certificates or "", "ca.pem")
         return TransportError(
-            f"the Docker engine at {endpoint.host}: its certificate is not valid:"
+            f"the Docker engine at {masked(endpoint.host)}: its certificate is not valid:"
             f" {error.verify_message}",
             f"it was checked against {ca}; DOCKER_CERT_PATH names another folder",
         )
     return TransportError(
-        f"the Docker engine at {endpoint.host}: TLS: {error.reason or error}",
+        f"the Docker engine at {masked(endpoint.host)}: TLS: {error.reason or error}",
         "does it speak TLS there, and does it accept this client certificate?",
     )
 

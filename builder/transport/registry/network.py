@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from builder.errors import TransportError
+from builder.errors import TransportError, masked
 from builder.transport.registry.origin import (
     Origin,
     bypasses_proxy,
@@ -201,7 +201,7 @@ class Network:
         except ValueError:
             parts, port = urlsplit(""), None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise TransportError(f"the proxy {shown(proxy)!r} is not an http(s) URL")
+            raise TransportError(f"the proxy {masked(proxy)!r} is not an http(s) URL")
         headers = {}
         if parts.username is not None:
             from base64 import b64encode
@@ -210,7 +210,7 @@ class Network:
             headers["Proxy-Authorization"] = "Basic " + b64encode(user.encode()).decode()
         tls = parts.scheme == "https"
         port = port or (443 if tls else 80)
-        return Proxy(shown(proxy), tls, parts.hostname, port, headers)
+        return Proxy(shown(masked(proxy)), tls, parts.hostname, port, headers)
 
     def _context(self, origin: Origin) -> ssl.SSLContext:
         if self.is_insecure(origin.host, origin.name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-from builder.errors import TransportError
+from builder.errors import TransportError, masked
 
 
 class Origin(NamedTuple):
@@ -38,6 +38,8 @@ def shown(url: str) -> str:
     """A URL as a message may hold it: no user, no query (which may be signed), short."""
     try:
         parts = urlsplit(url)
+        if not parts.netloc:
+            parts = urlsplit(masked(url))
         netloc = parts.netloc.rpartition("@")[2]
         text = urlunsplit((parts.scheme, netloc, parts.path, "", ""))
     except ValueError:
