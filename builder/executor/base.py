@@ -23,6 +23,7 @@ class Command(NamedTuple):
     groups: tuple[int, ...]  # supplementary, `gid` among them
     working_dir: str  # absolute within the image; created 0755 uid:gid 0:0 when missing
     network: str  # host | none
+    timeout: float | None = None  # seconds, at most; not part of what it makes
 
 
 class Parent(NamedTuple):

@@ -68,14 +68,16 @@ class Chroot:
             time.sleep(_TICK)  # so that every change of the command shows in a ctime
             pipes = Pipes()
             stack.callback(pipes.close)
-            sandbox = Confined(lambda: _start(command, root, pipes), lambda: _end_all(root))
+            sandbox = Confined(
+                lambda: _start(command, root, pipes), lambda: _end_all(root), signal.SIGTERM
+            )
             stack.callback(sandbox.kill)
             sandbox.start()
             sandbox.wait_started()
             pipes.close_ends()
-            running = Running(pipes, output)
+            running = Running(pipes, output, command.timeout)
             running.follow(lambda ended: running.began(), sandbox.ended)
-            check(command, sandbox.status(), running, self.name)
+            check(command, sandbox.status(running), running, self.name)
             warn_of_lost(tree, etc, command.network, self._warn)
             yield changeset(
                 tree,
@@ -118,7 +120,8 @@ def _start(command: Command, root: bytes, pipes: Pipes) -> Popen[bytes]:
 
 
 def _end_all(root: bytes) -> None:
-    """Kill every process whose root directory is `root`, and what they start meanwhile."""
+    """Kill every process whose root directory is `root`, and what they start meanwhile. The step's
+    supervisor (see enter.py) has ended all, unless it was killed itself."""
     place = os.stat(root)
     found = True
     while found:

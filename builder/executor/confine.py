@@ -83,9 +83,9 @@ class Overlaid:
             sandbox.start()
             sandbox.wait_started()
             pipes.close_ends()
-            running = Running(pipes, output)
+            running = Running(pipes, output, command.timeout)
             running.follow(lambda ended: self.began(place, running, ended), sandbox.ended)
-            self.check(command, sandbox.status(), running, place)
+            self.check(command, sandbox.status(running), running, place)
             upper = Tree(place.folder + b"/upper")
             stack.callback(upper.close)
             tree, etc = trees[0]

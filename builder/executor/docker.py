@@ -29,7 +29,7 @@ from builder.executor.docker_program import MACHINES
 from builder.executor.docker_session import LABEL, owner, sweep
 from builder.executor.docker_tree import LayerTree, LowerTree
 from builder.executor.overlay import remove_tree
-from builder.executor.process import failed, not_started
+from builder.executor.process import failed, not_started, timed_out
 from builder.layer.entry import FILE, Change, Entry
 from builder.oci.digest import ChainID
 from builder.oci.image import Image, Platform, empty_image, encode
@@ -242,17 +242,45 @@ class _Container:
                 api.start(self._id)
             except APIError as error:
                 raise _not_started(self._command, str(error.explanation or error)) from error
-            for chunk in stream:
-                output(chunk)
-                lines.feed(chunk)
-            status = int(api.wait(self._id, timeout=None)["StatusCode"])
+            with self._ended_after(self._command.timeout) as late:
+                for chunk in stream:
+                    output(chunk)
+                    lines.feed(chunk)
+                status = int(api.wait(self._id, timeout=None)["StatusCode"])
             state = api.inspect_container(self._id)["State"] if status else {}
         lines.close()
+        if late:
+            raise timed_out(self._command.timeout or 0, tuple(tail))
         if state.get("OOMKilled"):
             message = "killed: out of memory"
             raise CommandFailed(message, exit_status=status, tail=tuple(tail))
         if status:
             raise failed(status, tuple(tail))
+
+    @contextlib.contextmanager
+    def _ended_after(self, timeout: float | None) -> Iterator[list[bool]]:
+        """Kill the container then; the list is no longer empty when that was so."""
+        import threading
+
+        from docker.errors import APIError
+
+        late: list[bool] = []
+
+        def end() -> None:
+            late.append(True)
+            with contextlib.suppress(APIError, TransportError), self._engine.asking():
+                self._engine.api.kill(self._id)
+
+        if timeout is None:
+            yield late
+            return
+        timer = threading.Timer(timeout, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield late
+        finally:
+            timer.cancel()
 
     def changes(self, folder: str) -> LayerTree | None:
         """What the command left in the container's layer; None: nothing."""

@@ -36,8 +36,9 @@ MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 1 << 18
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_CAPBSET_READ, PR_CAPBSET_DROP = 1, 22, 23, 24
 PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
+PR_SET_CHILD_SUBREAPER = 36
 SECCOMP_MODE_FILTER = 2
-SIGKILL = 9
+SIGKILL, SIGTERM = 9, 15
 CAP_SETPCAP, CAP_SYS_ADMIN = 8, 21
 AF_INET, SOCK_DGRAM, SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 2, 2, 0x8913, 0x8914, 1
 LANDLOCK_CREATE, LANDLOCK_RESTRICT, LANDLOCK_SCOPE_ABSTRACT_SOCKETS = 444, 446, 1
@@ -101,11 +102,95 @@ def launch(plan: Plan) -> None:
 
 def enter_chroot(plan: Plan) -> None:
     """Where no namespace can be had."""
+    supervise()
     os.chroot(plan["root"])
     os.chdir("/")
     nothing, other = os.pipe()  # the null device that it was started with is the host's
     os.dup2(nothing, 0)
     os.close(other)
+
+
+def supervise() -> None:
+    """Go on in a child. This process waits for it and takes in whatever the step leaves behind,
+    daemons and what entered other roots too; it ends that when the child has ended, when the
+    builder says so (SIGTERM) and when the builder is gone."""
+    import signal
+
+    class Stopped(BaseException):
+        pass
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped
+
+    signal.signal(SIGTERM, stop)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        prctl(PR_SET_PDEATHSIG, SIGTERM)
+        child = os.fork()
+        if not child:
+            prctl(PR_SET_PDEATHSIG, SIGKILL)
+            os.setsid()
+            return
+        os.closerange(0, 1 << 16)
+        wait_for(child)
+    except Stopped:
+        pass
+    signal.signal(SIGTERM, signal.SIG_IGN)
+    status = end_all().get(child, SIGKILL)
+    os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+
+
+def wait_for(child: int) -> None:
+    """Not by waiting for it: of a process that another traces, its parent hears nothing."""
+    import select
+
+    try:
+        handle = os.pidfd_open(child)
+    except OSError:  # Linux before 5.3, or a container's filter that is as old
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        return
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    while not poll.poll(100):  # ms
+        while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG)) is not None:
+            if dead.si_pid == child:
+                return
+            os.waitpid(dead.si_pid, 0)
+
+
+def end_all() -> dict[int, int]:
+    """Kill all that descends from this process: what is left of a dead child is this one's child
+    next. How its children ended."""
+    ended = {}
+    while True:
+        for process in children():
+            try:
+                os.kill(process, SIGKILL)
+            except OSError:
+                pass
+        try:
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                ended[found[0]] = found[1]
+        except ChildProcessError:
+            return ended
+
+
+def children() -> list[int]:
+    own = os.getpid()
+    try:
+        with open(f"/proc/{own}/task/{own}/children", "rb") as file:
+            return [int(word) for word in file.read().split()]
+    except FileNotFoundError:  # a kernel that does not list them
+        found = []
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    if int(file.read().rpartition(b")")[2].split()[1]) == own:
+                        found.append(int(name))
+            except OSError:
+                pass
+        return found
 
 
 def enter_namespaces(plan: Plan) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import select
 import signal
 import threading
 import time
@@ -24,6 +25,7 @@ _TAIL = 20  # lines
 _CHUNK = 1 << 16
 _LINE = 2000  # bytes kept of one line
 _MOMENT = 0.002  # seconds
+_END = 10.0  # seconds that what was killed has to end; a process that the kernel holds may not
 
 
 class Pipes:
@@ -52,14 +54,18 @@ class Confined(threading.Thread):
 
     The thread has mounts of its own, which the process inherits, and the process dies with the
     thread: kill -9 of the builder leaves neither process nor mount. `prepare` makes the namespaces,
-    mounts and starts; `after` ends what the process left running; both in the thread.
+    mounts and starts; `after` ends what the process left running; both in the thread. `stop` is the
+    signal at which the process ends.
     """
 
     def __init__(
-        self, prepare: Callable[[], Popen[bytes]], after: Callable[[], None] = lambda: None
+        self,
+        prepare: Callable[[], Popen[bytes]],
+        after: Callable[[], None] = lambda: None,
+        stop: signal.Signals = signal.SIGKILL,
     ) -> None:
         super().__init__(name="sandbox", daemon=True)
-        self._prepare, self._after = prepare, after
+        self._prepare, self._after, self._signal = prepare, after, stop
         self._under_way = threading.Event()
         self._process: Popen[bytes] | None = None
         self._failure: BaseException | None = None
@@ -69,7 +75,7 @@ class Confined(threading.Thread):
         try:
             self._process = self._prepare()
             if self._cancelled:
-                self._process.kill()
+                self._process.send_signal(self._signal)
         except BaseException as error:
             self._failure = error
         finally:
@@ -87,9 +93,11 @@ class Confined(threading.Thread):
         if self._failure is not None:
             raise self._failure
 
-    def status(self) -> int:
+    def status(self, running: Running) -> int:
         """The exit status, 128 + n for signal n, once the process has ended."""
-        self.join()
+        self.join(running.left())
+        if self.is_alive():
+            raise running.too_long()
         assert self._process is not None  # started
         code = self._process.returncode
         return code if code >= 0 else 128 - code
@@ -98,19 +106,26 @@ class Confined(threading.Thread):
         return not self.is_alive()
 
     def kill(self) -> None:
-        """End it now; returns when it has."""
+        """End it now; returns when it has, or when the kernel does not let it."""
         self._cancelled = True
         self._under_way.wait()
         if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-        self.join()
+            self._process.send_signal(self._signal)
+            self.join(_END)
+            if self.is_alive():
+                self._process.kill()
+        self.join(_END)
 
 
 class Running:
-    """What is known of a command while and after it ran."""
+    """What is known of a command while and after it ran. Its `timeout` counts from here."""
 
-    def __init__(self, pipes: Pipes, output: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, pipes: Pipes, output: Callable[[bytes], None], timeout: float | None = None
+    ) -> None:
         self._pipes, self._output = pipes, output
+        self._timeout = timeout
+        self._until = None if timeout is None else time.monotonic() + timeout
         self._told = b""
         self._tail: deque[bytes] = deque(maxlen=_TAIL)
         self._rest = b""
@@ -120,7 +135,7 @@ class Running:
         """Hand on output until it ends. What comes before the command began is the sandbox's own
         and stays in the tail."""
         ready = False
-        while chunk := os.read(self._pipes.output, _CHUNK):
+        while chunk := self._read():
             while not ready:
                 over = ended()
                 ready = began(over)
@@ -133,6 +148,22 @@ class Running:
             lines = (self._rest + chunk).split(b"\n")
             self._rest = lines.pop()[-_LINE:]
             self._tail.extend(line[-_LINE:] for line in lines[-_TAIL:])
+
+    def _read(self) -> bytes:
+        left = self.left()
+        if left is not None:
+            poll = select.poll()
+            poll.register(self._pipes.output, select.POLLIN)
+            if left == 0 or not poll.poll(left * 1000):
+                raise self.too_long()
+        return os.read(self._pipes.output, _CHUNK)
+
+    def left(self) -> float | None:
+        """Seconds of the timeout; None: there is none."""
+        return None if self._until is None else max(0.0, self._until - time.monotonic())
+
+    def too_long(self) -> CommandFailed:
+        return timed_out(self._timeout or 0, self.tail())
 
     def records(self) -> dict[str, tuple[int, str]]:
         """What enter.py told so far: each stage with its errno and where."""
@@ -199,6 +230,11 @@ def failed(status: int, tail: tuple[str, ...]) -> CommandFailed:
     elif status == 128 + signal.SIGKILL:
         hint = "often: out of memory"
     return CommandFailed(message, hint, exit_status=status, tail=tail)
+
+
+def timed_out(timeout: float, tail: tuple[str, ...]) -> CommandFailed:
+    message = f"ended after {timeout:g} s, its timeout"
+    return CommandFailed(message, None, exit_status=124, tail=tail)  # as timeout(1) has it
 
 
 def killed(status: int) -> str:

@@ -282,6 +282,7 @@ class Planner:
             tuple(dict.fromkeys((user.gid, *user.groups))),
             config.working_dir(settings.get("WorkingDir"), step.working_dir),
             step.network,
+            step.timeout / 10**9 if step.timeout else None,
         )
 
     # -- hits ---------------------------------------------------------------------------------

@@ -99,6 +99,7 @@ class Run(NamedTuple):
     working_dir: str | None = None
     shell: tuple[str, ...] | None = None
     network: str = "host"  # host | none
+    timeout: int = 0  # nanoseconds; 0: none
 
 
 Step = Copy | File | Directory | Symlink | Remove | Unpack | Run

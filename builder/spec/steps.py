@@ -22,6 +22,7 @@ from builder.spec.fields import (
 )
 from builder.spec.kinds import (
     ARGV,
+    DURATION,
     ENV,
     FILE_TARGET,
     MODE_FIELD,
@@ -171,6 +172,7 @@ def _make_run(reader: Reader, node: Node, given: Mapping[str, Any]) -> Step:
         given.get("working_dir"),
         given.get("shell"),
         given.get("network", "host"),
+        given.get("timeout", 0),
     )
 
 
@@ -301,6 +303,7 @@ VERBS: Mapping[str, Verb] = {
             ),
             "shell": Field(SHELL, "The shell for text, else the config's, else [/bin/sh, -e, -c]."),
             "network": Field(choice("host", "none"), "host (default) or none."),
+            "timeout": Field(DURATION, "How long it may take, such as 10m; else as it likes."),
         },
         _make_run,
         "Run a command in the image.",

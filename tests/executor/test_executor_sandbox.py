@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -262,6 +263,92 @@ def test_kill_9_leaves_no_process_and_no_mount(
         builder.kill()
         builder.wait()
     assert str(tmp_path) not in Path("/proc/mounts").read_text()
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.parametrize("victim", ["nobody", "builder"])
+@KINDS
+def test_nothing_escapes_the_end_of_a_step(
+    kind: str, victim: str, rootfs: Path, tmp_path: Path
+) -> None:
+    """Not daemons, not what enters another root, not a chain of processes that each start the next
+    and end, not a process that keeps its dead tracee from its parent."""
+    image = tmp_path / "image"
+    shutil.copytree(rootfs, image, symlinks=True)
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "holder.c").write_text(HOLDER)
+    program = image / "bin/holder"
+    subprocess.run(["cc", "-static", "-o", program, tmp_path / "holder.c"], check=True)
+    mine = sleep_of(kind + victim)
+    text = f"""
+        mkdir -p /inner/bin; cp /bin/busybox /inner/bin/sleep
+        (setsid sleep {mine} &)
+        (chroot /inner sleep {mine} &)
+        (setsid chroot /inner sleep {mine} &)
+        holder chain {mine}
+        holder trace $$
+        sleep 0.3
+        {"sleep " + mine if victim == "builder" else "true"}
+    """
+    builder = builder_process(kind, image, tmp_path / "steps", text)
+    try:
+        if victim == "builder":
+            wait_for(lambda: len(alive(mine)) >= 4)  # the last one is the step's own
+            builder.kill()
+        started = time.monotonic()
+        assert builder.wait(20) == (-9 if victim == "builder" else 0)
+        assert time.monotonic() - started < 15
+        wait_for(lambda: not alive(mine))
+        time.sleep(0.2)
+        assert not alive(mine)
+    finally:
+        builder.kill()
+        builder.wait()
+
+
+HOLDER = r"""
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int main(int count, char **words) {
+    if (fork()) return 0;
+    setsid();
+    if (!strcmp(words[1], "chain")) {  /* named as the sleeper that the test looks for */
+        strcpy(words[0], "sleep");
+        memmove(words[0] + 6, words[2], strlen(words[2]) + 1);
+        for (;;) {
+            usleep(5000);
+            if (fork()) _exit(0);
+        }
+    }
+    int traced = atoi(words[2]);
+    siginfo_t info;
+    if (ptrace(PTRACE_SEIZE, traced, 0, 0)) return 1;
+    while (!waitid(P_PID, traced, &info, WSTOPPED)) ptrace(PTRACE_CONT, traced, 0, info.si_status);
+    for (;;) pause();  /* it is dead, and nobody hears of it */
+}
+"""
+
+
+@KINDS
+def test_a_timeout_ends_a_step_and_all_it_started(kind: str, runner: Any) -> None:
+    mine = sleep_of("timeout" + kind)
+    for text in (
+        f"echo said; sleep {mine}",
+        f"trap '' TERM; sleep {mine} & exec >/dev/null 2>&1; sleep {mine}",
+        "while :; do echo y; done",
+    ):
+        started = time.monotonic()
+        with pytest.raises(CommandFailed, match=r"ended after 0.5 s, its timeout") as caught:
+            runner(kind).run(text, timeout=0.5)
+        assert caught.value.exit_status == 124
+        assert 0.5 <= time.monotonic() - started < 5
+        assert alive(mine) == []
+    assert runner(kind).run("touch /x", timeout=60)
 
 
 def test_two_steps_run_at_once(runner: Any) -> None:

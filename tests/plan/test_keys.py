@@ -102,6 +102,7 @@ INERT: dict[str, dict[str, tuple[Any, str]]] = {
     }
     for kind in STEPS
 }
+INERT["run"]["timeout"] = (5 * 10**9, "what a step makes in time is the same")
 INERT["file"]["template"] = (None, "`file` steps have none")
 INERT["file"]["variables"] = ({"who": "you"}, "no template reads them")
 INERT["template"]["content"] = (None, "`template` steps have none")
