@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from builder.errors import CorruptBlob, ExecutorError, UsageError, without_passwords
 from builder.events import Emit, Lines, StepOutput, ignore
 from builder.oci.image import Image, Platform, host_platform
+from builder.plan.clock import EPOCH
 from builder.plan.context import Context
 from builder.plan.plan import ImagePlan, plan_image
 from builder.plan.planned import Settings
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from builder.executor.base import Executor
     from builder.make.image import Built
     from builder.store.files import Files
-
-EPOCH = 315532800
-"""1980-01-01 UTC, the first day that zip can say."""
 
 
 class Options(NamedTuple):
@@ -42,7 +40,7 @@ class Options(NamedTuple):
     pull: str = "missing"  # always | missing | never
     codec: str = "gzip"  # gzip | zstd | none
     level: int | None = None  # None: the codec's default
-    epoch: int = EPOCH  # seconds since 1970, of what is written
+    epoch: int = EPOCH  # seconds since 1970, the last that what is written has (plan.clock)
     executor: str = "auto"  # auto | sandbox | runc | docker | chroot
     insecure_registries: tuple[str, ...] = ()
 

@@ -74,7 +74,7 @@ def cache_dir(arguments: argparse.Namespace) -> str:
 
 
 def epoch() -> int:
-    from builder.project import EPOCH
+    from builder.plan.clock import EPOCH
 
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if not text:

@@ -51,9 +51,10 @@ class Executor(Protocol):
         """Run to the end; on entry the command has ended with status 0 and the changeset can be
         iterated once, sorted as a layer wants it; on exit everything made on the way is removed.
 
-        `output` gets raw chunks of stdout and stderr as they come. mtimes are clamped to `epoch`.
-        Raises CommandFailed (a status other than 0) and ExecutorError (could not be started).
-        KeyboardInterrupt ends the command and its descendants before it goes on.
+        `output` gets raw chunks of stdout and stderr as they come. No mtime is later than
+        `epoch` (clock.command_time). Raises CommandFailed (a status other than 0) and
+        ExecutorError (could not be started). KeyboardInterrupt ends the command and its
+        descendants before it goes on.
         """
         ...
 

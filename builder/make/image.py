@@ -28,6 +28,7 @@ from builder.make.workshop import Workshop
 from builder.oci import media
 from builder.oci.digest import CacheKey, DiffID
 from builder.oci.image import Descriptor, Image, Layer
+from builder.plan.clock import command_time
 from builder.plan.config import merge_config
 from builder.plan.describe import steps_of, timestamp
 from builder.plan.last import LastBuild, LastStep, load_last, save_last
@@ -71,6 +72,7 @@ class Built(NamedTuple):
     sources: tuple[Tree, ...]  # what it took from the context
     fetch: Fetch
     seconds: float
+    commands: int  # command steps, those of an `image:` base too
 
 
 def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
@@ -93,7 +95,7 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
             shop.emit(Warned(f"{place}: the base's ONBUILD is not run: write it as steps"))
     else:
         image, fetch, name = below.image, below.fetch, spec.base.value
-    state = planner.start(spec, image, fetch)
+    state = planner.start(spec, image, fetch, below.commands if below else 0)
     chain = image.chain_id
     done = [BuiltStep(None, name, "base", "", "", layer, 0.0) for layer in image.layers]
     files, sources = [spec.file], list[Tree]()
@@ -128,8 +130,9 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
     made = sum(step.status == "built" for step in done)
     shop.emit(ImageDone(spec.name, manifest.digest, seconds, made))
     return Built(
-        spec, image, manifest, config, tuple(done), tuple(files), tuple(sources), fetch, seconds
-    )
+        spec, image, manifest, config, tuple(done), tuple(files), tuple(sources), fetch, seconds,
+        state.commands,
+    )  # fmt: skip
 
 
 def _finish(image: Image, spec: ImageSpec, epoch: int, annotations: Mapping[str, str]) -> Image:
@@ -221,9 +224,9 @@ def _run(
     assert image is not None
     lines = Lines(lambda line: shop.emit(StepOutput(spec.name, planned.number, line)))
     parent = Parent(image, lambda: shop.lowers(image, fetch), fetch, lambda: state.view)
-    epoch = shop.planner.settings.epoch
+    clamp = command_time(shop.planner.settings.epoch, state.commands)
     try:
-        with shop.executor().run(command, parent, lines.feed, epoch) as changes:
+        with shop.executor().run(command, parent, lines.feed, clamp) as changes:
             lines.close()
             return write(shop, spec, planned, changes)
     except LayerError as error:

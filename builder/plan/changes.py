@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from binascii import hexlify
 from collections.abc import Callable, Iterable, Iterator
-from typing import cast
+from typing import NamedTuple, cast
 
 from builder.errors import BuilderError
 from builder.layer.entry import (
@@ -33,6 +33,17 @@ from builder.rootfs.accounts import is_account_file
 from builder.rootfs.view import View
 
 
+class Ground(NamedTuple):
+    """What a file step stands on."""
+
+    view: View
+    time: int  # of what it writes (clock.file_time)
+    epoch: int  # what `times: content` counts from
+    made: tuple[Entry, ...] = ()
+    """The working directory and its parents, where they are made for this step: in `view` already,
+    and the first of its changes."""
+
+
 class Changes:
     """The entries of one layer by path, while a step decides them.
 
@@ -41,11 +52,12 @@ class Changes:
     parent that a layer does not name as 0755 0:0, over the one below.
     """
 
-    def __init__(self, view: View, epoch: int, owner: tuple[int, int] | None) -> None:
-        self.view = view
-        self.epoch = epoch
+    def __init__(self, ground: Ground, owner: tuple[int, int] | None) -> None:
+        self.ground = ground
+        self.view = ground.view
+        self.time = ground.time
         self.owner = owner or (0, 0)
-        self.entries: dict[bytes, Row] = {}
+        self.entries: dict[bytes, Row] = {each.path: (each, None, b"") for each in ground.made}
         self.notes: list[str] = []
         self.unread: list[Tree] = []  # those with files whose digests are not known yet
         self._learned = bytearray()  # the digests of those files, in the layer's order
@@ -66,7 +78,7 @@ class Changes:
         self.entries[entry.path] = (entry, content, digest)
 
     def remove(self, path: bytes) -> None:
-        entry = whiteout(path, self.epoch)
+        entry = whiteout(path, self.time)
         self.entries[entry.path] = (entry, b"", hasher().digest())
 
     def directory(self, path: bytes) -> bool:
@@ -86,14 +98,14 @@ class Changes:
                 found = self.view.lookup(parent)
                 if found is None:
                     uid, gid = self.owner
-                    self.add(Entry(parent, DIRECTORY, 0o755, uid, gid, self.epoch))
+                    self.add(Entry(parent, DIRECTORY, 0o755, uid, gid, self.time))
                 elif found.entry.type != DIRECTORY:
                     raise BuilderError(
                         f"'/{os.fsdecode(parent)}' is not a directory in the image, so nothing can"
                         " stand below it"
                     )
                 elif not plain(found.entry):
-                    self.add(found.entry._replace(path=parent, mtime=self.epoch))
+                    self.add(found.entry._replace(path=parent, mtime=self.time))
                 parent = parent.rpartition(b"/")[0]
 
     def put_away(self) -> None:

@@ -22,7 +22,8 @@ from builder.layer.entry import (
     whiteout,
 )
 from builder.oci.digest import hasher
-from builder.plan.changes import Changes, reserved
+from builder.plan.changes import Changes, Ground, reserved
+from builder.plan.clock import content_time
 from builder.plan.context import Context, Scanned
 from builder.plan.known import UNKNOWN, Pieces, split
 from builder.plan.modes import apply_mode
@@ -57,14 +58,15 @@ def copy(
     step: Copy,
     context: Context,
     scanned: Scanned,
-    view: View,
-    epoch: int,
+    ground: Ground,
     *,
     leave: bool = False,
 ) -> Changes:
-    """Docker's COPY rules: see docs/docker.md. `leave`: files may stay unread."""
+    """Docker's COPY rules: see docs/docker.md. `leave`: files may stay unread, unless their times
+    are told by what they hold."""
+    view, time = ground.view, ground.time
     owner = resolve_owner(step.owner, view) if step.owner else None
-    changes = Changes(view, epoch, owner)
+    changes = Changes(ground, owner)
     to = target(view, step.dest)
     is_dir = to.slash or (to.entry is not None and to.entry.type == DIRECTORY)
     several = len(step.sources) > 1 or any(source.globbed for source, _ in scanned)
@@ -78,14 +80,14 @@ def copy(
     if is_dir and to.entry is None:
         # as its parents: it is not the source directory, whose contents alone are copied
         uid, gid = changes.owner
-        changes.add(Entry(to.path, DIRECTORY, 0o755, uid, gid, epoch))
+        changes.add(Entry(to.path, DIRECTORY, 0o755, uid, gid, time))
     for source, tree in scanned:
         if is_dir and (source.globbed or not source.is_dir):
             base = _join(to.path, source.below.encode("utf-8", "surrogateescape"))
         else:
             base = to.path
         whole = source.is_dir and base == to.path
-        digests = context.digests(tree, leave=leave)
+        digests = context.digests(tree, leave=leave and step.times is None)
         _place(step, tree, digests, base, changes, owner, contents=whole)
     if len(changes) > len(changes.entries):
         changes.put_away()
@@ -105,14 +107,14 @@ def _place(
 ) -> None:
     """Put a source's nodes at and below `base`. `contents`: the source directory itself is not
     copied, what it holds is."""
-    view, epoch = changes.view, changes.epoch
+    view, ground = changes.view, changes.ground
     # source directory -> its image path with a slash, exists below
     landed: dict[bytes, tuple[bytes, bool]] = {}
     keep_mtime, keep_xattrs = "mtime" in step.preserve, "xattrs" in step.preserve
-    keep_owner = "owner" in step.preserve
+    keep_owner, by_content = "owner" in step.preserve, step.times == "content"
     modes: dict[int, tuple[str | None, int]] = {}
     uid, gid = owner or (0, 0)
-    mtime = epoch
+    mtime = ground.time
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     root = tree.root + b"/"
     unread = False
@@ -157,8 +159,9 @@ def _place(
                 raise reserved(path)
             if digest == UNKNOWN:
                 unread, digest = True, b""
+            when = content_time(ground.epoch, digest) if by_content else mtime
             changes.entries[path] = (
-                make(Entry, (path, FILE, mode, uid, gid, mtime, size, b"", xattrs, NO_DEVICE)),
+                make(Entry, (path, FILE, mode, uid, gid, when, size, b"", xattrs, NO_DEVICE)),
                 make(HostFile, (host, digest or None)),
                 digest,
             )
@@ -166,7 +169,7 @@ def _place(
             landed[source] = (path + b"/" if path else path, there is not None)
             if contents and not source:
                 if there is None and not changes.holds(path):
-                    changes.add(Entry(path, DIRECTORY, 0o755, *changes.owner, epoch))
+                    changes.add(Entry(path, DIRECTORY, 0o755, *changes.owner, changes.time))
             elif there is None:
                 changes.add(Entry(path, DIRECTORY, mode, uid, gid, mtime, xattrs=xattrs))
             elif path:
@@ -210,7 +213,7 @@ def _readdress(
     if not (step.mode or "mode" in step.preserve):
         mode = there.mode
     if (mode, uid, gid) != (there.mode, there.uid, there.gid):
-        changes.add(there._replace(path=path, mode=mode, uid=uid, gid=gid, mtime=changes.epoch))
+        changes.add(there._replace(path=path, mode=mode, uid=uid, gid=gid, mtime=changes.time))
 
 
 def _check_replace(kind: str, there: Entry | None, path: bytes) -> None:
@@ -250,9 +253,10 @@ def _join(folder: bytes, name: bytes) -> bytes:
     return folder + b"/" + name if folder and name else folder or name
 
 
-def file(step: File, data: bytes, view: View, epoch: int) -> Changes:
+def file(step: File, data: bytes, ground: Ground) -> Changes:
+    view, time = ground.view, ground.time
     owner = resolve_owner(step.owner, view) if step.owner else None
-    changes = Changes(view, epoch, owner)
+    changes = Changes(ground, owner)
     to = target(view, step.dest)
     if to.slash or (to.entry is not None and to.entry.type == DIRECTORY):
         raise BuilderError(
@@ -260,14 +264,18 @@ def file(step: File, data: bytes, view: View, epoch: int) -> Changes:
         )
     mode = apply_mode(step.mode, 0o644, directory=False) if step.mode else 0o644
     uid, gid = changes.owner
-    changes.add(Entry(to.path, FILE, mode, uid, gid, epoch, len(data)), data, hasher(data).digest())
+    digest = hasher(data).digest()
+    if step.times == "content":
+        time = content_time(ground.epoch, digest)
+    changes.add(Entry(to.path, FILE, mode, uid, gid, time, len(data)), data, digest)
     changes.make_parents()
     return changes
 
 
-def directory(step: Directory, view: View, epoch: int) -> Changes:
+def directory(step: Directory, ground: Ground) -> Changes:
+    view, time = ground.view, ground.time
     owner = resolve_owner(step.owner, view) if step.owner else None
-    changes = Changes(view, epoch, owner)
+    changes = Changes(ground, owner)
     to = target(view, step.dest)
     there = to.entry
     if there is not None and there.type != DIRECTORY:
@@ -279,16 +287,17 @@ def directory(step: Directory, view: View, epoch: int) -> Changes:
         if (mode, uid, gid) != (base, 0, 0):
             raise BuilderError("a layer cannot carry the mode and owner of '/'")
     elif there is None:
-        changes.add(Entry(to.path, DIRECTORY, mode, uid, gid, epoch))
+        changes.add(Entry(to.path, DIRECTORY, mode, uid, gid, time))
     elif (mode, uid, gid) != (there.mode, there.uid, there.gid):
-        changes.add(there._replace(path=to.path, mode=mode, uid=uid, gid=gid, mtime=epoch))
+        changes.add(there._replace(path=to.path, mode=mode, uid=uid, gid=gid, mtime=time))
     changes.make_parents()
     return changes
 
 
-def symlink(step: Symlink, view: View, epoch: int) -> Changes:
+def symlink(step: Symlink, ground: Ground) -> Changes:
+    view, time = ground.view, ground.time
     owner = resolve_owner(step.owner, view) if step.owner else None
-    changes = Changes(view, epoch, owner)
+    changes = Changes(ground, owner)
     to = target(view, step.dest, follow_last=False)
     if to.slash or (to.entry is not None and to.entry.type == DIRECTORY):
         raise BuilderError(
@@ -297,13 +306,14 @@ def symlink(step: Symlink, view: View, epoch: int) -> Changes:
         )
     uid, gid = changes.owner
     link = step.to.encode("utf-8", "surrogateescape")
-    changes.add(Entry(to.path, SYMLINK, 0o777, uid, gid, epoch, link=link))
+    changes.add(Entry(to.path, SYMLINK, 0o777, uid, gid, time, link=link))
     changes.make_parents()
     return changes
 
 
-def remove(step: Remove, view: View, epoch: int) -> Changes:
-    changes = Changes(view, epoch, None)
+def remove(step: Remove, ground: Ground) -> Changes:
+    view, time = ground.view, ground.time
+    changes = Changes(ground, None)
     for text in step.paths:
         to = target(view, text, follow_last=False)
         if not to.path:
@@ -316,7 +326,7 @@ def remove(step: Remove, view: View, epoch: int) -> Changes:
     for each in removed:  # below another removed path there is nothing left to remove
         parts = each.split(b"/")
         above = (b"/".join(parts[:end]) for end in range(1, len(parts)))
-        if any(whiteout(path, epoch).path in removed for path in above):
+        if any(whiteout(path, time).path in removed for path in above):
             changes.entries.pop(each, None)
     changes.make_parents()
     return changes

@@ -44,7 +44,8 @@ def _head(platform: Platform) -> bytes:
     return encode(head) + b"\n"
 
 
-def run_document(command: Command, parent: ChainID, platform: Platform) -> bytes:
+def run_document(command: Command, clamp: int, parent: ChainID, platform: Platform) -> bytes:
+    """`clamp`: the latest time of what the command writes (clock.command_time)."""
     return encode(
         {
             "version": KEY_VERSION,
@@ -56,6 +57,7 @@ def run_document(command: Command, parent: ChainID, platform: Platform) -> bytes
             "user": [command.uid, command.gid, *command.groups],
             "working_dir": command.working_dir,
             "network": command.network,
+            "times": clamp,
         }
     )
 

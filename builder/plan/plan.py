@@ -42,8 +42,7 @@ def plan_image(planner: Planner, spec: ImageSpec, below: State | None) -> tuple[
         base = planner.base(spec, make=False)
         if base is None:
             text, status, why = str(spec.base), "build", "made when the image is built"
-            nowhere = State(None, {}, None, no_view, f"the base {spec.base}")
-            state = nowhere
+            state = State(None, {}, None, no_view, f"the base {spec.base}")
         else:
             text, status, why = base.about, "hit", "unchanged"
             if last and last.base_chain != base.image.chain_id:

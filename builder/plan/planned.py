@@ -18,7 +18,7 @@ class Settings(NamedTuple):
     """What holds for a whole run, decided by the command line."""
 
     platform: Platform
-    epoch: int  # seconds since 1970: SOURCE_DATE_EPOCH, else 1980-01-01
+    epoch: int  # SOURCE_DATE_EPOCH, else clock.EPOCH
     codec: str = "gzip"
     level: int | None = None
     pull: str = "missing"  # always | missing | never

@@ -14,6 +14,7 @@ from builder.errors import BuilderError, SpecError, StoreError, UsageError
 from builder.oci.digest import CacheKey, chain_id, hex_of
 from builder.oci.image import MAX_LAYERS, Image, Layer, Platform, empty_image, encode
 from builder.plan import config, keys
+from builder.plan.clock import command_time, file_time
 from builder.plan.context import Context, Scanned
 from builder.plan.describe import history, step_name, steps_of
 from builder.plan.last import LastBuild
@@ -93,9 +94,10 @@ class Planner:
             error.at(ref.place)
             raise
 
-    def start(self, spec: ImageSpec, image: Image, fetch: Fetch) -> State:
-        """The state on a base, with the config that the spec's commands run under."""
-        state = base_state(self.store, image, fetch)
+    def start(self, spec: ImageSpec, image: Image, fetch: Fetch, commands: int = 0) -> State:
+        """The state on a base, with the config that the spec's commands run under. `commands` are
+        those of an `image:` base."""
+        state = base_state(self.store, image, fetch, commands)
         steps = len(steps_of(spec))
         if len(image.layers) + steps > MAX_LAYERS:
             raise SpecError(
@@ -107,7 +109,10 @@ class Planner:
 
     def configured(self, spec: ImageSpec, state: State) -> State:
         merged = config.merge_config(state.config, spec.config)
-        return State(state.image, merged, state.identities, lambda: state.view, state.undecided)
+        return State(
+            state.image, merged, state.identities, lambda: state.view, state.undecided,
+            state.commands,
+        )  # fmt: skip
 
     # -- steps --------------------------------------------------------------------------------
 
@@ -143,7 +148,7 @@ class Planner:
                 index + 1, name, step, "unknown", f"decided after {state.undecided}",
                 sources=tuple(tree for _, tree in self.context.scan(step)),
             )  # fmt: skip
-            return planned, state.unknown(label) if isinstance(step, Run) else state
+            return planned, state.unknown(label, command=True) if isinstance(step, Run) else state
         scanned = self.context.scan(step)
         sources = tuple(tree for _, tree in scanned)
         inputs = self._inputs(step, scanned, state, platform)
@@ -158,9 +163,10 @@ class Planner:
         if isinstance(step, Run):
             assert state.image is not None
             command = self._command(step, state)
-            document = keys.run_document(command, state.image.chain_id, platform)
+            clamp = command_time(self.settings.epoch, state.commands)
+            document = keys.run_document(command, clamp, state.image.chain_id, platform)
             planned = self._decide(spec, index, keys.key_of(document), document, last, state)
-            above = state.unknown(label)
+            above = state.unknown(label, command=True)
             make: Changes | Command = command
             asked: dict[str, str | None] = {}
         else:
@@ -174,7 +180,7 @@ class Planner:
                 planned = planned._replace(
                     inputs=inputs, sources=sources, notes=tuple(changes.notes)
                 )
-                return planned, state.unknown(label)
+                return planned, state.unknown(label, command=False)
             key, held = _key_of(changes, platform)
             planned = self._decide(spec, index, key, held, last, state)
             planned = planned._replace(sources=sources, notes=tuple(changes.notes))
@@ -207,23 +213,25 @@ class Planner:
     ) -> tuple[Changes, dict[str, str | None]]:
         """A file step's changes, and what its template asked the environment for."""
         from builder.plan import files
+        from builder.plan.changes import Ground
 
-        epoch, view = self.settings.epoch, state.view
+        epoch = self.settings.epoch
+        ground = Ground(state.view, file_time(epoch, state.commands), epoch)
         asked: dict[str, str | None] = {}
         if isinstance(step, Copy):
-            return files.copy(step, self.context, scanned, view, epoch, leave=leave), asked
+            return files.copy(step, self.context, scanned, ground, leave=leave), asked
         if isinstance(step, File):
-            return files.file(step, self._render(step, spec, asked), view, epoch), asked
+            return files.file(step, self._render(step, spec, asked), ground), asked
         if isinstance(step, Directory):
-            return files.directory(step, view, epoch), asked
+            return files.directory(step, ground), asked
         if isinstance(step, Symlink):
-            return files.symlink(step, view, epoch), asked
+            return files.symlink(step, ground), asked
         if isinstance(step, Remove):
-            return files.remove(step, view, epoch), asked
+            return files.remove(step, ground), asked
         assert isinstance(step, Unpack)
         from builder.plan.unpack import unpack
 
-        return unpack(step, scanned[0][1], view, epoch), asked
+        return unpack(step, scanned[0][1], ground), asked
 
     def _inputs(self, step: Step, scanned: Scanned, state: State, platform: Platform) -> str:
         inputs = [
@@ -232,6 +240,7 @@ class Planner:
             step._replace(place=Place("", 0, 0), name=None),
             state.identities,
             self.settings.epoch,
+            state.commands,
             platform,
             [(source, tree.fingerprint()) for source, tree in scanned],
             state.config.get("config") if isinstance(step, Run) else None,
@@ -358,14 +367,13 @@ class Planner:
         image = None
         if state.image is not None:
             image = state.image.append(layer, history(step, name, self.settings.epoch))
-        if layer is None:
-            return state.with_layer(None, image, _no_table)
         entries = None if made is None else lambda: (entry for entry, _ in made.sorted())
-        return state.with_layer(layer, image, lambda: open_table(self.store, layer, None, entries))
 
+        def table() -> Table:
+            assert layer is not None, "an empty layer has no table"
+            return open_table(self.store, layer, None, entries)
 
-def _no_table() -> Table:
-    raise AssertionError("an empty layer has no table")
+        return state.with_layer(layer, image, table, command=isinstance(step, Run))
 
 
 def _key_of(changes: Changes, platform: Platform) -> tuple[CacheKey, bytes | None]:

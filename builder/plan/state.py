@@ -28,7 +28,8 @@ class State:
 
     `image` is None from the first layer on whose bytes are not known yet (a miss); `identities` and
     the view stay known above a file step that will be built, since its content is known, and end
-    at a command that will run. `undecided` says in words what has to be built first.
+    at a command that will run. `undecided` says in words what has to be built first. `commands`
+    counts the command steps below, of the specs that stand on one another (plan.clock).
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class State:
         identities: tuple[str, ...] | None,
         view: Callable[[], View],
         undecided: str = "",
+        commands: int = 0,
     ) -> None:
         self.image = image
         self.config = config
         self.identities = identities
         self.undecided = undecided
+        self.commands = commands
         self._make_view = view
         self._view: View | None = None
 
@@ -54,18 +57,26 @@ class State:
         return self._view
 
     def with_layer(
-        self, layer: Layer | None, image: Image | None, table: Callable[[], Table]
+        self,
+        layer: Layer | None,
+        image: Image | None,
+        table: Callable[[], Table],
+        *,
+        command: bool,
     ) -> State:
         """One step further, its layer known (None: it was empty)."""
+        below, commands = self, self.commands + command
         if layer is None or self.identities is None:
-            return State(image, self.config, self.identities, lambda: self.view, self.undecided)
-        below = self
+            return State(
+                image, self.config, self.identities, lambda: self.view, self.undecided, commands
+            )
         return State(
             image,
             self.config,
             (*self.identities, layer.diff_id),
             lambda: below.view.push(table()),
             self.undecided,
+            commands,
         )
 
     def with_files(self, key: str, table: Callable[[], Table], undecided: str) -> State:
@@ -78,11 +89,13 @@ class State:
             (*self.identities, key),
             lambda: below.view.push(table()),
             self.undecided or undecided,
+            self.commands,
         )
 
-    def unknown(self, undecided: str) -> State:
-        """One command step further that will run."""
-        return State(None, self.config, None, no_view, self.undecided or undecided)
+    def unknown(self, undecided: str, *, command: bool) -> State:
+        """One step further whose layer is not known before it is made."""
+        undecided = self.undecided or undecided
+        return State(None, self.config, None, no_view, undecided, self.commands + command)
 
 
 def no_view() -> View:
@@ -136,14 +149,14 @@ def _table_of_blob(store: Store, diff_id: DiffID, blob: Descriptor) -> PathTable
         return make_table(store, diff_id, entries(), files)
 
 
-def base_state(store: Store, image: Image, fetch: Fetch) -> State:
+def base_state(store: Store, image: Image, fetch: Fetch, commands: int) -> State:
     def view() -> View:
         from builder.rootfs.view import View
 
         return View(tuple(open_table(store, layer, fetch) for layer in image.layers))
 
     identities = tuple(str(layer.diff_id) for layer in image.layers)
-    return State(image, image.config, identities, view)
+    return State(image, image.config, identities, view, commands=commands)
 
 
 def table_of(changes: Changes) -> Table:

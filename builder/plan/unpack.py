@@ -19,7 +19,7 @@ from builder.layer.sorter import Listing
 from builder.layer.spool import Spool
 from builder.layer.tree import Tree as Members
 from builder.oci.digest import hasher
-from builder.plan.changes import Changes, Heads, line, plain
+from builder.plan.changes import Changes, Ground, Heads, line, plain
 from builder.plan.files import target
 from builder.plan.nodes import Tree
 from builder.rootfs.accounts import is_account_file, resolve_owner
@@ -31,19 +31,20 @@ _MANY = 100_000  # entries at most that are held in memory
 _MORE = struct.Struct("<QQ32s")  # where a file's bytes are in all files', their size and digest
 
 
-def unpack(step: Unpack, tree: Tree, view: View, epoch: int) -> Changes:
+def unpack(step: Unpack, tree: Tree, ground: Ground) -> Changes:
     """Modes, links and xattrs as the archive has them, owners too unless the step names one; times
-    are the epoch. A directory that exists gets the archive's mode and owner, as with Docker's ADD;
-    the destination itself only when it is made."""
+    are the clock's. A directory that exists gets the archive's mode and owner, as with Docker's
+    ADD; the destination itself only when it is made."""
+    view, time = ground.view, ground.time
     owner = resolve_owner(step.owner, view) if step.owner else None
     to = target(view, step.dest)
     if to.entry is not None and to.entry.type != DIRECTORY:
         raise BuilderError(f"{step.dest!r} is a file in the image, not a directory")
-    changes = Changes(view, epoch, owner)
+    changes = Changes(ground, owner)
     landing = _Landing(view, to.path)
     if to.entry is None:
         uid, gid = changes.owner
-        changes.add(Entry(to.path, DIRECTORY, 0o755, uid, gid, epoch))
+        changes.add(Entry(to.path, DIRECTORY, 0o755, uid, gid, time))
         changes.make_parents()
         landing.folders.add(to.path)
     # tar may link a symlink; a copy says the same
@@ -63,7 +64,7 @@ def unpack(step: Unpack, tree: Tree, view: View, epoch: int) -> Changes:
             link = landing.path_of(link, directory=False)
         uid, gid = owner or (entry.uid, entry.gid)
         members.add(
-            entry._replace(path=path, uid=uid, gid=gid, mtime=epoch, link=link),
+            entry._replace(path=path, uid=uid, gid=gid, mtime=time, link=link),
             _MORE.pack(offset, entry.size, digest),
         )
 
@@ -71,13 +72,13 @@ def unpack(step: Unpack, tree: Tree, view: View, epoch: int) -> Changes:
         """As Changes.make_parents."""
         found = view.lookup(path)
         if found is None:
-            return Entry(path, DIRECTORY, 0o755, *changes.owner, epoch)
+            return Entry(path, DIRECTORY, 0o755, *changes.owner, time)
         if found.entry.type != DIRECTORY:
             raise BuilderError(
                 f"'/{os.fsdecode(path)}' is not a directory in the image, so nothing can"
                 " stand below it"
             )
-        return None if plain(found.entry) else found.entry._replace(path=path, mtime=epoch)
+        return None if plain(found.entry) else found.entry._replace(path=path, mtime=time)
 
     found: dict[bytes, tuple[Entry, Content, bytes]] = {}
     for entry, more in members.entries(parent):
@@ -100,7 +101,7 @@ class _Many(Changes):
         self, changes: Changes, entries: Iterator[tuple[Entry, bytes]], archive: _Archive
     ) -> None:
         """`entries` in the order of a layer, each FILE with its _MORE."""
-        super().__init__(changes.view, changes.epoch, changes.owner)
+        super().__init__(changes.ground, changes.owner)
         self.notes = changes.notes
         self._archive = archive
         self._count = 0

@@ -42,6 +42,7 @@ class Copy(NamedTuple):
     owner: str | None = None  # user[:group], names or numbers; None: 0:0 (or preserved)
     mode: str | None = None  # octal text or symbolic text; None: 0644 / 0755
     preserve: tuple[str, ...] = ()  # of mode, owner, mtime, xattrs
+    times: str | None = None  # content: told by what a file holds; None: the clock's
 
 
 class File(NamedTuple):
@@ -55,6 +56,7 @@ class File(NamedTuple):
     variables: Mapping[str, Any] = {}  # template steps: the spec's vars and the step's over them
     owner: str | None = None
     mode: str | None = None
+    times: str | None = None  # as of Copy
 
 
 class Directory(NamedTuple):

@@ -82,6 +82,9 @@ def _make_copy(reader: Reader, node: Node, given: Mapping[str, Any]) -> Step:
         if each in preserve and each in given:
             at = node.get(each) or node
             raise at.fault(f"{each!r} is given and also preserved, expected one of the two")
+    if "times" in given and "mtime" in preserve:
+        at = node.get("times") or node
+        raise at.fault("'times' is given and 'mtime' also preserved, expected one of the two")
     return Copy(
         place(reader, node.get("copy") or node),
         given.get("name"),
@@ -91,6 +94,7 @@ def _make_copy(reader: Reader, node: Node, given: Mapping[str, Any]) -> Step:
         given.get("owner"),
         given.get("mode"),
         tuple(sorted(set(preserve))),
+        given.get("times"),
     )
 
 
@@ -102,6 +106,7 @@ def _make_file(reader: Reader, node: Node, given: Mapping[str, Any]) -> Step:
         given["content"],
         owner=given.get("owner"),
         mode=given.get("mode"),
+        times=given.get("times"),
     )
 
 
@@ -121,6 +126,7 @@ def _make_template(reader: Reader, node: Node, given: Mapping[str, Any]) -> Step
         {**variables, **given.get("vars", {})},
         given.get("owner"),
         given.get("mode"),
+        given.get("times"),
     )
 
 
@@ -183,6 +189,9 @@ def _read_command(reader: Reader, node: Node) -> Any:
     return SCRIPT.read(reader, node)
 
 
+TIMES_FIELD = Field(
+    choice("content"), "content: a file's time follows its content, as a web server's ETags want."
+)
 _COMMAND = Kind(_read_command, {"anyOf": [SCRIPT.schema, ARGV.schema]})
 
 
@@ -211,6 +220,7 @@ VERBS: Mapping[str, Verb] = {
                 list_of(choice("mode", "owner", "mtime", "xattrs"), one=True),
                 "What to take over from the source files.",
             ),
+            "times": TIMES_FIELD,
         },
         _make_copy,
         "Copy files of the context.",
@@ -222,6 +232,7 @@ VERBS: Mapping[str, Verb] = {
             "name": NAME_FIELD,
             "owner": OWNER_FIELD,
             "mode": MODE_FIELD,
+            "times": TIMES_FIELD,
         },
         _make_file,
         "Write a file.",
@@ -238,6 +249,7 @@ VERBS: Mapping[str, Verb] = {
             "vars": Field(data(check_variable), "Variables for this template, over the spec's."),
             "owner": OWNER_FIELD,
             "mode": MODE_FIELD,
+            "times": TIMES_FIELD,
         },
         _make_template,
         "Write a file rendered from a template.",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 KEY_VERSION = 1
 """Raised when the same options would give another layer."""
-EPOCH = 315532800  # 1980-01-01, as file steps write it
+EPOCH = 315532800  # 1980-01-01, as the first file steps of a spec
 DEFAULT_VARIANT = "minbase"
 VARIANTS = (
     *("extract", "custom", "essential", "apt", "required", "minbase"),

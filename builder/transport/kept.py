@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from builder.store.store import Store
 
 CREATED = "1980-01-01T00:00:00Z"
-"""What a made base says of its creation: the epoch of file steps, so that its bytes repeat."""
+"""What a made base says of its creation: when file steps begin, so that its bytes repeat."""
 
 _RACY = 2.0  # seconds
 _CHUNK = 1 << 20

@@ -70,7 +70,7 @@ class Sides:
 
     def build(self, dockerfile: str, context: Path, tag: str, *, buildkit: bool) -> str:
         """What a failed build says; "" when it worked."""
-        args = ("build", "--quiet", "-t", tag, "-f", "-", str(context))
+        args = ("build", "--quiet", "--network", "none", "-t", tag, "-f", "-", str(context))
         return self.run(*args, input=dockerfile.encode(), buildkit=buildkit)[1]
 
     def tree(self, image: str) -> Tree:

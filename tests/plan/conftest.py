@@ -22,7 +22,7 @@ from builder.rootfs.table import make_table
 from builder.spec.model import BaseRef, ConfigChange, ImageSpec, Place, Step
 from builder.store.store import Store
 
-EPOCH = 315532800
+EPOCH = 315619200
 ACCOUNTS: Mapping[str, bytes] = {
     "etc/passwd": b"root:x:0:0::/root:/bin/sh\nwww:x:33:34::/var/www:/bin/sh\n",
     "etc/group": b"root:x:0:\nwww:x:34:\nextra:x:44:www\n",

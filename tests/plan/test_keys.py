@@ -53,12 +53,14 @@ CHANGES: dict[str, dict[str, tuple[Any, ...]]] = {
         "owner": ("33", "www", "0:44", "33:extra"),
         "mode": ("0600", "u=rwX,go="),
         "preserve": (("mode",), ("owner",), ("mtime",), ("xattrs",)),
+        "times": ("content",),
     },
     "file": {
         "dest": ("/etc/issue", "/tmp/x"),
         "content": ("hello", ""),
         "owner": ("33", "www", "0:44"),
         "mode": ("0600", "u+x"),
+        "times": ("content",),
     },
     "template": {
         "dest": ("/etc/issue",),
@@ -66,6 +68,7 @@ CHANGES: dict[str, dict[str, tuple[Any, ...]]] = {
         "variables": ({"who": "me"},),
         "owner": ("33",),
         "mode": ("0600",),
+        "times": ("content",),
     },
     "directory": {
         "dest": ("/srv/other", "/lib/app", "/tmp/app"),
