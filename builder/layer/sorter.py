@@ -2,7 +2,9 @@
 
 Sorter gives back sorted what comes in any order; Listing and Pile give back what came as it came,
 Pile whole blocks, the first of them from memory. All may be read several times, Sorter and Listing
-not added to after that. OSError is raised when the file cannot be written, by Pile LayerError.
+not added to after that. OSError is raised when the file cannot be written, by Pile LayerError; and
+LayerError when it gives back other bytes than were written: the digests stay in memory, so that
+nothing but our own bytes reaches marshal.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from builder.errors import LayerError
+from builder.oci.digest import hasher
 
 if TYPE_CHECKING:
     import io
@@ -116,8 +119,8 @@ class Pile:
         return self._held[number] if number < held else self._file.block(*self._rest[number - held])
 
 
-_Blocks = list[tuple[int, int]]
-"""Places in a file: offset and size."""
+_Blocks = list[tuple[int, int, bytes]]
+"""Places in a file: offset, size and SHA-256."""
 
 
 class _File:
@@ -141,7 +144,7 @@ class _File:
         if block:
             blocks.append(self.append(marshal.dumps(block)))
 
-    def append(self, block: bytes) -> tuple[int, int]:
+    def append(self, block: bytes) -> tuple[int, int, bytes]:
         if self._file is None:
             import tempfile
 
@@ -152,15 +155,18 @@ class _File:
             count = os.pwrite(self._file.fileno(), data, self._end)
             self._end += count
             data = data[count:]
-        return start, self._end - start
+        return start, self._end - start, hasher(block).digest()
 
-    def block(self, offset: int, size: int) -> bytes:
+    def block(self, offset: int, size: int, digest: bytes) -> bytes:
         assert self._file is not None
-        return os.pread(self._file.fileno(), size, offset)
+        data = os.pread(self._file.fileno(), size, offset)
+        if hasher(data).digest() != digest:
+            raise LayerError("a temporary file does not hold what was written to it")
+        return data
 
     def read(self, blocks: _Blocks) -> Iterator[bytes]:
         for place in blocks:
-            yield from marshal.loads(self.block(*place))  # noqa: S302  # our own file, nameless
+            yield from marshal.loads(self.block(*place))  # noqa: S302  # our own, compared
 
     def close(self) -> None:
         if self._file:

@@ -196,6 +196,7 @@ def _make(
         except StoreError:
             raise
         except BuilderError as error:
+            shop.planner.context.forget(planned.sources)  # a file may not be what was noted of it
             error.at(planned.step.place)
             raise
         if planned.key is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import NewType, Protocol
+from typing import NewType, Protocol, TypeGuard
 
 from builder.errors import BuilderError
 
@@ -18,6 +18,7 @@ ChainID = NewType("ChainID", str)
 CacheKey = NewType("CacheKey", str)
 """64 hex digits: the identity of what a step does to what."""
 
+_KEY = re.compile(r"[0-9a-f]{64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -26,6 +27,10 @@ def parse_digest(text: object) -> Digest:
     if not isinstance(text, str) or not _DIGEST.fullmatch(text):
         raise BuilderError(f"{str(text)[:100]!r} is not a digest, expected sha256:<64 hex digits>")
     return Digest(text)
+
+
+def is_key(text: object) -> TypeGuard[CacheKey]:
+    return isinstance(text, str) and _KEY.fullmatch(text) is not None
 
 
 class Hasher(Protocol):

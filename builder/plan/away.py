@@ -54,7 +54,7 @@ class Away:
     def __iter__(self) -> Iterator[Row]:
         make = tuple.__new__  # thrice as fast as the named tuples' own, in a loop over all files
         for number in range(len(self._rows)):
-            block = marshal.loads(self._rows[number])  # noqa: S302  # packed by ourselves
+            block = marshal.loads(self._rows[number])  # noqa: S302  # our own, see Pile
             for entry, host, digest in block:
                 content = None if host is None else make(HostFile, (host, digest or None))
                 yield make(Entry, entry), content, digest

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from builder.errors import BuilderError, UsageError
@@ -205,6 +205,11 @@ class Context:
         are not known, by host path and in the tree's order."""
         pieces, numbers = self._known.find(tree)
         self._known.fill(tree, pieces, numbers, lambda path, _: digest_of(path))
+
+    def forget(self, trees: Iterable[Tree]) -> None:
+        """Take nothing of what was read of these files for known the next time."""
+        for tree in trees:
+            self._known.forget(tree)
 
     # -- ignore rules --------------------------------------------------------------------
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import marshal
 import os
 import re
 from collections.abc import Callable
-from typing import TypeVar
 
 from builder.errors import BuilderError
 from builder.oci.digest import hex_of
+from builder.plan.packed import pack_verdicts, unpack_verdicts
 from builder.store.store import Store
-
-_T = TypeVar("_T")
 
 MAGIC = re.compile(r"[*?\[]")
 
@@ -29,8 +26,7 @@ class Rules:
         self._prefix = prefix
         self._ignore, self._exclude = ignore, exclude
         self._name = hex_of(repr((prefix, ignore, exclude)).encode("utf-8", "surrogateescape"))
-        saved = store.load("trees", self._name) or b""
-        self._known: dict[bytes, int] = remembered(saved, dict)
+        self._known = unpack_verdicts(store.load("trees", self._name) or b"")
         self._count = len(self._known)
         self._docker: Callable[[str], bool] | None = None
         self._git: Callable[[str], bool] | None = None
@@ -70,7 +66,7 @@ class Rules:
 
     def save(self) -> None:
         if len(self._known) != self._count:
-            self._store.remember("trees", self._name, marshal.dumps(self._known))
+            self._store.remember("trees", self._name, pack_verdicts(self._known))
 
 
 def glob_of(pattern: str) -> re.Pattern[str]:
@@ -99,12 +95,3 @@ def glob_of(pattern: str) -> re.Pattern[str]:
         return re.compile("".join(out), re.DOTALL)
     except re.error as error:
         raise BuilderError(f"{pattern!r} is not a glob: {error}") from error
-
-
-def remembered(data: bytes, type_: type[_T]) -> _T:
-    """What marshal wrote, of this type; anything else is as if nothing had been kept."""
-    try:
-        loaded = marshal.loads(data)  # noqa: S302  # our own 0700 store, checksum verified
-    except (ValueError, EOFError, TypeError):
-        return type_()
-    return loaded if isinstance(loaded, type_) else type_()

@@ -8,14 +8,13 @@ parts themselves, which are kept as entries of their own.
 from __future__ import annotations
 
 import contextlib
-import marshal
 import stat
 from collections.abc import Callable, Sequence
 
 from builder.errors import StoreError
 from builder.oci.digest import hex_of
-from builder.plan.ignore import remembered
 from builder.plan.nodes import Node, Tree
+from builder.plan.packed import Index, pack_index, pack_nodes, unpack_index, unpack_nodes
 from builder.store.store import Store
 
 UNKNOWN = bytes(32)
@@ -26,8 +25,6 @@ _TYPE = 0o170000
 Pieces = list[bytes]
 """Raw sha256 of the files of a tree, one string per part, 32 bytes per node; empty
 when nothing is known of a part."""
-_Index = dict[bytes, tuple[bytes, bool]]
-"""Of each part by name, in order: its digests, and whether that of every file is known."""
 
 
 def split(piece: bytes, nodes: Sequence[Node]) -> list[bytes]:
@@ -87,7 +84,7 @@ class Known:
         saved, young = self._load(tree), tree.young
         if not numbers and list(saved) == tree.names:
             return
-        made: _Index = {}
+        made: Index = {}
         for number in numbers:
             nodes = tree.part(number)
             digests = split(pieces[number], nodes)
@@ -110,35 +107,45 @@ class Known:
         if index != saved or list(index) != list(saved):
             self._save(tree, index, saved)
 
-    def _save(self, tree: Tree, index: _Index, saved: _Index) -> None:
+    def forget(self, tree: Tree) -> None:
+        with contextlib.suppress(StoreError):
+            self._store.forget("trees", _name(tree))
+
+    def _save(self, tree: Tree, index: Index, saved: Index) -> None:
         store = self._store
         for number, name in enumerate(tree.names):
             if name not in saved:
-                store.remember("trees", name.hex(), tree.packed[number])
-        store.remember("trees", _name(tree), marshal.dumps(index, 2))
+                store.remember("trees", name.hex(), pack_nodes(tree.part(number)))
+        store.remember("trees", _name(tree), pack_index(index))
         with contextlib.suppress(StoreError):
             for name in saved.keys() - index.keys():
                 store.forget("trees", name.hex())
 
-    def _by_file(self, tree: Tree, saved: _Index) -> dict[tuple[int, ...], bytes]:
+    def _by_file(self, tree: Tree, saved: Index) -> dict[tuple[int, ...], bytes]:
         """Digests by what lstat shows, of all parts that went or are not wholly known."""
         found: dict[tuple[int, ...], bytes] = {}
         there = {name: number for number, name in enumerate(tree.names)}
         for name, (piece, whole) in saved.items():
             if name in there and whole:
                 continue
-            data = tree.packed[there[name]] if name in there else self._part(name)
-            nodes = remembered(data, list)
+            nodes = tree.part(there[name]) if name in there else self._part(name)
             for node, digest in zip(nodes, split(piece, nodes), strict=False):
                 if digest != UNKNOWN:
                     found[node[1:7]] = digest
         return found
 
-    def _part(self, name: bytes) -> bytes:
-        return self._store.load("trees", name.hex()) or b""
+    def _part(self, name: bytes) -> list[Node]:
+        return unpack_nodes(self._store.load("trees", name.hex()) or b"")
 
-    def _load(self, tree: Tree) -> _Index:
-        return dict(remembered(self._store.load("trees", _name(tree)) or b"", dict))
+    def _load(self, tree: Tree) -> Index:
+        """What was kept; of a part that is there still, only what fits it."""
+        saved = unpack_index(self._store.load("trees", _name(tree)) or b"")
+        sizes = dict(zip(tree.names, tree.sizes, strict=True))
+        return {
+            name: (piece, whole)
+            for name, (piece, whole) in saved.items()
+            if len(piece) in (0, 32 * sizes.get(name, len(piece) // 32))
+        }
 
 
 def _name(tree: Tree) -> str:

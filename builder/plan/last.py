@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from builder.oci.image import encode
-from builder.store.records import build_name
+from builder.store.records import build_name, parse_object
 from builder.store.store import Store
 
 
@@ -39,16 +38,21 @@ class LastBuild(NamedTuple):
         return None
 
 
+_STEP = (str, str, str, str, str, int)
+_BUILD = (str, str, dict, dict, tuple, str, int)
+
+
 def load_last(store: Store, image: str) -> LastBuild | None:
-    data = store.load("builds", build_name(image))
-    if data is None:
-        return None
+    document = parse_object(store.load("builds", build_name(image)))
     try:
-        document = json.loads(data)
-        steps = tuple(LastStep(**step) for step in document.pop("steps"))
-        return LastBuild(steps=steps, **document)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        steps = tuple(LastStep(**step) for step in (document or {}).pop("steps"))
+        last = LastBuild(steps=steps, **(document or {}))
+    except (TypeError, KeyError, AttributeError):
         return None  # of another version: as if never built
+    for value, types in ((last, _BUILD), *((step, _STEP) for step in steps)):
+        if not all(isinstance(part, type_) for part, type_ in zip(value, types, strict=True)):
+            return None
+    return last
 
 
 def save_last(store: Store, image: str, last: LastBuild) -> None:

@@ -38,11 +38,12 @@ class Tree(NamedTuple):
     root: bytes  # host path
     packed: Pile  # the nodes, some thousands in each part
     names: list[bytes]  # of the parts: sha256 of each
+    sizes: list[int]  # of the parts: nodes in each
     young: int  # what was touched since then, in nanoseconds, may change unseen
     settled: bool  # nothing in it is so young
 
     def part(self, number: int) -> list[Node]:
-        return list(marshal.loads(self.packed[number]))  # noqa: S302  # packed by ourselves
+        return list(marshal.loads(self.packed[number]))  # noqa: S302  # our own, see Pile
 
     def parts(self) -> Iterator[list[Node]]:
         return map(self.part, range(len(self.names)))
@@ -70,7 +71,7 @@ def look(host: bytes, rules: Rules | None, *, full: bool) -> Tree:
     if stat.S_ISDIR(first[1]):
         _walk(host, packer, rules, full)
     packer.pack()
-    return Tree(host, packer.packed, packer.names, young, packer.newest < young)
+    return Tree(host, packer.packed, packer.names, packer.sizes, young, packer.newest < young)
 
 
 class _Packer:
@@ -78,6 +79,7 @@ class _Packer:
         self.nodes: list[Node] = []  # of the part that is open
         self.packed = Pile()
         self.names: list[bytes] = []
+        self.sizes: list[int] = []
         self.newest = 0
 
     def pack(self) -> None:
@@ -85,6 +87,7 @@ class _Packer:
         if nodes:
             self.newest = max(self.newest, max(map(_MTIME, nodes)), max(map(_CTIME, nodes)))
             data = marshal.dumps(nodes, 2)
+            self.sizes.append(len(nodes))
             nodes.clear()
             self.names.append(hasher(data).digest())
             self.packed.append(data)

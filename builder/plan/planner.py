@@ -6,12 +6,11 @@ only in that a miss is made and its layer put on the State before the next step 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from builder.errors import BuilderError, SpecError, StoreError, UsageError
-from builder.oci.digest import CacheKey, chain_id, hex_of
+from builder.oci.digest import CacheKey, chain_id, hex_of, is_key
 from builder.oci.image import MAX_LAYERS, Image, Layer, Platform, empty_image, encode
 from builder.plan import config, keys
 from builder.plan.clock import command_time, file_time
@@ -34,7 +33,7 @@ from builder.spec.model import (
     Symlink,
     Unpack,
 )
-from builder.store.records import Record, load_layer, load_record
+from builder.store.records import Record, load_layer, load_record, parse_object
 from builder.store.store import Store
 from builder.transport.base import Base, BaseSource
 
@@ -258,15 +257,11 @@ class Planner:
         """The hit that the inputs led to, if what it was made from still holds."""
         if not all(tree.settled for tree in sources):
             return None
-        data = self.store.load("memos", inputs)
-        if data is None:
+        value = parse_object(self.store.load("memos", inputs)) or {}
+        key, asked = value.get("key"), value.get("asked")
+        if not is_key(key) or not isinstance(asked, dict):
             return None
-        try:
-            value = json.loads(data)
-            key, asked = CacheKey(value["key"]), value["asked"]
-            if any(self._environ.get(name) != known for name, known in asked.items()):
-                return None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        if any(self._environ.get(name) != known for name, known in asked.items()):
             return None
         hit = self._hit(key)
         return (key, hit) if hit else None

@@ -8,7 +8,7 @@ asked for, and counts only while the answers are the same. Whatever else is foun
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from builder.oci.digest import hex_of
@@ -61,7 +61,7 @@ def decode_spec(data: bytes | None, environ: Mapping[str, str]) -> model.ImageSp
         return None
     try:
         spec = _unpack(json.loads(data[_HEX:]))
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     if not isinstance(spec, model.ImageSpec):
         return None
@@ -92,4 +92,45 @@ def _unpack(value: Any) -> Any:
         return tuple(map(_unpack, inner))
     if kind == "m":
         return {key: _unpack(each) for key, each in inner.items()}
-    return _TYPES[kind](*map(_unpack, inner))
+    made = _TYPES[kind](*map(_unpack, inner))
+    for field, wanted in made.__annotations__.items():
+        if not _fits(getattr(made, field), _text_of(wanted)):
+            raise TypeError(f"{kind}.{field}")
+    return made
+
+
+def _text_of(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else str(annotation.__forward_arg__)
+
+
+def _fits(value: Any, wanted: str) -> bool:
+    """Whether a value is of a type, as model.py writes it."""
+    check = _CHECKS.get(wanted)
+    if check is None:
+        check = _CHECKS[wanted] = _check_of(wanted)
+    return check(value)
+
+
+def _check_of(wanted: str) -> Callable[[Any], bool]:
+    if " | " in wanted and "[" not in wanted.partition(" | ")[0]:
+        first, _, rest = wanted.partition(" | ")
+        return lambda value: _fits(value, first) or _fits(value, rest)
+    if wanted.endswith(" | None"):
+        return lambda value: value is None or _fits(value, wanted[: -len(" | None")])
+    if wanted.startswith("tuple["):
+        each = wanted[len("tuple[") : -len(", ...]")]
+        return lambda value: type(value) is tuple and all(_fits(part, each) for part in value)
+    if wanted.startswith("Mapping[str, "):
+        each = wanted[len("Mapping[str, ") : -1]
+        return lambda value: type(value) is dict and all(_fits(v, each) for v in value.values())
+    type_ = _TYPES[wanted]
+    return lambda value: isinstance(value, type_)
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "Any": lambda value: True,
+    "None": lambda value: value is None,
+    "str": lambda value: isinstance(value, str),
+    "int": lambda value: type(value) is int,
+    "Step": lambda value: isinstance(value, model.Step),
+}

@@ -115,15 +115,21 @@ def build_name(image: str) -> str:
     return hex_of(image.encode("utf-8", "surrogateescape"))
 
 
+def parse_object(data: bytes | None) -> dict[str, Any] | None:
+    """An entry's JSON object; None for whatever else stands there."""
+    try:
+        document = json.loads(data) if data else None
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
 def _load(store: Store, kind: str, name: str, decode: Callable[[Any], _T | None]) -> _T | None:
     data = store.load(kind, name)
     if data is None:
         return None
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        document = None
-    value = decode(document) if isinstance(document, dict) else None
+    document = parse_object(data)
+    value = decode(document) if document is not None else None
     if value is None:
         store.folder.warn(f"{kind}/{name} is not understood; it is made again")
     return value

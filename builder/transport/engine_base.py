@@ -72,7 +72,7 @@ class DaemonSource:
                     f"{ref} was never taken for {platform}, and --pull never forbids to ask",
                     "leave --pull never out",
                 )
-            identity = known.decode()
+            identity = known.decode("ascii", "replace")
         else:
             identity = self._identity(ref)
             if self._store.load("bases", asked) != identity.encode():

@@ -6,14 +6,16 @@ rule: what was younger than two seconds when it was hashed is hashed again the n
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from builder.errors import TransportError
-from builder.oci.digest import DiffID, Digest, hasher, hex_of
-from builder.oci.image import Descriptor, Image, Layer, Platform, encode
+from builder.oci.digest import digest_of, hasher, hex_of, is_key
+from builder.oci.image import Image, Layer, encode
+from builder.store.names import parse_descriptor
+from builder.store.records import parse_object, verified
+from builder.transport.documents import parse_config
 
 if TYPE_CHECKING:
     from builder.store.store import Store
@@ -31,30 +33,37 @@ class Kept(NamedTuple):
 
 
 def save_base(store: Store, name: str, kept: Kept) -> None:
-    image = kept.image
+    config = kept.image.config_bytes()
     document = {
-        "config": image.config,
-        "layers": [[layer.diff_id, *layer.blob] for layer in image.layers],
+        "config": config.decode("utf-8", "surrogateescape"),
+        "digest": digest_of(config),
+        "layers": [layer.blob.document() for layer in kept.image.layers],
         "made": kept.made,
-        "platform": list(image.platform),
     }
     store.save("bases", name, encode(document))
 
 
 def load_base(store: Store, name: str) -> Kept | None:
     """None when it was not kept, or when the store lost one of its layers since."""
-    data = store.load("bases", name)
-    if data is None:
+    document = parse_object(store.load("bases", name)) or {}
+    text, made, listed = (document.get(key) for key in ("config", "made", "layers"))
+    if not (isinstance(text, str) and isinstance(made, float | int) and isinstance(listed, list)):
         return None
-    document = json.loads(data)  # our own bytes: the store checked them
-    layers = tuple(
-        Layer(DiffID(diff_id), Descriptor(media_type, Digest(digest), size))
-        for diff_id, media_type, digest, size in document["layers"]
-    )
-    if not all(store.claim(layer.blob) for layer in layers):
+    data = text.encode("utf-8", "surrogatepass")
+    if digest_of(data) != document.get("digest"):
         return None
-    image = Image(Platform(*document["platform"]), document["config"], layers)
-    return Kept(image, document["made"])
+    try:
+        config = parse_config(data, name)
+    except TransportError:
+        return None
+    blobs = [blob for each in listed if (blob := parse_descriptor(each))]
+    if len(blobs) != len(config.diff_ids):
+        return None
+    layers = [Layer(*pair) for pair in zip(config.diff_ids, blobs, strict=True)]
+    known = [layer for each in layers if (layer := verified(store, each))]
+    if len(known) < len(layers) or not all(store.claim(layer.blob) for layer in known):
+        return None
+    return Kept(Image(config.platform, config.document, tuple(known)), made)
 
 
 def open_file(path: str, where: str) -> BinaryIO:
@@ -81,8 +90,8 @@ def content_of(store: Store, file: BinaryIO, where: str, now: float) -> str:
     before = identity(file)
     name = "file-" + hex_of(before.encode())
     known = store.load("memos", name)
-    if known is not None:
-        return known.decode()
+    if known is not None and is_key(text := known.decode("ascii", "replace")):
+        return text
     running = hasher()
     file.seek(0)
     while chunk := file.read(_CHUNK):

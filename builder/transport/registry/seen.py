@@ -23,7 +23,7 @@ def seen_at(store: Store, digest: Digest) -> list[str]:
     data = store.load("bases", _entry(digest))
     try:
         names = json.loads(data) if data else []
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 

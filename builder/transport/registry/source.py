@@ -6,15 +6,15 @@ in which nothing changed asks nobody. Layers come only when they are needed.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import BuilderError, SpecError, TransportError
 from builder.events import Emit, Noted, ignore
-from builder.oci.digest import Digest, hex_of, parse_digest
+from builder.oci.digest import Digest, digest_of, hex_of, parse_digest
 from builder.oci.image import Image, Layer, Platform, encode
 from builder.oci.reference import Reference, parse_reference
 from builder.spec.model import BaseRef
+from builder.store.records import parse_object
 from builder.transport.base import Base
 from builder.transport.documents import make_image, parse_config, parse_manifest
 from builder.transport.importing import is_imported, labelled
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 BASE_NAME = "org.opencontainers.image.base.name"
 BASE_DIGEST = "org.opencontainers.image.base.digest"
-_VERSION = 1
 
 
 class _Known(NamedTuple):
@@ -111,29 +110,26 @@ class RegistrySource:
     # -- what is known, in the store ---------------------------------------------------------------
 
     def _known(self, reference: Reference, platform: Platform) -> _Known | None:
-        data = self._store.load("bases", _entry(reference, platform))
-        if data is None:
-            return None
+        document = parse_object(self._store.load("bases", _entry(reference, platform))) or {}
         try:
-            document = json.loads(data)
-            if document["version"] != _VERSION:
-                return None
             known = _Known(
                 parse_digest(document["digest"]),
                 document["mediaType"],
                 document["manifest"].encode(),
                 document["config"].encode(),
             )
+            manifest = parse_manifest(known.manifest, "known", known.media_type)
         except (ValueError, KeyError, TypeError, AttributeError, BuilderError):
             return None
-        return known
+        whole = digest_of(known.manifest) == document.get("served")
+        return known if whole and digest_of(known.config) == manifest.config.digest else None
 
     def _save(self, reference: Reference, platform: Platform, known: _Known) -> None:
         document = {
-            "version": _VERSION,
             "reference": str(reference),
             "platform": str(platform),
             "digest": known.digest,
+            "served": digest_of(known.manifest),
             "mediaType": known.media_type,
             "manifest": known.manifest.decode(),
             "config": known.config.decode(),
