@@ -15,7 +15,7 @@ from builder.events import Emit, Noted
 from builder.oci.image import host_platform, parse_platform
 from builder.oci.reference import Reference, parse_reference
 from builder.store.store import Store
-from builder.transport.registry.push import Push, PushResult
+from builder.transport.registry.push import Push, PushResult, push_all
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import settings_from
 
@@ -80,7 +80,7 @@ def _run(
 
     settings = settings_from(environ, insecure=frozenset(insecure))
     with store.live(), Registry(settings, emit) as registry:
-        results = registry.push_all(store, pushes)
+        results = push_all(registry, store, pushes)
     for result in results:
         parts = [
             f"{human.size(tally.bytes)} {what}"

@@ -1,4 +1,4 @@
-"""Reading path tables; see writing.py for their layout."""
+"""Reading path tables; see format.py for their layout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from builder.errors import CorruptBlob
 from builder.layer.entry import HARDLINK, Entry
 from builder.layer.record import HEAD, key_of, unpack
 from builder.rootfs.arrange import MAX_LINKS, follow
-from builder.rootfs.writing import HEADER, MAGIC, NAME, PAGE
+from builder.rootfs.format import HEADER, MAGIC, NAME, PAGE
 from builder.store.files import READ, Files
 
 _U64 = struct.Struct("<Q")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from builder.layer.entry import HARDLINK, Entry
 from builder.layer.record import key_of
@@ -13,11 +13,14 @@ from builder.rootfs.arrange import Sides, check_links, follow, link_item
 from builder.rootfs.reading import PathTable
 from builder.rootfs.writing import (
     TableWriter,
-    make_table,
     name_table,
     table_writer,
     write_table,
 )
+from builder.store.files import failure
+
+if TYPE_CHECKING:
+    from builder.store.store import Store
 
 __all__ = [
     "MemoryTable",
@@ -107,3 +110,17 @@ class MemoryTable:
                 return
             entry = self._entries[self._keys[index]]
             yield follow(entry, self.get) if entry.type == HARDLINK else entry
+
+
+def make_table(
+    store: Store, diff_id: str, entries: Iterable[Entry], files: Mapping[bytes, bytes]
+) -> PathTable:
+    """Write the table of a layer into the store and open it. See write_table."""
+    with table_writer(store) as writer:
+        try:
+            for entry in entries:
+                writer.add(entry)
+        except OSError as error:
+            raise failure(error, "write", store.table_path(diff_id), store.root) from error
+        writer.publish(store, diff_id, files)
+    return PathTable.open(store.table_path(diff_id), diff_id)

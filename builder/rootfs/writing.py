@@ -1,18 +1,4 @@
-"""Path tables: the metadata of every path of one layer, searched on disk without parsing.
-
-One file per diff_id. Layout, little-endian, in pages of 4 KiB:
-
-    header    magic and where the parts begin
-    records   one per path, sorted by path components (parents first)
-    order     u64 positions of the records
-    side      whiteouts, opaque folders, implied folders, contents of account files
-    CRCs      u32 per page, checked when a page is first touched; then the CRC of the CRCs
-    name      64 hex digits of the diff_id, added when it is published: another layer's table in
-              its place is as good as none
-
-A table is a cache that can be made again from its layer: it is published by rename without fsync,
-and the CRCs turn whatever a crash or a bad disk left into CorruptBlob.
-"""
+"""Writing path tables; see format.py for their layout."""
 
 from __future__ import annotations
 
@@ -28,16 +14,12 @@ from builder.layer.entry import HARDLINK, WHITEOUT, Entry
 from builder.layer.record import SEPARATOR, TYPE_AT, pack, unpack
 from builder.layer.sorter import Sorter
 from builder.rootfs.arrange import Sides, check_links, link_item
+from builder.rootfs.format import HEADER, MAGIC, NAME, PAGE
 from builder.store.files import failure
 
 if TYPE_CHECKING:
-    from builder.rootfs.reading import PathTable
     from builder.store.store import Store
 
-MAGIC = b"bldpath\x02"
-HEADER = struct.Struct("<8sQQQQ")  # magic, size of all pages, position of order, count, side
-PAGE = 4096
-NAME = 64  # hex digits of a diff_id
 _CHUNK = 256 * PAGE
 _LAST = (1 << 64) - 1
 _TYPES = {code: chr(code) for code in b"0123456"}
@@ -172,19 +154,3 @@ def table_writer(store: Store) -> Iterator[TableWriter]:
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(folder, "table"))
         os.rmdir(folder)
-
-
-def make_table(
-    store: Store, diff_id: str, entries: Iterable[Entry], files: Mapping[bytes, bytes]
-) -> PathTable:
-    """Write the table of a layer into the store and open it. See write_table."""
-    from builder.rootfs.reading import PathTable
-
-    with table_writer(store) as writer:
-        try:
-            for entry in entries:
-                writer.add(entry)
-        except OSError as error:
-            raise failure(error, "write", store.table_path(diff_id), store.root) from error
-        writer.publish(store, diff_id, files)
-    return PathTable.open(store.table_path(diff_id), diff_id)

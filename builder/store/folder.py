@@ -18,7 +18,6 @@ from typing import TypeVar
 from builder.events import Emit, Warned
 from builder.store import locks
 from builder.store.files import CREATE, LIST, OWN_TROUBLE, READ, Files, failure, owned
-from builder.store.incoming import Incoming
 from builder.store.session import Session
 
 HOUR = 3600.0
@@ -145,22 +144,6 @@ class Folder:
             self.files.utime(target, now)
 
     # -- writing ----------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def incoming(self) -> Iterator[Incoming]:
-        """A file being written; without place() or publish() nothing remains."""
-        incoming = Incoming(self)
-        try:
-            yield incoming
-        finally:
-            incoming.drop()
-
-    def write(self, path: str, *parts: bytes) -> None:
-        """Put `parts` at `path`, replacing what stands there."""
-        with self.incoming() as incoming:
-            for part in parts:
-                incoming.write(part)
-            incoming.place(path)
 
     def create(self) -> tuple[str, int]:
         """A new file below tmp/: its path and handle. Raises OSError."""

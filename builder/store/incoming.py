@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from builder.oci.digest import Digest, hasher
 from builder.oci.image import Descriptor
 from builder.store.files import failure, write_all
-
-if TYPE_CHECKING:
-    from builder.store.folder import Folder
+from builder.store.folder import Folder
 
 _GATHERED = 1 << 18
 
@@ -88,3 +86,21 @@ class Incoming:
             write_all(folder.files, self._handle, data)
         except OSError as error:
             raise failure(error, "write", self._path, folder.root, self.size) from error
+
+
+@contextlib.contextmanager
+def incoming(folder: Folder) -> Iterator[Incoming]:
+    """A file being written; without place() or publish() nothing remains."""
+    made = Incoming(folder)
+    try:
+        yield made
+    finally:
+        made.drop()
+
+
+def write(folder: Folder, path: str, *parts: bytes) -> None:
+    """Put `parts` at `path`, replacing what stands there."""
+    with incoming(folder) as made:
+        for part in parts:
+            made.write(part)
+        made.place(path)

@@ -29,7 +29,7 @@ from builder.store import layout, locks
 from builder.store.blobs import Checked, corrupt_blob
 from builder.store.files import NO_ROOM, NO_WRITING, OWN_TROUBLE, READ, Files, failure
 from builder.store.folder import Folder
-from builder.store.incoming import Incoming
+from builder.store.incoming import Incoming, incoming, write
 from builder.store.layout import KINDS
 from builder.store.names import (
     Entries,
@@ -135,7 +135,7 @@ class Store:
 
     def incoming(self) -> AbstractContextManager[Incoming]:
         """A blob being written: write() it, then publish(); without publish() nothing remains."""
-        return self.folder.incoming()
+        return incoming(self.folder)
 
     def discard(self, digest: Digest) -> None:
         """Take a blob out, whatever stands in its place; the next build makes it again."""
@@ -159,7 +159,7 @@ class Store:
         path = self._entry_path(kind, name)
         if len(data) > MAX_ENTRY:
             raise StoreError(f"{path}: an entry of {len(data)} bytes, at most {MAX_ENTRY} are kept")
-        self.folder.write(path, _checksum_of(kind, name, data) + b"\n", data)
+        write(self.folder, path, _checksum_of(kind, name, data) + b"\n", data)
 
     def remember(self, kind: str, name: str, data: bytes) -> None:
         """As `save`, for what only makes the next run faster: kept where that is possible."""
@@ -227,7 +227,7 @@ class Store:
         return None if data is None else parse_index(data)
 
     def _write_index(self, entries: Entries) -> None:
-        self.folder.write(os.path.join(self.root, "index.json"), encode_index(entries))
+        write(self.folder, os.path.join(self.root, "index.json"), encode_index(entries))
 
     # -- other builders ---------------------------------------------------------------------------
 

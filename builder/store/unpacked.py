@@ -16,6 +16,7 @@ import time
 
 from builder.errors import StoreError
 from builder.store.files import failure
+from builder.store.incoming import write
 from builder.store.store import Store
 
 _VERSION = b"2"  # raised when trees made before must not be used any more
@@ -33,7 +34,7 @@ def publish(store: Store, temporary: str, name: str, diff_id: str) -> str:
     with store.folder.beside_collector():
         if not _stands(store, name):
             try:
-                store.folder.write(mark_path(store, name), _mark(_boot(store), diff_id.encode()))
+                write(store.folder, mark_path(store, name), _mark(_boot(store), diff_id.encode()))
                 store.folder.place(temporary, target)
             except OSError as error:
                 raise failure(error, "write", target, store.root) from error
@@ -86,7 +87,7 @@ def _stands(store: Store, name: str) -> bool:
         return False  # the machine may have stopped before all of it was on disk
     if time.time() - status.st_ctime > _SETTLED_AFTER:
         with contextlib.suppress(StoreError):
-            store.folder.write(mark_path(store, name), _mark(_SETTLED, diff_id))
+            write(store.folder, mark_path(store, name), _mark(_SETTLED, diff_id))
     return True
 
 

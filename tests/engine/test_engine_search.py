@@ -13,6 +13,7 @@ import pytest
 from builder.oci.image import empty_image, host_platform
 from builder.oci.reference import parse_reference
 from builder.store.store import Store
+from builder.transport.registry.push import Push, push_all
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import Settings
 
@@ -24,7 +25,11 @@ def filled(registry: str, tmp_path: Path) -> str:
     names = ("team/web:1.24", "team/web:1.25", "team/web:edge", "other/webshop:2", "other/db:1")
     references = [parse_reference(f"{registry}/{name}") for name in names]
     with Registry(Settings()) as session:
-        session.push(empty_image(host_platform()), Store(str(tmp_path / "s")), references)
+        push_all(
+            session,
+            Store(str(tmp_path / "s")),
+            [Push(empty_image(host_platform()), tuple(references))],
+        )
     return registry
 
 

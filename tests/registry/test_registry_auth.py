@@ -19,6 +19,7 @@ from builder.oci.reference import parse_reference
 from builder.store.store import Store
 from builder.transport.registry.challenge import merge_scopes, parse_challenges
 from builder.transport.registry.credentials import find_credentials
+from builder.transport.registry.push import Push, push_all
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import Settings, settings_from
 
@@ -246,10 +247,10 @@ def test_basic_is_sent_once_it_is_asked_for(
     reference = parse_reference(f"{proxy.name}/a:1")
     image = make_image(store, (1, 1000))
     with Registry(settings) as session:
-        session.push(image, store, [reference])
+        push_all(session, store, [Push(image, (reference,))])
     assert [one.authorization for one in proxy.seen[:2]] == [None, f"Basic {PAIR}"]
     with Registry(settings) as session:
-        (result,) = session.push(image, store, [reference])
+        (result,) = push_all(session, store, [Push(image, (reference,))])
     assert result.requests == 2
 
 
@@ -290,7 +291,7 @@ def test_a_token_is_fetched_once_and_kept(
     reference = parse_reference(f"{proxy.name}/public/a:1")
     image = make_image(store, (1, 1000), (2, 1000), (3, 1000))
     with Registry(settings) as session:
-        session.push(image, store, [reference])
+        push_all(session, store, [Push(image, (reference,))])
     ((method, fields, authorization),) = token_server.seen
     assert (method, authorization) == ("GET", f"Basic {PAIR}")
     assert fields["service"] == ["reg, one"]
@@ -298,7 +299,7 @@ def test_a_token_is_fetched_once_and_kept(
     assert {one.authorization for one in proxy.seen[1:]} == {f"Bearer {token_server.issued[0]}"}
 
     with Registry(settings) as session:
-        (result,) = session.push(image, store, [reference])
+        (result,) = push_all(session, store, [Push(image, (reference,))])
     assert (result.requests, result.sent.blobs) == (3, 0)
 
     with Registry(QUICK) as session:  # anybody may pull it
@@ -317,7 +318,11 @@ def test_an_old_token_is_renewed_before_it_expires(
     token_server.expires_in = 0.001
     registry = start_registry(token_server.auth)
     with Registry(logged_in(tmp_path, registry)) as session:
-        session.push(make_image(store, (1, 10)), store, [parse_reference(f"{registry}/a:1")])
+        push_all(
+            session,
+            store,
+            [Push(make_image(store, (1, 10)), (parse_reference(f"{registry}/a:1"),))],
+        )
     assert len(token_server.seen) > 3
 
 
@@ -333,7 +338,11 @@ def test_an_identity_token_is_posted(
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"auths": {registry: {"identitytoken": "refresh-1"}}}))
     with Registry(QUICK._replace(auth_files=(str(path),))) as session:
-        session.push(make_image(store, (1, 10)), store, [parse_reference(f"{registry}/a:1")])
+        push_all(
+            session,
+            store,
+            [Push(make_image(store, (1, 10)), (parse_reference(f"{registry}/a:1"),))],
+        )
     ((method, fields, authorization),) = token_server.seen
     assert (method, authorization) == ("POST", None)
     assert fields["grant_type"] == ["refresh_token"] and fields["refresh_token"] == ["refresh-1"]
@@ -362,8 +371,8 @@ def test_a_mount_asks_for_both_repositories(
     registry = start_registry(token_server.auth)
     image = make_image(store, (1, 100_000))
     with Registry(logged_in(tmp_path, registry)) as session:
-        session.push(image, store, [parse_reference(f"{registry}/a:1")])
-        (result,) = session.push(image, store, [parse_reference(f"{registry}/b:1")])
+        push_all(session, store, [Push(image, (parse_reference(f"{registry}/a:1"),))])
+        (result,) = push_all(session, store, [Push(image, (parse_reference(f"{registry}/b:1"),))])
     assert (result.sent.blobs, result.mounted.blobs) == (0, 2)
 
 
@@ -395,7 +404,7 @@ def test_credentials_go_to_the_registry_only(
     session_there.headers = {"Location": f"http://{elsewhere.name}/v2/a/b/blobs/uploads/"}
     home.faults.append(session_there)
     with Registry(settings) as session:
-        session.push(image, store, [reference])
+        push_all(session, store, [Push(image, (reference,))])
     assert elsewhere.count("PUT", "/uploads/") == 3
 
     for layer in image.layers:
@@ -470,7 +479,7 @@ def test_a_manifests_urls_are_not_asked(
     serving = before(fault("GET", "/manifests/", status=200, body=json.dumps(document).encode()))
     serving.faults[0].headers = {"Content-Type": document["mediaType"]}
     with Registry(QUICK) as session:
-        session.push(image, store, [reference])
+        push_all(session, store, [Push(image, (reference,))])
         session.pull(reference._replace(registry=serving.name), AMD64, new_store())
     assert elsewhere.seen == []
 

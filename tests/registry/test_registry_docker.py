@@ -11,6 +11,7 @@ import pytest
 from builder.oci.image import Image, Platform
 from builder.oci.reference import parse_reference
 from builder.store.store import Store
+from builder.transport.registry.push import Push, push_all
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import Settings
 
@@ -33,7 +34,7 @@ def test_docker_pulls_what_we_push_and_we_pull_what_it_pushes(
     diff_ids = [layer.diff_id for layer in image.layers]
     ours, theirs = f"{registry}/docker/ours:1", f"{registry}/docker/theirs:1"
     with Registry(Settings()) as session:
-        (result,) = session.push(image, store, [parse_reference(ours)])
+        (result,) = push_all(session, store, [Push(image, (parse_reference(ours),))])
 
     docker("pull", "-q", ours)
     (inspected,) = json.loads(docker("image", "inspect", ours))

@@ -16,6 +16,7 @@ from builder.oci.digest import digest_of
 from builder.oci.image import Image, Platform
 from builder.oci.reference import parse_reference
 from builder.store.store import Store
+from builder.transport.registry.push import Push, push_all
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import Settings
 
@@ -202,10 +203,10 @@ def test_push(
     direct = reference._replace(registry=registry)
     with Registry(QUICK) as session:
         if outcome == "ok":
-            session.push(image, store, [reference])
+            push_all(session, store, [Push(image, (reference,))])
         else:
             with pytest.raises(TransportError) as caught:
-                session.push(image, store, [reference])
+                push_all(session, store, [Push(image, (reference,))])
             assert outcome in caught.value.message
             assert "\n" not in caught.value.message
     if "lying digest on PUT manifest" in name:
@@ -237,7 +238,7 @@ def test_pull(
     direct = parse_reference(f"{registry}/faults/pull:1")
     proxy = before(fault(**fields))
     with Registry(QUICK) as session:
-        session.push(image, store, [direct])
+        push_all(session, store, [Push(image, (direct,))])
     other = new_store()
     with Registry(QUICK) as session:
         reference = direct._replace(registry=proxy.name)
@@ -265,7 +266,9 @@ def test_a_resumed_push_sends_the_rest_only(
     proxy = before(fault("PUT", SESSION, cut_request=SIZE // 2, keep=True))
     image = make_image(store, (3000, SIZE))
     with Registry(QUICK) as session:
-        session.push(image, store, [parse_reference(f"{proxy.name}/faults/resumed:1")])
+        push_all(
+            session, store, [Push(image, (parse_reference(f"{proxy.name}/faults/resumed:1"),))]
+        )
     (rest,) = [one.body for one in proxy.seen if one.method == "PATCH"]
     assert rest == image.layers[0].blob.size - SIZE // 2
 
@@ -283,7 +286,7 @@ def test_a_resumed_pull_asks_for_the_rest_only(
     proxy = before(fault("GET", BLOB, cut_answer=SIZE // 2, after=1))
     other = new_store()
     with Registry(QUICK) as session:
-        session.push(image, store, [direct])
+        push_all(session, store, [Push(image, (direct,))])
         session.pull(direct._replace(registry=proxy.name), AMD64, other)
     assert proxy.count("GET", BLOB) == 3  # config, half a layer, the rest of it
 
@@ -298,7 +301,7 @@ def test_a_wait_that_was_asked_for_is_kept_and_said_once(
     began = time.monotonic()
     with Registry(QUICK._replace(jobs=1), said.append) as session:
         image = make_image(store, (3002, 1000))
-        session.push(image, store, [parse_reference(f"{proxy.name}/faults/waits:1")])
+        push_all(session, store, [Push(image, (parse_reference(f"{proxy.name}/faults/waits:1"),))])
     assert time.monotonic() - began >= 2
     assert [event.text for event in said if "asks to wait" in str(event)] == [
         f"{proxy.name} asks to wait 1 s (HTTP 429)"
@@ -318,7 +321,7 @@ def test_a_body_below_the_least_rate_is_given_up(
     proxy = before(fault("GET", BLOB, pause=0.1, block=10, after=1, times=99))
     other = new_store()
     with Registry(QUICK) as session:
-        session.push(image, store, [direct])
+        push_all(session, store, [Push(image, (direct,))])
     impatient = QUICK._replace(rate_window=0.5, rate_bytes=10_000, tries=2)
     with Registry(impatient) as session, pytest.raises(TransportError, match="bytes in 1 s"):
         session.pull(direct._replace(registry=proxy.name), AMD64, other)

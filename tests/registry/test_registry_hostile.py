@@ -15,6 +15,7 @@ from builder.errors import BuilderError
 from builder.oci.image import Image, Platform
 from builder.oci.reference import parse_reference
 from builder.store.store import Store
+from builder.transport.registry.push import Push, push_all
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import Settings
 
@@ -139,7 +140,7 @@ def test_nonsense_is_an_error(
     for attempt in (
         lambda session: session.tags(reference),
         lambda session: session.digest(reference),
-        lambda session: session.push(image, store, [reference]),
+        lambda session: push_all(session, store, [Push(image, (reference,))]),
     ):
         with Registry(QUICK) as session:
             try:  # what says yes to everything is believed

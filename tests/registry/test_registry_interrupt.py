@@ -25,6 +25,7 @@ from builder.oci.digest import digest_of
 from builder.oci.image import Image
 from builder.oci.reference import parse_reference
 from builder.store.store import Store
+from builder.transport.registry.push import Push, push_all
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import Settings
 from builder.transport.stored import load_image
@@ -134,7 +135,7 @@ def test_a_pull_ends_at_any_moment(
 ) -> None:
     reference = parse_reference(f"{registry}/interrupted/pull:1")
     with Registry(QUICK) as session:
-        session.push(named, store, [reference])
+        push_all(session, store, [Push(named, (reference,))])
     proxy = before(fault("GET", "/blobs/", times=10**6, pause=0.05, block=65536))
     name = str(reference._replace(registry=proxy.name))
     for number, moment in enumerate(moments(1.2)):

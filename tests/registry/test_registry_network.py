@@ -21,6 +21,7 @@ from builder.oci.reference import parse_reference
 from builder.store.store import Store
 from builder.transport.registry.network import Network
 from builder.transport.registry.origin import Origin, bypasses_proxy, parse_origin, shown
+from builder.transport.registry.push import Push, push_all
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import Settings
 
@@ -63,7 +64,7 @@ def test_tls_is_checked_against_the_ca_that_was_named(
         QUICK._replace(insecure=frozenset({"127.0.0.1"})),
     ):
         with Registry(good) as session:
-            session.push(image, store, [reference])
+            push_all(session, store, [Push(image, (reference,))])
             assert session.tags(reference) == ["1"]
     for bad, used in ((QUICK, "the system's CAs"), (QUICK._replace(ca_file=other[0]), other[0])):
         with Registry(bad) as session, pytest.raises(TransportError) as caught:
@@ -118,7 +119,7 @@ def test_an_unknown_tag_names_near_ones(registry: str, store: Store, make_image:
     name = f"{registry}/near"
     with Registry(QUICK) as session:
         references = [parse_reference(f"{name}:{tag}") for tag in ("1.25.1", "1.25.2", "stable")]
-        session.push(make_image(store, (1, 10)), store, references)
+        push_all(session, store, [Push(make_image(store, (1, 10)), tuple(references))])
         with pytest.raises(TransportError) as caught:
             session.pull(parse_reference(f"{name}:1.25"), AMD64, store)
         assert caught.value.message == f"{name}:1.25: the registry has no such image"
@@ -261,7 +262,7 @@ def test_a_registry_is_reached_through_a_proxy(
     reference = parse_reference("registry.example/far/away:1")
     try:
         with Registry(settings) as session:
-            session.push(make_image(store, (1, 200_000)), store, [reference])
+            push_all(session, store, [Push(make_image(store, (1, 200_000)), (reference,))])
             session.pull(reference, AMD64, new_store())
     finally:
         proxy.close()

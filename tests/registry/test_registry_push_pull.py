@@ -24,7 +24,7 @@ from builder.oci.digest import digest_of
 from builder.oci.image import Image, Platform, encode
 from builder.oci.reference import Reference, parse_reference
 from builder.store.store import Store
-from builder.transport.registry.push import Push, Tally
+from builder.transport.registry.push import Push, Tally, push_all
 from builder.transport.registry.seen import note_seen
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import Settings
@@ -59,7 +59,7 @@ def test_what_was_pushed_is_pulled(
     image = make_image(store, (1, 3_000_000), (2, 10_000))
     reference = parse_reference(f"{registry}/a/b:c")
     with Registry(QUICK) as session:
-        (result,) = session.push(image, store, [reference])
+        (result,) = push_all(session, store, [Push(image, (reference,))])
     assert result.digest == digest_of(image.manifest_bytes())
     assert (result.sent, result.mounted, result.skipped) == (
         Tally(3, sizes(image)),
@@ -83,9 +83,9 @@ def test_an_unchanged_push_sends_no_byte_in_one_request(
     image = make_image(store, (3, 100_000))
     reference = parse_reference(f"{registry}/unchanged:1")
     with Registry(QUICK) as session:
-        session.push(image, store, [reference])
+        push_all(session, store, [Push(image, (reference,))])
     with Registry(QUICK) as session:
-        (result,) = session.push(image, store, [reference])
+        (result,) = push_all(session, store, [Push(image, (reference,))])
     assert (result.sent, result.skipped, result.requests) == (Tally(), Tally(2, sizes(image)), 1)
     assert json.loads(json.dumps(result.document()))["skipped"]["blobs"] == 2
 
@@ -93,9 +93,9 @@ def test_an_unchanged_push_sends_no_byte_in_one_request(
 def test_only_the_changed_layer_is_sent(registry: str, store: Store, make_image: MakeImage) -> None:
     reference = parse_reference(f"{registry}/changed:1")
     with Registry(QUICK) as session:
-        session.push(make_image(store, (4, 100_000), (5, 1_000)), store, [reference])
+        push_all(session, store, [Push(make_image(store, (4, 100_000), (5, 1_000)), (reference,))])
         changed = make_image(store, (4, 100_000), (6, 1_000))
-        (result,) = session.push(changed, store, [reference])
+        (result,) = push_all(session, store, [Push(changed, (reference,))])
     assert (result.sent.blobs, result.skipped) == (2, Tally(1, changed.layers[0].blob.size))
 
 
@@ -104,8 +104,10 @@ def test_layers_known_from_another_repository_are_mounted(
 ) -> None:
     image = make_image(store, (7, 100_000))
     with Registry(QUICK) as session:
-        session.push(image, store, [parse_reference(f"{registry}/mount/from:1")])
-        (result,) = session.push(image, store, [parse_reference(f"{registry}/mount/to:1")])
+        push_all(session, store, [Push(image, (parse_reference(f"{registry}/mount/from:1"),))])
+        (result,) = push_all(
+            session, store, [Push(image, (parse_reference(f"{registry}/mount/to:1"),))]
+        )
     assert (result.sent, result.mounted) == (Tally(), Tally(2, sizes(image)))
 
 
@@ -118,8 +120,10 @@ def test_a_refused_mount_is_an_upload(
     proxy = before(fault("POST", "mount=", drop_query=True), fault("POST", "mount=", status=403))
     image = make_image(store, (8, 100_000))
     with Registry(QUICK) as session:
-        session.push(image, store, [parse_reference(f"{proxy.name}/refused/from:1")])
-        (result,) = session.push(image, store, [parse_reference(f"{proxy.name}/refused/to:1")])
+        push_all(session, store, [Push(image, (parse_reference(f"{proxy.name}/refused/from:1"),))])
+        (result,) = push_all(
+            session, store, [Push(image, (parse_reference(f"{proxy.name}/refused/to:1"),))]
+        )
     assert (result.sent, result.mounted) == (Tally(2, sizes(image)), Tally())
 
 
@@ -135,15 +139,19 @@ def test_a_base_layer_that_was_never_pulled_is_mounted_or_fetched(
     other = new_store()
     on_top = make_image(other, (10, 1_000))
     with Registry(QUICK) as session:
-        session.push(base, store, [reference])
+        push_all(session, store, [Push(base, (reference,))])
         for layer in session.resolve(reference, AMD64).image.layers:
             note_seen(other, layer.blob.digest, reference.name)
     image = base.append(on_top.layers[0], {})
     with Registry(QUICK) as session:
-        (near,) = session.push(image, other, [parse_reference(f"{registry}/never/built:1")])
+        (near,) = push_all(
+            session, other, [Push(image, (parse_reference(f"{registry}/never/built:1"),))]
+        )
         assert near.mounted == Tally(1, base.layers[0].blob.size)
         assert not other.has(base.layers[0].blob)
-        (far,) = session.push(image, other, [parse_reference(f"{start_registry()}/built:1")])
+        (far,) = push_all(
+            session, other, [Push(image, (parse_reference(f"{start_registry()}/built:1"),))]
+        )
     assert far.sent == Tally(3, sizes(image))
 
 
@@ -156,7 +164,7 @@ def test_a_layer_that_nobody_has_is_an_error(
         Registry(QUICK) as session,
         pytest.raises(TransportError, match="neither in the store nor at a registry"),
     ):
-        session.push(image, new_store(), [reference])
+        push_all(session, new_store(), [Push(image, (reference,))])
 
 
 def flip(path: Path, other: bytes) -> None:
@@ -236,13 +244,13 @@ def test_a_truncated_layer_is_taken_from_where_it_was_pulled(
 ) -> None:
     image = make_image(store, (12, 1_000_000))
     with Registry(QUICK) as session:
-        session.push(image, store, [parse_reference(f"{registry}/corrupt/source:1")])
+        push_all(session, store, [Push(image, (parse_reference(f"{registry}/corrupt/source:1"),))])
     path = Path(store.blob_path(image.layers[0].blob.digest))
     path.chmod(0o600)
     truncate(path, b"")
     reference = parse_reference(f"{start_registry()}/corrupt/mended:1")
     with Registry(QUICK) as session:
-        session.push(image, store, [reference])
+        push_all(session, store, [Push(image, (reference,))])
         assert session.resolve(reference, AMD64).image.layers == image.layers
     assert len(store.read(image.layers[0].blob)) == image.layers[0].blob.size
 
@@ -254,7 +262,8 @@ def test_no_tag_is_written_before_all_blobs_and_manifests_are_there(
     one, two = make_image(store, (13, 50_000)), make_image(store, (13, 50_000), (14, 50_000))
     name = f"{proxy.name}/all"
     with Registry(QUICK) as session:
-        results = session.push_all(
+        results = push_all(
+            session,
             store,
             [
                 Push(one, (parse_reference(f"{name}/one:1"), parse_reference(f"{name}/one:2"))),
@@ -279,14 +288,14 @@ def test_a_failing_image_leaves_every_tag_of_all(
         Push(bad, (parse_reference(f"{proxy.name}/bad/x:1"),)),
     ]
     with Registry(QUICK) as session, pytest.raises(TransportError, match="answered 403"):
-        session.push_all(store, pushes)
+        push_all(session, store, pushes)
     assert proxy.count("PUT", "/manifests/") == 0
 
 
 def test_a_push_to_a_digest_is_refused(registry: str, store: Store, make_image: MakeImage) -> None:
     reference = parse_reference(f"{registry}/x@sha256:{'0' * 64}")
     with Registry(QUICK) as session, pytest.raises(UsageError, match="a push goes to a tag"):
-        session.push(make_image(store, (1, 1)), store, [reference])
+        push_all(session, store, [Push(make_image(store, (1, 1)), (reference,))])
 
 
 def test_tags_and_catalogue_are_listed_over_pages(
@@ -296,8 +305,8 @@ def test_tags_and_catalogue_are_listed_over_pages(
     image = make_image(store, (1, 10))
     references = tuple(parse_reference(f"{registry}/listed:t{number}") for number in range(5))
     with Registry(QUICK) as session:
-        session.push(image, store, references)
-        session.push(image, store, [parse_reference(f"{registry}/an/other:1")])
+        push_all(session, store, [Push(image, tuple(references))])
+        push_all(session, store, [Push(image, (parse_reference(f"{registry}/an/other:1"),))])
         assert sorted(session.tags(references[0])) == ["t0", "t1", "t2", "t3", "t4"]
         assert session.catalog(registry) == ["an/other", "listed"]
         client = session.client(references[0])
@@ -322,7 +331,9 @@ def test_skopeo_pulls_what_we_push(
 ) -> None:
     image = make_image(store, (20, 500_000), (21, 100))
     with Registry(QUICK) as session:
-        (result,) = session.push(image, store, [parse_reference(f"{registry}/for/skopeo:1")])
+        (result,) = push_all(
+            session, store, [Push(image, (parse_reference(f"{registry}/for/skopeo:1"),))]
+        )
     skopeo(
         *("copy", "-q", "--src-tls-verify=false"),
         *(f"docker://{registry}/for/skopeo:1", f"oci:{tmp_path}/layout:x"),
@@ -372,10 +383,10 @@ def test_a_pulled_image_is_pushed_on_to_the_byte(
     first, second = (parse_reference(f"{registry}/odd/{name}:1") for name in ("a", "b"))
     other = new_store()
     with Registry(QUICK) as session:
-        session.push_all(store, [Push(image, (first,), (kind, odd))])
+        push_all(session, store, [Push(image, (first,), (kind, odd))])
         pulled = session.pull(first, AMD64, other)
         served = (pulled.manifest.media_type, other.read(pulled.manifest))
-        (result,) = session.push_all(other, [Push(pulled.image, (second,), served)])
+        (result,) = push_all(session, other, [Push(pulled.image, (second,), served)])
         assert session.digest(second) == result.digest == digest_of(odd) == pulled.digest
 
 
@@ -410,7 +421,8 @@ def test_the_platform_is_chosen_from_an_index(
     other = make_image(store, (26, 1000))
     other = other._replace(platform=arm, config={**other.config, "architecture": "arm64"})
     with Registry(QUICK) as session:
-        session.push_all(
+        push_all(
+            session,
             store,
             [
                 Push(each, (reference._replace(tag=tag),))
@@ -433,12 +445,13 @@ PUSHER = """
 import pickle, sys
 from builder.oci.reference import parse_reference
 from builder.store.store import Store
+from builder.transport.registry.push import Push, push_all
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import Settings
 root, name, jobs = sys.argv[1:]
 image = pickle.loads(sys.stdin.buffer.read())
 with Registry(Settings(jobs=int(jobs))) as session:
-    session.push(image, Store(root), [parse_reference(name)])
+    push_all(session, Store(root), [Push(image, (parse_reference(name),))])
 """
 
 
@@ -453,7 +466,7 @@ def test_kill_9_in_mid_push_leaves_the_tag_and_the_next_push_sends_the_rest(
     old = make_image(store, (30, 1_000))
     image = make_image(store, (31, 900_000), (32, 800_000), (33, 700_000))
     with Registry(QUICK) as session:
-        session.push(old, store, [reference])
+        push_all(session, store, [Push(old, (reference,))])
     proxy = before(fault("PUT", "/uploads/", after=2, hang=60))  # the third layer hangs
     name = str(reference._replace(registry=proxy.name))
     pusher = subprocess.Popen(
@@ -474,7 +487,7 @@ def test_kill_9_in_mid_push_leaves_the_tag_and_the_next_push_sends_the_rest(
         pusher.wait()
     with Registry(QUICK) as session:
         assert session.digest(reference) == digest_of(old.manifest_bytes())
-        (result,) = session.push(image, store, [reference])
+        (result,) = push_all(session, store, [Push(image, (reference,))])
         assert session.digest(reference) == digest_of(image.manifest_bytes())
     assert result.skipped.blobs == 2
     assert result.sent.bytes == image.layers[2].blob.size + len(image.config_bytes())
@@ -512,7 +525,7 @@ def test_two_pushers_of_one_tag_leave_one_whole_image(
 
     def push(image: Image) -> str:
         with Registry(QUICK) as session:
-            return session.push(image, store, [reference])[0].digest
+            return push_all(session, store, [Push(image, (reference,))])[0].digest
 
     with ThreadPoolExecutor(2) as pool:
         digests = list(pool.map(push, images))
@@ -525,5 +538,5 @@ def test_progress_is_told(registry: str, store: Store, make_image: MakeImage) ->
     said: list[Event] = []
     with Registry(QUICK, said.append) as session:
         image = make_image(store, (40, 1000))
-        session.push(image, store, [parse_reference(f"{registry}/told:1")])
+        push_all(session, store, [Push(image, (parse_reference(f"{registry}/told:1"),))])
     assert any(f"{image.layers[0].blob.digest[:19]} sent" in str(event) for event in said)

@@ -13,6 +13,7 @@ from builder.oci.image import Image, Platform
 from builder.oci.reference import parse_reference
 from builder.spec.model import BaseRef, Place
 from builder.store.store import Store
+from builder.transport.registry.push import Push, push_all
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import Settings
 from builder.transport.registry.source import RegistrySource
@@ -28,7 +29,7 @@ NewStore = Callable[[], Store]
 
 def push(name: str, image: Image, store: Store) -> str:
     with Registry(QUICK) as session:
-        (result,) = session.push(image, store, [parse_reference(name)])
+        (result,) = push_all(session, store, [Push(image, (parse_reference(name),))])
     return result.digest
 
 
@@ -147,7 +148,9 @@ def test_a_built_image_mounts_the_layers_of_its_base(
     source.close()
     image = base.image.append(make_image(mine, (57, 100)).layers[0], {"created_by": "mine"})
     with Registry(QUICK) as session:
-        (result,) = session.push(image, mine, [parse_reference(f"{registry}/mounted/site:1")])
+        (result,) = push_all(
+            session, mine, [Push(image, (parse_reference(f"{registry}/mounted/site:1"),))]
+        )
     assert (result.mounted.blobs, result.sent.blobs) == (1, 2)
     assert result.digest == digest_of(image.manifest_bytes())
     assert not mine.has(base.image.layers[0].blob)

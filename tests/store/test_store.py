@@ -20,6 +20,7 @@ from builder.oci.digest import digest_of
 from builder.oci.image import Descriptor, Layer, Platform, empty_image
 from builder.store import unpacked
 from builder.store.check import check
+from builder.store.incoming import write
 from builder.store.store import Store
 
 KEY = "a" * 64
@@ -270,7 +271,7 @@ def test_an_unpacked_layer_is_whole_or_not_there(store: Store) -> None:
     again = store.temporary()
     assert unpacked.publish(store, again, diff_id, diff_id) == path
     assert os.path.exists(again)
-    store.folder.write(unpacked.mark_path(store, diff_id), b"another boot")
+    write(store.folder, unpacked.mark_path(store, diff_id), b"another boot")
     assert not unpacked.claim(store, diff_id)
     Path(again, "file").write_text("y")
     unpacked.publish(store, again, diff_id, diff_id)

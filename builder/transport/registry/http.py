@@ -12,23 +12,32 @@ import random
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import urljoin
 
 from builder.errors import TransportError
 from builder.events import Emit, Noted
 from builder.transport.registry.network import Body, Lost, Network, Unreachable
-from builder.transport.registry.origin import parse_origin, shown
+from builder.transport.registry.origin import Origin, parse_origin, shown
 from builder.transport.registry.wire import Answer
-
-if TYPE_CHECKING:
-    from builder.transport.registry.auth import Authorizer
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 LONGEST_WAIT = 120.0  # seconds; a registry that wants more is an error that says so
 _LONGEST_BACKOFF = 30.0
 _HOPS = 5
 _SMALL = 1 << 20
+
+
+class Authorization(Protocol):
+    """What Http asks for the Authorization header of one origin, and tells of refusals."""
+
+    origin: Origin
+
+    def header(self, scopes: tuple[str, ...]) -> str | None: ...
+
+    def challenged(self, headers: list[str], scopes: tuple[str, ...], used: str | None) -> bool:
+        """Take in a 401 for a request that carried `used`; whether to send it once more."""
+        ...
 
 
 class Response:
@@ -114,7 +123,7 @@ class Http:
         *,
         headers: Mapping[str, str] | None = None,
         body: Body = None,
-        authorizer: Authorizer | None = None,
+        authorizer: Authorization | None = None,
         scopes: tuple[str, ...] = (),
         stream: bool = False,
         again: bool = True,

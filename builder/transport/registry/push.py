@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from builder.errors import TransportError, UsageError
-from builder.events import Emit, Noted
+from builder.events import Noted
 from builder.oci import media
 from builder.oci.digest import Digest, digest_of
 from builder.oci.image import Descriptor, Image
@@ -79,21 +79,17 @@ class _Target(NamedTuple):
     layers: tuple[Descriptor, ...]  # each once
 
 
-def push_all(
-    registry: Registry, store: Store, pushes: Sequence[Push], emit: Emit
-) -> list[PushResult]:
+def push_all(registry: Registry, store: Store, pushes: Sequence[Push]) -> list[PushResult]:
     """Push them together; a result per image and repository, in order.
 
     No tag of any of them is written before every blob and manifest of all is there.
     """
-    return _PushAll(registry, store, pushes, emit).run()
+    return _PushAll(registry, store, pushes).run()
 
 
 class _PushAll:
-    def __init__(
-        self, registry: Registry, store: Store, pushes: Sequence[Push], emit: Emit
-    ) -> None:
-        self.registry, self.store, self.emit = registry, store, emit
+    def __init__(self, registry: Registry, store: Store, pushes: Sequence[Push]) -> None:
+        self.registry, self.store, self.emit = registry, store, registry.emit
         self.jobs, self.network = registry.settings.jobs, registry.network
         self.targets = [target for push in pushes for target in _targets(registry, store, push)]
         self.tallies: list[dict[str, Tally]] = [{} for _ in self.targets]

@@ -1,10 +1,9 @@
-"""Session: what one command does at registries: push, pull, resolve, list."""
+"""Session: what one command does at registries: pull, resolve, list; and push, in push.py."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +20,6 @@ from builder.transport.registry.http import Http, Response
 from builder.transport.registry.network import Lost, Network, Stopped
 from builder.transport.registry.origin import parse_origin
 from builder.transport.registry.parallel import run_all
-from builder.transport.registry.push import Push, PushResult, push_all
 from builder.transport.registry.seen import note_seen
 from builder.transport.registry.settings import Settings
 
@@ -76,13 +74,6 @@ class Registry:
         self.network.close()
 
     # -- what users ask for ----------------------------------------------------------------------
-
-    def push(self, image: Image, store: Store, references: Sequence[Reference]) -> list[PushResult]:
-        """See push.push_all."""
-        return self.push_all(store, [Push(image, tuple(references))])
-
-    def push_all(self, store: Store, pushes: Sequence[Push]) -> list[PushResult]:
-        return push_all(self, store, pushes, self.emit)
 
     def pull(self, reference: Reference, platform: Platform, store: Store) -> Pulled:
         """Bring the image and all its layers into the store; the caller gives it a name."""
