@@ -17,7 +17,6 @@ from builder.make.image import Built
 from builder.project import Project
 from builder.spec.model import ImageSpec
 from builder.transport.base import Destination
-from builder.transport.target import check_target, writing
 
 
 def build(arguments: argparse.Namespace) -> int:
@@ -105,6 +104,10 @@ def _check_targets(arguments: argparse.Namespace) -> None:
     """Files that are written at the end: that they can be is known before a build."""
     archives = [text.split(":")[1] for text in arguments.output if "-archive:" in text]
     files = [arguments.iidfile, arguments.metadata_file, arguments.depfile, *archives]
+    if not any(files):
+        return
+    from builder.transport.target import check_target
+
     seen: set[str] = set()
     for path in filter(None, files):
         with _naming(path):
@@ -166,6 +169,8 @@ def _escape(path: str) -> str:
 
 def _write(path: str, text: str) -> None:
     """Write a file whole or not at all."""
+    from builder.transport.target import writing
+
     with _naming(path), writing(path, sync=False) as file:
         file.write(text.encode("utf-8", "surrogateescape"))
 
