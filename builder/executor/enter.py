@@ -49,7 +49,7 @@ NODES = {
 }  # fmt: skip
 LINKS = {
     "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1",
-    "stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx", "core": "/proc/kcore",
+    "stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx",
 }  # fmt: skip
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -295,6 +295,8 @@ def make_devices() -> None:
             os.chmod(path, 0o666)
     for name, target in LINKS.items():
         os.symlink(target, "dev/" + name)
+    if os.path.lexists("proc/kcore"):
+        os.symlink("/proc/kcore", "dev/core")
     quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC
     for name in ("pts", "shm", "mqueue"):
         os.mkdir("dev/" + name, 0o755)

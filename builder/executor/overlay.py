@@ -89,8 +89,8 @@ class Overlay:
 
 
 def own_folder(tree: Tree) -> bytes | None:
-    """Where resolv.conf and hosts go: where /etc leads; nowhere (None) if that is the root, in what
-    the sandbox mounts, or no directory."""
+    """Where resolv.conf and hosts go: where /etc leads, which is made if only that is missing;
+    nowhere (None) if it is the root, in what the sandbox mounts, or no directory."""
     etc = resolve_directory(tree, b"etc")
     if etc is None or etc.split(b"/")[0] in (b"", *_OWN):
         return None
@@ -99,7 +99,7 @@ def own_folder(tree: Tree) -> bytes | None:
         made = made + b"/" + part if made else part
         status = tree.lstat(made)
         if status is None:
-            break
+            return etc if made == etc else None
         if not stat.S_ISDIR(status.st_mode):
             return None
     return etc
@@ -123,8 +123,12 @@ def make_sheet(below: Tree, etc: bytes | None, sheet: bytes, network: str) -> No
 def write_host_files(folder: bytes, network: str) -> None:
     for name, content in host_files(network).items():
         path = folder + b"/" + name
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.unlink(path)  # it may be a symlink
+        except FileNotFoundError:
+            pass
+        except (IsADirectoryError, PermissionError):
+            continue  # in a chroot a directory of the image stays
         with open(path, "xb") as file:
             file.write(content)
         os.chmod(path, 0o644)

@@ -71,6 +71,12 @@ class Confined(threading.Thread):
         self._failure: BaseException | None = None
         self._cancelled = False
 
+    def start(self) -> None:
+        try:
+            super().start()
+        except RuntimeError as error:
+            raise CannotRun(f"no sandbox: {error}", "the machine has too much to do") from error
+
     def run(self) -> None:
         try:
             self._process = self._prepare()
@@ -90,6 +96,8 @@ class Confined(threading.Thread):
         if isinstance(self._failure, OSError):
             place, reason = self._failure.filename or "start", self._failure.strerror
             raise CannotRun(f"no sandbox: {os.fsdecode(place)}: {reason}") from self._failure
+        if isinstance(self._failure, MemoryError):
+            raise CannotRun("no sandbox: out of memory") from self._failure
         if self._failure is not None:
             raise self._failure
 

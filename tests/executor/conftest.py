@@ -59,6 +59,12 @@ def copy_program(tool: str, root: Path) -> None:
         shutil.copy(each, target)
 
 
+@pytest.fixture
+def add_program() -> Callable[[str, Path], None]:
+    """Copies a program of the host, with its libraries, into a root file system."""
+    return copy_program
+
+
 @pytest.fixture(scope="session")
 def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_rootfs(tmp_path_factory.mktemp("image") / "layer")
