@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.errors import CorruptBlob, ExecutorError, UsageError, without_passwords
 from builder.events import Emit, Lines, StepOutput, ignore
+from builder.executor.path import unlike
 from builder.oci.image import Image, Platform, host_platform
 from builder.plan.clock import EPOCH
 from builder.plan.context import Context
@@ -167,6 +168,7 @@ class Project:
             options.codec,
             options.level,
             options.pull,
+            unlike(options.executor, options.environ),
         )
         render = partial(_render, context, options.environ)
         return Planner(

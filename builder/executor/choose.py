@@ -13,7 +13,7 @@ from builder.errors import ExecutorError
 from builder.events import Emit, Warned
 from builder.executor import syscalls
 from builder.executor.base import Executor
-from builder.executor.path import TOOLS
+from builder.executor.path import TOOLS, in_container
 from builder.store.store import Store
 
 
@@ -48,14 +48,6 @@ def choose(
         f"no executor works here: {said}",
         "`builder doctor` says more; without isolation, as root: `--executor chroot`",
     )
-
-
-def in_container(environ: Mapping[str, str]) -> bool:
-    """Whether this is a container (Docker, podman, a pod, nspawn ...), as far as those say it."""
-    if environ.get("container") or environ.get("KUBERNETES_SERVICE_HOST"):
-        return True
-    marks = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
-    return any(os.path.exists(mark) for mark in marks)
 
 
 def namespaces_work() -> bool:

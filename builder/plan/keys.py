@@ -44,10 +44,14 @@ def _head(platform: Platform) -> bytes:
     return encode(head) + b"\n"
 
 
-def run_document(command: Command, clamp: int, parent: ChainID, platform: Platform) -> bytes:
-    """`clamp`: the latest time of what the command writes (clock.command_time)."""
+def run_document(
+    command: Command, clamp: int, parent: ChainID, platform: Platform, executor: str = ""
+) -> bytes:
+    """`clamp`: the latest time of what the command writes (clock.command_time). `executor`: one
+    that the command can tell from a sandbox."""
     return encode(
         {
+            **({"executor": executor} if executor else {}),
             "version": KEY_VERSION,
             "kind": "run",
             "platform": str(platform),

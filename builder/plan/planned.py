@@ -22,6 +22,7 @@ class Settings(NamedTuple):
     codec: str = "gzip"
     level: int | None = None
     pull: str = "missing"  # always | missing | never
+    executor: str = ""  # one whose steps may make other bytes: chroot | docker
 
     @property
     def encoding(self) -> str:

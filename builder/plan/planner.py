@@ -163,7 +163,9 @@ class Planner:
             assert state.image is not None
             command = self._command(step, state)
             clamp = command_time(self.settings.epoch, state.commands)
-            document = keys.run_document(command, clamp, state.image.chain_id, platform)
+            document = keys.run_document(
+                command, clamp, state.image.chain_id, platform, self.settings.executor
+            )
             planned = self._decide(spec, index, keys.key_of(document), document, last, state)
             above = state.unknown(label, command=True)
             make: Changes | Command = command
@@ -242,7 +244,7 @@ class Planner:
             state.commands,
             platform,
             [(source, tree.fingerprint()) for source, tree in scanned],
-            state.config.get("config") if isinstance(step, Run) else None,
+            (state.config.get("config"), self.settings.executor) if isinstance(step, Run) else None,
         ]
         return hex_of(encode(inputs))
 

@@ -102,6 +102,8 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     for field in ("command", "user", "env", "working_dir", "network", "times", "parent"):
         if old[field] != new[field]:
             return _field(field, old[field], new[field])
+    if old.get("executor") != new.get("executor"):
+        return f"executor: {old.get('executor', 'sandbox')} -> {new.get('executor', 'sandbox')}"
     return "changed"
 
 

@@ -68,13 +68,14 @@ class Shop(NamedTuple):
         epoch: int = EPOCH,
         environ: Mapping[str, str] | None = None,
         image: Image | None = None,
+        executor: str = "",
         **spec: Any,
     ) -> Planned:
         """The last of `steps` as planned over the base."""
         store = self.store
         context = Context(str(self.context), store)
         environ = environ or {}
-        settings = Settings(platform or Platform(), epoch)
+        settings = Settings(platform or Platform(), epoch, executor=executor)
         planner = Planner(store, context, {}, settings, partial(_render, context, environ), environ)
         place = Place(spec.pop("file", "specs/a.yaml"), 1, 1)
         made = ImageSpec(

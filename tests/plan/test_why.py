@@ -270,6 +270,13 @@ def test_a_platform_is_named(shop: Any) -> None:
     assert first_difference(parse(old), parse(new)) == "platform: linux/amd64 -> linux/arm64"
 
 
+def test_an_executor_that_a_command_can_tell_is_named(shop: Any) -> None:
+    old = parse(shop.planned(RUN).document)
+    new = parse(shop.planned(RUN, executor="chroot").document)
+    assert "executor" not in old
+    assert first_difference(old, new) == "executor: sandbox -> chroot"
+
+
 def test_a_key_of_another_version_is_said(shop: Any) -> None:
     document = parse(shop.planned(RUN).document)
     assert first_difference({**document, "version": 0}, document) == (
