@@ -121,6 +121,7 @@ class _Decompressed:
         self._stream, self._input, self._codec = stream, head, codec
         self._make, self._decoder = make, make() if make else None
         self._limit = self._left = limit
+        self._fresh = codec == "gzip"  # at the beginning of a member
 
     def read(self, size: int = -1) -> bytes:
         """At most `size` bytes, b"" at the end; fewer are normal."""
@@ -150,6 +151,9 @@ class _Decompressed:
                 decoder = self._decoder
             data = b""
             if decoder.needs_input:
+                if self._fresh:
+                    self._fresh = False
+                    self._check_header()
                 data, self._input = self._input or self._stream.read(_INPUT), b""
                 if not data:
                     raise LayerError(f"the {self._codec} stream is cut short")
@@ -175,6 +179,45 @@ class _Decompressed:
             rest = rest.lstrip(b"\0")
         assert self._make is not None
         self._input, self._decoder = rest, self._make()
+        self._fresh = self._codec == "gzip"
+        return True
+
+    def _check_header(self) -> None:
+        """Read a gzip header that has more than ten bytes and go on as if it had not: ISA-L gets
+        several of its parts wrong where they come in pieces, its checksum too (RFC 1952, 2.3)."""
+        self._gather(10)
+        flags = self._input[3] if len(self._input) >= 10 else 0
+        if not flags & 0x1E:
+            return
+        end = 10
+        if flags & 4:
+            self._gather(end + 2)
+            end += 2 + int.from_bytes(self._input[end : end + 2], "little")
+        for _ in range((flags >> 3 & 1) + (flags >> 4 & 1)):  # name and comment
+            while (zero := self._input.find(b"\0", end)) < 0 and len(self._input) < _INPUT:
+                if not self._gather(len(self._input) + 1):
+                    break
+            end = zero + 1 if zero >= 0 else _INPUT
+        header = self._input[:end]
+        if flags & 2:
+            from isal import isal_zlib
+
+            self._gather(end + 2)
+            end += 2
+            wanted = int.from_bytes(self._input[end - 2 : end], "little")
+            if len(self._input) >= end and isal_zlib.crc32(header) & 0xFFFF != wanted:
+                raise LayerError("the gzip stream is damaged: its header's checksum is wrong")
+        if len(self._input) < end:
+            raise LayerError("the gzip stream is cut short")
+        self._input = header[:3] + b"\0" + header[4:10] + self._input[end:]
+
+    def _gather(self, size: int) -> bool:
+        """Let at least so many bytes wait in _input; False where the stream has fewer."""
+        while len(self._input) < size:
+            more = self._stream.read(max(size - len(self._input), 512))
+            if not more:
+                return False
+            self._input += more
         return True
 
 

@@ -178,6 +178,8 @@ def _next(
             long[b"path" if kind == b"L" else b"linkpath"] = data.partition(b"\0")[0]
     if records or long:
         raise LayerError("the archive ends after an extended header")
+    if header is not None and (second := source.block()) is not None and second != _ZEROS:
+        raise LayerError("a block of zeros stands in the middle of the archive: it is damaged")
     return None
 
 

@@ -90,6 +90,8 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
             raise SpecError(f"the base {spec.base} could not be made").at(spec.base.place)
         image = settle(store, base.image, base.fetch, f"{spec.base.place}: {spec.base}")
         fetch, annotations, name = base.fetch, base.image.annotations, base.about
+        if base.note:
+            shop.emit(Warned(f"{spec.base.place}: {spec.base}: {base.note}"))
         if (image.config.get("config") or {}).get("OnBuild"):
             place = spec.base.place
             shop.emit(Warned(f"{place}: the base's ONBUILD is not run: write it as steps"))

@@ -52,6 +52,30 @@ def merge_config(base: Document, change: ConfigChange) -> dict[str, Any]:
     return document
 
 
+def fit_history(document: Document, layers: int) -> tuple[Document, str]:
+    """A base's config document with one history entry, not marked as empty, for each layer; and
+    what to tell when what it has does not fit. Engines and registries refuse more than that, and
+    less would put the steps' entries beside other layers."""
+    history = list(document.get("history") or ())
+    count = sum(not entry.get("empty_layer") for entry in history)
+    if count == layers:
+        return document, ""
+    if count < layers:
+        fitted = [*history, *({"created_by": "unknown"} for _ in range(layers - count))]
+        done = "filled up"
+    else:
+        fitted, left = [], layers
+        for entry in history:
+            if not entry.get("empty_layer"):
+                if not left:
+                    continue
+                left -= 1
+            fitted.append(entry)
+        done = "cut"
+    told = f"its history tells of {count} layers and it has {layers}: the history is {done}"
+    return {**document, "history": fitted}, told if history else ""
+
+
 def working_dir(*parts: str | None) -> str:
     """Chain working directories, the base's first; the result is absolute."""
     path = "/"
@@ -73,5 +97,6 @@ def environment(config: Mapping[str, Any], step: Run, home: str, epoch: int) -> 
 
 def _merged_env(base: Any, change: Mapping[str, str]) -> list[str]:
     """Docker's order: the base's variables in their places, new ones behind them."""
-    merged = dict(item.partition("=")[::2] for item in base)
-    return [f"{name}={value}" for name, value in {**merged, **change}.items()]
+    merged = {item.partition("=")[0]: item for item in base}  # one without = stays so
+    merged.update({name: f"{name}={value}" for name, value in change.items()})
+    return list(merged.values())

@@ -84,7 +84,7 @@ class Planner:
         if fault := base_fault(ref, self.context.root):
             raise fault
         try:
-            return source.resolve(ref, platform, make=make, pull=self.settings.pull)
+            found = source.resolve(ref, platform, make=make, pull=self.settings.pull)
         except BuilderError as error:
             from builder.spec.advice import misspelt
 
@@ -92,6 +92,11 @@ class Planner:
                 error.hint = f"did you mean {meant!r}? {ref} is an image of a registry"
             error.at(ref.place)
             raise
+        if found is None:
+            return None
+        image = found.image
+        document, note = config.fit_history(image.config, len(image.layers))
+        return found._replace(image=image._replace(config=document), note=note)
 
     def start(self, spec: ImageSpec, image: Image, fetch: Fetch, commands: int = 0) -> State:
         """The state on a base, with the config that the spec's commands run under. `commands` are

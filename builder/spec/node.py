@@ -124,6 +124,30 @@ def data_of(node: Node) -> Any:
     return value
 
 
+_PAIR = re.compile(
+    r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
+)
+
+
+def _joined(text: str) -> str:
+    """The text; in JSON, two escapes that make one character (surrogates, which YAML does not have)
+    are the one escape that YAML has for it. Columns behind it are two less."""
+    if not _PAIR.search(text):
+        return text
+    import json
+
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text  # no JSON: it has escapes that YAML refuses
+
+    def join(pair: re.Match[str]) -> str:
+        high, low = int(pair[2], 16) - 0xD800, int(pair[3], 16) - 0xDC00
+        return f"{pair[1]}\\U{0x10000 + (high << 10) + low:08X}"
+
+    return _PAIR.sub(join, text)
+
+
 class _Parser:
     def __init__(self, source: Source, problems: Problems) -> None:
         import yaml
@@ -131,7 +155,7 @@ class _Parser:
         self._yaml = yaml
         self._problems = problems
         loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml: slower, same
-        self._events = iter(yaml.parse(source.text, Loader=loader))
+        self._events = iter(yaml.parse(_joined(source.text), Loader=loader))
         self._anchors: dict[str, Node | None] = {}  # None: not ended yet
         self._nodes = 0
 

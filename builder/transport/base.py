@@ -16,6 +16,8 @@ class Base(NamedTuple):
     about: str  # for `plan`: "debootstrap:bookworm, made 3 days ago"
     fetch: Callable[[Layer], None] | None = None
     """Bring one layer's blob into the store, digest and diff_id checked. None: all are there."""
+    note: str = ""
+    """What to warn of where it is built on."""
 
 
 class BaseSource(Protocol):

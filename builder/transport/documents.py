@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 from builder.errors import BuilderError, TransportError
 from builder.oci import media
 from builder.oci.digest import DiffID, Digest, parse_digest
-from builder.oci.image import MAX_LAYERS, Descriptor, Document, Image, Layer, Platform
+from builder.oci.image import (
+    MAX_LAYERS,
+    Descriptor,
+    Document,
+    Image,
+    Layer,
+    Platform,
+    host_platform,
+)
 
 MAX_MANIFEST = 4 * 1024 * 1024
 """Bytes of a manifest or an index; registries refuse larger ones as well."""
@@ -117,7 +125,7 @@ def parse_index(data: bytes, where: str, media_type: str | None = None) -> Index
 
 def parse_config(data: bytes, where: str) -> Config:
     where = f"{where}: config"
-    document = load_object(data, where, MAX_CONFIG, "config")
+    document = _spelled(load_object(data, where, MAX_CONFIG, "config"), _FIELDS)
     for name in ("config", "history", "variant", "created", "author"):
         if document.get(name, 0) is None:
             del document[name]
@@ -127,6 +135,12 @@ def parse_config(data: bytes, where: str) -> Config:
     history = document.get("history", [])
     if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
         raise TransportError(f"{where}: history is not a list of objects")
+    for entry in history:
+        for name in ("created", "author", "created_by", "comment"):
+            _text(entry.get(name) or "", f"{where}: history: {name}")
+        if not isinstance(entry.get("empty_layer") or False, bool):
+            value = _quoted(entry["empty_layer"])
+            raise TransportError(f"{where}: history: empty_layer {value} is not true or false")
     if "config" in document:
         _check_runtime(_object(document["config"], f"{where}: config"), where)
     rootfs = _object(document.get("rootfs"), f"{where}: rootfs")
@@ -166,7 +180,8 @@ def make_image(manifest: Manifest, config: Config, platform: Platform, where: st
 
 def check_platform(found: Platform, wanted: Platform, where: str) -> None:
     """Raise unless an image for `found` runs on `wanted`. A config often leaves its variant out."""
-    if found[:2] != wanted[:2] or (found.variant and _rank(found) > _rank(wanted)):
+    higher = found.variant and _rank(found) > _rank(wanted)
+    if found[:2] != wanted[:2] or (higher and _rank(found) > _reach(wanted)):
         raise TransportError(
             f"{where}: the image is for {found}, expected {wanted}", f"try --platform {found}"
         )
@@ -174,22 +189,30 @@ def check_platform(found: Platform, wanted: Platform, where: str) -> None:
 
 def choose_platform(index: Index, platform: Platform, where: str) -> Descriptor:
     """The entry to take on `platform`: of the same os and architecture the highest variant that is
-    not above the wanted one, as containerd orders them (arm means v7, arm64 v8, amd64 v1). Without
-    a match, an only image whose entry names no platform is taken; its config is checked later."""
+    not above the wanted one, as containerd orders them (arm means v7, arm64 v8, amd64 v1); if there
+    is none, the highest that this machine's CPU has. Without a match, an only image whose entry
+    names no platform is taken; its config is checked later."""
     images = [entry for entry in index.entries if not entry.attestation]
-    best: IndexEntry | None = None
-    for entry in images:
-        found = entry.platform
-        if found is None or found[:2] != platform[:2] or _rank(found) > _rank(platform):
-            continue
-        if best is None or best.platform is None or _rank(found) > _rank(best.platform):
-            best = entry
+    best = _best(images, platform, _rank(platform)) or _best(images, platform, _reach(platform))
     if best is None and len(images) == 1 and images[0].platform is None:
         best = images[0]
     if best is None:
         there = ", ".join(sorted({str(entry.platform or "unnamed") for entry in images})[:30])
         raise TransportError(f"{where}: no image for {platform}; there is {there or 'none at all'}")
     return best.blob
+
+
+def _best(
+    images: Iterable[IndexEntry], wanted: Platform, highest: tuple[int, ...]
+) -> IndexEntry | None:
+    best: IndexEntry | None = None
+    for entry in images:
+        found = entry.platform
+        if found is None or found[:2] != wanted[:2] or _rank(found) > highest:
+            continue
+        if best is None or best.platform is None or _rank(found) > _rank(best.platform):
+            best = entry
+    return best
 
 
 _DEFAULT_VARIANT = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
@@ -213,6 +236,26 @@ def _platform(fields: Mapping[str, str]) -> Platform:
     return platform
 
 
+_V2 = "cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3"
+_V3 = f"{_V2} abm avx avx2 bmi1 bmi2 f16c fma movbe xsave"
+_LEVELS = (_V2, _V3, f"{_V3} avx512f avx512bw avx512cd avx512dq avx512vl")
+"""What the kernel calls the features of x86-64-v2, v3 and v4 (System V ABI, AMD64, 3.1.1)."""
+
+
+def _reach(wanted: Platform) -> tuple[int, ...]:
+    """The rank of the highest variant that runs. Where amd64 is wanted without a variant, what this
+    machine's CPU has counts, should there be nothing lower."""
+    if wanted.variant or wanted[:2] != host_platform()[:2] or wanted.architecture != "amd64":
+        return _rank(wanted)
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            line = next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        line = ""
+    flags = set(line.partition(":")[2].split())
+    return (1 + sum(flags.issuperset(level.split()) for level in _LEVELS),)
+
+
 # -- parts -----------------------------------------------------------------------------------------
 
 
@@ -225,7 +268,9 @@ def _manifest(document: dict[str, Any], where: str) -> Manifest:
         )
     if config.size > MAX_CONFIG:
         raise TransportError(f"{where}: config of {config.size} bytes, at most {MAX_CONFIG}")
-    listed = _list(document.get("layers"), f"{where}: layers")
+    listed = document.get("layers")
+    # null: how Go writes an empty list
+    listed = [] if listed is None and "layers" in document else _list(listed, f"{where}: layers")
     if len(listed) > MAX_LAYERS:
         raise TransportError(f"{where}: {len(listed)} layers, at most {MAX_LAYERS} can be run")
     layers = tuple(
@@ -305,6 +350,34 @@ _RUNTIME_FIELDS: dict[str, Callable[[object, str], object]] = {
     **dict.fromkeys(("ExposedPorts", "Volumes", "Healthcheck"), lambda v, w: _object(v, w)),
     **dict.fromkeys(("User", "WorkingDir", "StopSignal"), lambda v, w: _text(v, w)),
 }
+
+
+_Fields = dict[str, Any]  # by name: None, or the fields of the object or of the objects in the list
+_HEALTH = dict.fromkeys(
+    ("Test", "Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"), None
+)
+_FIELDS: _Fields = {
+    **dict.fromkeys(("created", "author", "architecture", "os", "variant"), None),
+    "config": {**dict.fromkeys((*_RUNTIME_FIELDS, "ArgsEscaped"), None), "Healthcheck": _HEALTH},
+    "rootfs": dict.fromkeys(("type", "diff_ids"), None),
+    "history": dict.fromkeys(("created", "author", "created_by", "comment", "empty_layer"), None),
+}
+
+
+def _spelled(document: dict[str, Any], fields: _Fields) -> dict[str, Any]:
+    """The document with the names of known fields as the image-spec writes them: Go, in which the
+    engines are written, reads them in any case, and of several the last."""
+    names = {name.casefold(): name for name in fields}
+    result: dict[str, Any] = {}
+    for key, value in document.items():
+        name = names.get(key.casefold(), key)
+        inner = fields.get(name)
+        if inner and isinstance(value, dict):
+            value = _spelled(value, inner)
+        elif inner and isinstance(value, list):
+            value = [_spelled(each, inner) if isinstance(each, dict) else each for each in value]
+        result[name] = value
+    return result
 
 
 def _check_runtime(fields: dict[str, Any], where: str) -> None:

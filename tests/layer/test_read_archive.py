@@ -8,10 +8,13 @@ import io
 import lzma
 import random
 import stat
+import struct
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -106,6 +109,33 @@ def test_skippable_zstd_frames_are_skipped() -> None:
     skip = b"\x50\x2a\x4d\x18\x05\0\0\0hello"
     data = skip + zstd.compress(b"a") + skip + zstd.compress(b"b") + skip
     assert opened(data, "zstd") == b"ab"
+
+
+class Slow(io.BytesIO):
+    """Gives a few bytes at a time."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(min(size, 3) if size is not None and size >= 0 else size)
+
+
+@pytest.mark.parametrize("stream", [io.BytesIO, Slow])
+@pytest.mark.parametrize("flags", range(32))
+def test_gzip_headers_of_every_shape_are_read(flags: int, stream: type[io.BytesIO]) -> None:
+    """RFC 1952, 2.3: text, checksum, extra, name, comment."""
+    header = bytes((0x1F, 0x8B, 8, flags, 1, 2, 3, 4, 0, 3))
+    header += struct.pack("<H", 5) + b"extra" if flags & 4 else b""
+    header += b"name\0" * (flags >> 3 & 1) + b"a comment\0" * (flags >> 4 & 1)
+    right = struct.pack("<H", zlib.crc32(header) & 0xFFFF) if flags & 2 else b""
+    body = gzip.compress(b"text " * 1000)[10:]
+    member = header + right + body
+    assert gzip.decompress(member) == b"text " * 1000
+    plain = open_layer(cast(BinaryIO, stream(member * 2)), "gzip")
+    assert plain.read() == b"text " * 2000
+    if flags & 2:
+        wrong = header + bytes((right[0] ^ 1, right[1])) + body
+        for damaged in (wrong, header, header + right[:1]):
+            with pytest.raises(LayerError, match="gzip stream is"):
+                open_layer(cast(BinaryIO, stream(damaged)), "gzip").read()
 
 
 @pytest.mark.parametrize("codec", COMPRESSED)

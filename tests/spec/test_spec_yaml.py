@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from builder.errors import SpecErrors
+from builder.spec.load import load_spec
+from builder.spec.model import File
 from builder.spec.node import scalar_kind
 from builder.spec.source import MAX_ERRORS
 
@@ -168,3 +172,28 @@ def test_ten_thousand_entries_are_no_error(read: Callable[..., object]) -> None:
     entries = "".join(f"    K{i}: v{i}\n" for i in range(10_000))
     spec = read("from: scratch\nconfig:\n  env:\n" + entries)
     assert len(spec.config.env) == 10_000  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r"\ud83d\ude00", "\U0001f600"),
+        (r"a\uD83D\uDE00b\\ud83d", "a\U0001f600b\\ud83d"),
+        (r"\\ud83d\\ude00", r"\ud83d\ude00"),
+        (r"\\\ud83d\ude00", "\\\U0001f600"),
+        (r"\u00e9\udbff\udfff", "\u00e9\U0010ffff"),
+    ],
+)
+def test_two_escapes_of_json_are_one_character(text: str, value: str, tmp_path: Path) -> None:
+    spec = '{"from": "scratch", "steps": [{"file": "/a", "content": "' + text + '"}]}'
+    (tmp_path / "a.yaml").write_text(spec)
+    step = load_spec(str(tmp_path / "a.yaml"), environ={}).steps[0]
+    assert isinstance(step, File)
+    assert step.content == value == json.loads(spec)["steps"][0]["content"]
+
+
+def test_half_a_pair_is_an_error(tmp_path: Path) -> None:
+    for text in (r"\ud83d", r"\ude00\ud83d", r"\ud83d\\ude00"):
+        (tmp_path / "a.yaml").write_text('{"from": "scratch", "name": "' + text + '"}')
+        with pytest.raises(SpecErrors, match="invalid Unicode character escape"):
+            load_spec(str(tmp_path / "a.yaml"), environ={})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 from typing import Any
 
 import pytest
@@ -79,7 +82,7 @@ def test_oci_and_docker_documents_are_read() -> None:
         (manifest(mediaType=media.INDEX, manifests=[]), "as an index and as a manifest"),
         (manifest(mediaType="text/html"), "'text/html' is not an image manifest"),
         (manifest(mediaType=[1]), "mediaType a list is not text"),
-        (manifest(layers=None), "layers: None is not a list"),
+        (manifest(layers={}), "layers: an object is not a list"),
         (manifest(layers=[None]), "layer 1: None is not an object"),
         (manifest(layers=[LAYER] * 128), "128 layers, at most 127"),
         (manifest(layers=[{**LAYER, "size": True}]), "size True"),
@@ -118,6 +121,41 @@ def test_a_document_is_what_its_descriptor_promised() -> None:
         parse_document(manifest(mediaType=media.DOCKER_MANIFEST), "x", media.MANIFEST)
     with pytest.raises(TransportError, match="it is a manifest"):
         parse_index(manifest(), "x")
+
+
+def test_no_layers_may_be_null_as_go_writes_them() -> None:
+    assert parse_manifest(manifest(layers=None), "x").layers == ()
+
+
+def test_names_of_a_config_are_read_in_any_case_as_go_reads_them() -> None:
+    data = json.dumps(
+        {
+            "OS": "linux",
+            "Architecture": "amd64",
+            "rootFS": {"Type": "layers", "DIFF_IDS": None},
+            "Config": {
+                "env": ["A=b", "NOEQ"],
+                "cmd": ["a"],
+                "Cmd": ["b"],
+                "labels": {"cmd": "kept", "Env": "kept"},
+                "healthcheck": {"test": ["NONE"]},
+                "x-unknown": {"env": 1},
+                "wor\u212aingdir": "/k",
+            },
+            "History": [{"Created_By": "x", "EMPTY_LAYER": True}],
+        }
+    ).encode()
+    parsed = parse_config(data, "x")
+    assert parsed.platform == Platform("linux", "amd64")
+    assert parsed.document["config"] == {
+        "Env": ["A=b", "NOEQ"],
+        "Cmd": ["b"],
+        "Labels": {"cmd": "kept", "Env": "kept"},
+        "Healthcheck": {"Test": ["NONE"]},
+        "x-unknown": {"env": 1},
+        "WorkingDir": "/k",
+    }
+    assert parsed.document["history"] == [{"created_by": "x", "empty_layer": True}]
 
 
 def test_configs_keep_unknown_fields_and_lose_nulls() -> None:
@@ -184,3 +222,28 @@ def test_a_config_for_another_platform_is_refused() -> None:
     check_platform(Platform("linux", "arm"), Platform("linux", "arm", "v6"), "x")
     with pytest.raises(TransportError, match="the image is for linux/arm64, expected linux/amd64"):
         check_platform(Platform("linux", "arm64"), AMD64, "x")
+
+
+def levels() -> set[str]:
+    """The variants of amd64 that this machine's CPU has, as the C library says."""
+    said = subprocess.run(
+        ["/lib64/ld-linux-x86-64.so.2", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    return {f"v{level}" for level in re.findall(r"x86-64-v([234]) \(supported", said)}
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="needs x86-64")
+def test_an_index_of_higher_variants_gives_the_best_that_the_cpu_has() -> None:
+    there = levels()
+    for offered in (("v2",), ("v3",), ("v4",), ("v2", "v3"), ("v4", "v3", "v2"), ("v9", "v2")):
+        names = tuple(f"linux/amd64/{variant}" for variant in offered)
+        fit = sorted(there.intersection(offered))
+        if not fit:
+            with pytest.raises(TransportError, match="no image for linux/amd64; there is "):
+                choose_platform(index(*names), AMD64, "x")
+            continue
+        assert choose_platform(index(*names), AMD64, "x").size == offered.index(fit[-1])
+        check_platform(Platform("linux", "amd64", fit[-1]), AMD64, "x")
+    with pytest.raises(TransportError):
+        choose_platform(index("linux/amd64/v3"), Platform("linux", "amd64", "v2"), "x")
+    assert choose_platform(index("linux/amd64/v2", "linux/amd64"), AMD64, "x").size == 1
