@@ -66,7 +66,8 @@ def there():
         depth = depth or pick(0, 1, 1, 2)
     for _ in range(depth):
         try:
-            names = [n for n in sorted(os.listdir(p)) if n.decode("latin1") not in @OWN@]
+            own = @OWN@ + @SKIPPED@
+            names = [name for name in sorted(os.listdir(p)) if name.decode("latin1") not in own]
             p += b"/" + pick(*names)
         except (OSError, IndexError, ZeroDivisionError):
             break
