@@ -198,6 +198,7 @@ class _Decompressed:
                 if not self._gather(len(self._input) + 1):
                     break
             end = zero + 1 if zero >= 0 else _INPUT
+        self._gather(end)
         header = self._input[:end]
         if flags & 2:
             from isal import isal_zlib
