@@ -70,14 +70,17 @@ class Files:
 
     @contextlib.contextmanager
     def within(self, folder: str) -> Iterator[None]:
-        """Many calls are to come on what is directly in a folder of a tree: it stays open."""
+        """Many calls are to come on what is directly in a folder of a tree (not in one of the
+        store's own): it stays open meanwhile."""
         with self._at(os.path.join(folder, ".")) as (handle, _):
-            if handle is not None:
-                self._handles[folder] = handle
+            if handle is None:
+                yield
+                return
+            self._handles[folder] = handle
             try:
                 yield
             finally:
-                self._handles.pop(folder, None)
+                del self._handles[folder]
 
     def open(self, path: str, flags: int) -> int:
         with self._at(path) as (at, name):
