@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import CorruptBlob, TransportError
@@ -119,7 +119,7 @@ class LayoutDestination:
 
 
 @contextlib.contextmanager
-def _folder(above: int, name: str) -> Any:
+def _folder(above: int, name: str) -> Iterator[int]:
     """A folder of the layout, made when it is missed."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, dir_fd=above)
