@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from builder.errors import CommandFailed
 from builder.executor import syscalls
 from builder.executor.base import Command
 from builder.executor.confine import HOSTNAME, MASKED, READ_ONLY, Overlaid
@@ -36,4 +37,12 @@ class Sandbox(Overlaid):
         return running.began()
 
     def check(self, command: Command, status: int, running: Running, place: Overlay) -> None:
-        check(command, status, running, self.name)
+        try:
+            check(command, status, running, self.name)
+        except CommandFailed as error:
+            if error.hint is None and any("nodev" in line for line in error.tail):
+                error.hint = (  # debootstrap says so
+                    "a device node that a step made cannot be opened in the sandbox, which has no"
+                    " device filter: as root, `--executor runc` has one"
+                )
+            raise

@@ -84,6 +84,7 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 
 
+@functools.cache
 def bpf(machine: str) -> bytes:
     """The filter as struct sock_filter records. Other architectures' programs get ENOSYS for every
     call."""

@@ -151,3 +151,67 @@ srv/one 0 0o4755 1000 8
 
 def test_an_ordinary_users_step_has_the_right_owners(user: pwd.struct_passwd, home: Path) -> None:
     assert run_as(user, home, SCRIPT, interpreter_for_all()) == EXPECTED
+
+
+VIEW = """
+    import contextlib, os, sys
+    from pathlib import Path
+    home = Path(sys.argv[1])
+    sys.path.insert(0, str(home / "code"))
+    import parts
+    from builder.executor.userns import become_root
+    from builder.errors import CommandFailed
+    become_root()
+    steps = home / "own/steps"
+    steps.mkdir()
+    parts.make_rootfs(home / "own/image")
+    (home / "own").chmod(0o755)
+    names = ("null", "zero", "full", "random", "urandom", "tty")
+    before = [tuple(os.stat(f"/dev/{name}"))[:6] for name in names]
+    for kind in ("sandbox", "runc"):
+        step = parts.Runner(kind, (home / "own/image",), steps)
+        for network in ("host", "none"):
+            step.run(
+                "for each in fs/cgroup fs/bpf fs/pstore kernel/debug kernel/tracing firmware; do"
+                " ls -A /sys/$each 2>/dev/null || true; done;"
+                "mkdir /sys/fs/cgroup/x 2>/dev/null && echo MADE || true;"
+                "find /sys -maxdepth 3 -type f -perm -200 2>/dev/null | head -100 |"
+                " while read f; do"
+                " (: >> $f) 2>/dev/null && echo WRITABLE $f || true; done;"
+                "test -d /sys/kernel && echo there; cut -d: -f3 /proc/self/cgroup | sort -u;"
+                "echo x > /dev/null; head -c 2 /dev/zero | wc -c;"
+                "ls /sys/class/net | grep -v '^lo$' | wc -l",
+                network=network)
+            print(kind, network, step.output.decode().split())
+        text = "".join(
+            f"chmod 640 /dev/{name} && echo CHANGED; chown 33:33 /dev/{name} && echo CHANGED;"
+            f" touch /dev/{name} && echo TOUCHED;" for name in names)
+        text += "chmod 600 /proc/self/fd/0 && echo CHANGED; true"
+        step.run(f"({text}) 2>/dev/null || true")
+        assert kind == "runc" or step.output == b"", step.output
+        assert [tuple(os.stat(f"/dev/{name}"))[:6] for name in names] == before
+        step.run("echo one > /dev/stdout", uid=1000, gid=1000)
+        assert step.output == b"one\\n"
+        with contextlib.suppress(CommandFailed):
+            step.run("mknod /n c 1 3")
+            print("a node was made")
+    from builder.executor.overlay import remove_tree
+    remove_tree(str(home / "own/image"))
+    steps.rmdir()
+"""
+
+
+@pytest.mark.needs("runc")
+def test_an_ordinary_users_step_sees_and_changes_nothing_of_the_host(
+    user: pwd.struct_passwd, home: Path
+) -> None:
+    said = run_as(user, home, VIEW, interpreter_for_all()).splitlines()
+    assert [line.replace("'", "") for line in said if "none" in line] == [
+        "sandbox none [there, /, 2, 0]",
+        "runc none [there, /, 2, 0]",
+    ]
+    assert [line.replace("'", "").rpartition(",")[0] for line in said if "host" in line] == [
+        "sandbox host [there, /, 2",
+        "runc host [there, /, 2",
+    ]
+    assert len(said) == 4
