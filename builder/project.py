@@ -161,7 +161,7 @@ class Project:
 
     def _planner(self) -> Planner:
         options = self.options
-        context = Context(self.context, self.store)
+        context = Context(self.context, self.store, self.emit)
         settings = Settings(
             options.platform or host_platform(),
             options.epoch,
@@ -205,9 +205,9 @@ def _render(
     from builder.spec.render import render_template
 
     (source,) = context.find(step.template)  # the plan has looked at it
-    path = os.path.join(context.root, source.path)
+    file = context.open(source)
     shown = {"name": spec.name}
-    return render_template(path, step.variables, shown, environ, asked, name=step.template)
+    return render_template(file, step.variables, shown, environ, asked, name=step.template)
 
 
 class _SpecCache:

@@ -12,8 +12,6 @@ from builder.layer.entry import Content, Entry, HostFile
 from builder.oci.digest import hasher
 
 CHUNK = 1 << 20
-# O_NONBLOCK: a FIFO that took the file's place must not block
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def read_whole(entry: Entry, content: Content) -> bytes:
@@ -30,10 +28,9 @@ def read_whole(entry: Entry, content: Content) -> bytes:
 
 
 def _read_file(entry: Entry, file: HostFile) -> bytes:
-    path, digest = file
-    size = entry[6]
+    digest, size = file[1], entry[6]
     try:
-        handle = os.open(path, _READ)
+        handle = file.open()
     except OSError as error:
         raise _unreadable(entry, error) from error
     try:
@@ -64,7 +61,7 @@ def read_chunks(entry: Entry, content: Content) -> Iterator[bytes]:
     wanted: bytes | None = None
     file: BinaryIO
     if isinstance(content, HostFile):
-        file = os.fdopen(_open(entry, content.path), "rb", buffering=0)
+        file = os.fdopen(_open(entry, content), "rb", buffering=0)
         wanted = content.digest
     elif callable(content):
         file = content()
@@ -90,9 +87,9 @@ def read_chunks(entry: Entry, content: Content) -> Iterator[bytes]:
         raise _changed(entry)
 
 
-def _open(entry: Entry, path: str | bytes) -> int:
+def _open(entry: Entry, file: HostFile) -> int:
     try:
-        handle = os.open(path, _READ)
+        handle = file.open()
     except OSError as error:
         raise _unreadable(entry, error) from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):

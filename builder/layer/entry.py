@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
+
+from builder.layer.beneath import READ, Beneath
 
 FILE, HARDLINK, SYMLINK, CHAR, BLOCK, DIRECTORY, FIFO = "0", "1", "2", "3", "4", "5", "6"
 """Types, as tar's type flags. A whiteout is a FILE whose last path component begins with `.wh.`."""
@@ -38,11 +41,19 @@ class Entry(NamedTuple):
 
 
 class HostFile(NamedTuple):
-    """A file of the host, opened without following a final symlink. With `digest` (raw sha256) the
-    bytes read must have it: they are what a key was made from."""
+    """A file of the host. With `digest` (raw sha256) the bytes read must have it: they are what a
+    key was made from. With `beneath` the path starts there and is reached without following a
+    link; else only a final one is not followed."""
 
     path: str | bytes
     digest: bytes | None = None
+    beneath: Beneath | None = None
+
+    def open(self) -> int:
+        """A handle to read it, of whatever stands there. Raises OSError."""
+        if self.beneath is None:
+            return os.open(self.path, READ)
+        return self.beneath.open(os.fsencode(self.path))
 
 
 Content = bytes | HostFile | Callable[[], BinaryIO] | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import marshal
 from collections.abc import Iterator, Sequence
 
+from builder.layer.beneath import Beneath
 from builder.layer.entry import Content, Entry, HostFile
 from builder.layer.sorter import Pile
 from builder.layer.write import sort_key
@@ -17,7 +18,7 @@ _TOGETHER = 2000  # rows in a block
 
 
 class Away:
-    """Rows in a layer's order, with no content but host files."""
+    """Rows in a layer's order, with no content but host files of one context."""
 
     def __init__(self, *, closed: bool = False) -> None:
         self.closed = closed
@@ -25,6 +26,7 @@ class Away:
         self.around: frozenset[bytes] = frozenset()
         """The last path and the folders around it."""
         self._rows = Pile()
+        self._beneath: Beneath | None = None  # where all host files lie
         self._count = 0
         self._last = b""  # its key
 
@@ -38,6 +40,9 @@ class Away:
             return True
         if self._count and sort_key(rows[0][0][0]) <= self._last:
             return False
+        if self._beneath is None:
+            files = (content for _, content, _ in rows if isinstance(content, HostFile))
+            self._beneath = next((file.beneath for file in files), None)
         for at in range(0, len(rows), _TOGETHER):
             block = [
                 (tuple(entry), content[0] if isinstance(content, HostFile) else None, digest)
@@ -56,5 +61,7 @@ class Away:
         for number in range(len(self._rows)):
             block = marshal.loads(self._rows[number])  # noqa: S302  # our own, see Pile
             for entry, host, digest in block:
-                content = None if host is None else make(HostFile, (host, digest or None))
+                content = None
+                if host is not None:
+                    content = make(HostFile, (host, digest or None, self._beneath))
                 yield make(Entry, entry), content, digest

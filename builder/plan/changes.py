@@ -161,8 +161,9 @@ class Changes:
         self.unread, self._settled = [], True
 
     def _finder(self) -> Callable[[bytes], bytes | None]:
-        """The digest of a file by host path, where it was learned. When the rows are on disk, they
-        are asked for in their order; one out of it is not found, which costs time alone."""
+        """The digest of a file by its path below the context, where it was learned. When the rows
+        are on disk, they are asked for in their order; one out of it is not found, which costs time
+        alone."""
         learned = self._learned
         unread = (
             cast(bytes, cast(HostFile, content).path)

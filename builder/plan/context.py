@@ -1,6 +1,7 @@
 """The context: the folder that sources come from, what is ignored in it, and what its files hold.
 
-Nothing outside the context is read: every path is resolved first and must stay inside.
+Nothing outside the context is read: every path is resolved first and must stay inside, and from
+then on it is reached by handles, without following a link.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from builder.errors import BuilderError, UsageError
+from builder.events import Emit, Warned, ignore
+from builder.layer.beneath import Beneath
 from builder.oci.digest import hasher
-from builder.plan.ignore import MAGIC, Rules, glob_of
+from builder.plan.ignore import KEPT, LEFT_OUT, MAGIC, At, Exclude, Ignore, Rules, glob_of
 from builder.plan.known import Known, Pieces
 from builder.plan.nodes import Tree, look
 from builder.spec.model import Copy, File, Step, Unpack
+from builder.store.layout import TAG
 from builder.store.store import Store
 
 _CHUNK = 1 << 20
 _MANY = 64  # unread files from which on leaving them is worth it
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Source(NamedTuple):
@@ -41,11 +44,13 @@ Scanned = list[tuple[Source, Tree]]
 class Context:
     """A context folder. `store` keeps what was hashed before; without it all is read again."""
 
-    def __init__(self, root: str, store: Store) -> None:
+    def __init__(self, root: str, store: Store, emit: Emit = ignore) -> None:
         self.root = os.path.realpath(root)
-        self._store = store
         self._known = Known(store)
-        self._ignore: tuple[str, ...] | None = None
+        self._emit = emit
+        self._beneath: Beneath | None = None
+        self._ignore: Ignore | None = None
+        self._stores: set[bytes] = set()  # folders that were left out
 
     # -- finding sources -----------------------------------------------------------------
 
@@ -67,7 +72,7 @@ class Context:
         for path in sorted(set(self._expand(prefix, parts[fixed:])), key=lambda p: p.split("/")):
             if last is not None and path.startswith(last + "/"):
                 continue  # its directory was matched already
-            if self._left_out(path):
+            if self._left_out(path) or self._in_store(path):
                 continue
             below = path[len(prefix) + 1 if prefix else 0 :]
             inside = self._inside(path, text)
@@ -112,6 +117,8 @@ class Context:
             )
         if self._left_out(path) or self._left_out(inside):
             raise BuilderError(f"{text!r} is excluded by .dockerignore")
+        if self._in_store(inside):
+            raise BuilderError(f"{text!r} is, or lies in, a store of the builder's")
         return "" if inside == "." else inside
 
     def _near(self, path: str) -> str | None:
@@ -143,7 +150,7 @@ class Context:
                 if not rest:
                     yield joined(name)
             return
-        matches = glob_of(part).fullmatch if MAGIC.search(part) else part.__eq__
+        matches = glob_of(part) if MAGIC.search(part) else part.__eq__
         for name in names:
             if matches(name):
                 if not rest:
@@ -154,12 +161,9 @@ class Context:
     def scan(self, step: Step) -> Scanned:
         """Look at what a step takes from the context; no file is read. Nothing for most kinds."""
         if isinstance(step, Copy):
+            exclude = Exclude(step.exclude)
             full = bool(step.preserve)
-            return [
-                (source, self.tree(source, step.exclude, full=full))
-                for text in step.sources
-                for source in self.find(text)
-            ]
+            return [each for text in step.sources for each in self._copied(text, exclude, full)]
         if isinstance(step, Unpack):
             return [self._one_file(step.source, "archive")]
         if isinstance(step, File) and step.template:
@@ -175,21 +179,48 @@ class Context:
             raise BuilderError(f"{text!r} is not a file, expected a file: the {what}")
         return found[0], tree
 
+    def _copied(self, text: str, exclude: Exclude, full: bool) -> Scanned:
+        """What one source text of a `copy` names, without what is left out."""
+        kept = []
+        for source in self.find(text):
+            below = source.below if source.globbed else ""
+            verdict, at = KEPT, None
+            rules = Rules(self.ignore, exclude)
+            if rules:
+                verdict, at = rules.start(source.path, below, is_dir=source.is_dir)
+                if verdict == LEFT_OUT:
+                    continue
+            tree = self._look(source, (rules, at) if at else None, full=full)
+            if verdict == KEPT or not tree.bare:
+                kept.append((source, tree))
+        if not kept:
+            raise BuilderError(f"{text!r} is left out, with all that it holds")
+        return kept
+
     # -- reading trees -------------------------------------------------------------------
 
-    def tree(self, source: Source, exclude: tuple[str, ...] = (), *, full: bool = False) -> Tree:
-        """Everything below a source, ignored paths left out, in layer order. `full` looks at times
-        and owners of directories too (`preserve:`). Raises BuilderError for what cannot be read."""
-        root = os.path.join(self.root, source.path) if source.path else self.root
-        host = root.encode("utf-8", "surrogateescape")
-        rules = self._rules(source, exclude)
+    @property
+    def beneath(self) -> Beneath:
+        """The context's folder, open."""
+        if self._beneath is None:
+            self._beneath = Beneath(self.root)
+        return self._beneath
+
+    def tree(self, source: Source) -> Tree:
+        """Everything at and below a source, in layer order. Raises BuilderError for what cannot be
+        read."""
+        return self._look(source, None, full=False)
+
+    def _look(self, source: Source, rules: tuple[Rules, At] | None, *, full: bool) -> Tree:
+        """`full` looks at times and owners of directories too (`preserve:`)."""
         try:
-            tree = look(host, rules, full=full)
+            return look(self.beneath, os.fsencode(source.path), self._is_store, rules, full=full)
         except OSError as error:
-            raise _unreadable(error.filename or host, error) from error
-        if rules:
-            rules.save()
-        return tree
+            raise _unreadable(error) from error
+
+    def open(self, source: Source) -> int:
+        """A handle to read a file that was found. Raises BuilderError."""
+        return _regular(self.beneath, os.fsencode(source.path))
 
     def digests(self, tree: Tree, *, leave: bool = False) -> Pieces:
         """Raw sha256 of every regular file of a tree. What lstat shows unchanged since it was
@@ -197,12 +228,12 @@ class Context:
         layer is made, and told to `learn` then."""
         pieces, numbers = self._known.find(tree)
         if not (leave and self._known.lacks(tree, pieces, numbers, _MANY)):
-            self._known.fill(tree, pieces, numbers, _hash)
+            self._known.fill(tree, pieces, numbers, self._hash)
         return pieces
 
     def learn(self, tree: Tree, digest_of: Callable[[bytes], bytes | None]) -> None:
         """Keep digests of a tree's files for the next time: `digest_of` is asked for those that
-        are not known, by host path and in the tree's order."""
+        are not known, by their paths below the context and in the tree's order."""
         pieces, numbers = self._known.find(tree)
         self._known.fill(tree, pieces, numbers, lambda path, _: digest_of(path))
 
@@ -211,73 +242,95 @@ class Context:
         for tree in trees:
             self._known.forget(tree)
 
-    # -- ignore rules --------------------------------------------------------------------
+    def _hash(self, path: bytes, size: int) -> bytes:
+        """Raw sha256 of a file of `size` bytes. When it is written to after lstat looked at it,
+        this may be the digest of what it was or of what it is: the layer gets the bytes of this
+        digest or none, and lstat will tell it from the file that was looked at."""
+        try:
+            handle = self.beneath.open(path)
+            try:
+                data = os.read(handle, min(size + 1, _CHUNK))
+                length = len(data)
+                running = hasher(data)
+                while length < size and (data := os.read(handle, _CHUNK)):
+                    running.update(data)
+                    length += len(data)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            error.filename = error.filename or self.beneath.whole(path)
+            raise _unreadable(error) from error
+        if length != size:
+            raise BuilderError(
+                f"{os.fsdecode(self.beneath.whole(path))!r} changed while it was read",
+                "build again when it is at rest",
+            )
+        return running.digest()
+
+    # -- what is left out ----------------------------------------------------------------
 
     @property
-    def ignore_lines(self) -> tuple[str, ...]:
-        """The patterns of the context's .dockerignore."""
+    def ignore(self) -> Ignore:
+        """The context's .dockerignore."""
         if self._ignore is None:
-            path = os.path.join(self.root, ".dockerignore")
-            try:
-                text = read_regular(path).decode("utf-8-sig") if os.path.lexists(path) else ""
-            except UnicodeDecodeError as error:
-                raise UsageError(f".dockerignore is not UTF-8: {error}") from error
-            lines = (line.strip() for line in text.splitlines())
-            self._ignore = tuple(line for line in lines if line and line[0] != "#")
+            real = os.path.realpath(os.path.join(self.root, ".dockerignore"))
+            text = ""
+            if os.path.lexists(real):
+                if not real.startswith(self.root.rstrip("/") + "/"):
+                    raise UsageError(".dockerignore leads out of the context through a symlink")
+                path = os.fsencode(os.path.relpath(real, self.root))
+                with open(_regular(self.beneath, path), "rb") as file:
+                    data = file.read()
+                try:
+                    text = data.decode("utf-8-sig")
+                except UnicodeDecodeError as error:
+                    raise UsageError(f".dockerignore is not UTF-8: {error}") from error
+            self._ignore = Ignore(text)
         return self._ignore
 
     def _left_out(self, path: str) -> bool:
-        """Whether .dockerignore leaves out `path` with all below: of a directory, lines with `!`
-        may keep something."""
-        lines = self.ignore_lines
-        if not lines or path in ("", "."):
+        """Whether .dockerignore leaves out `path` with all below."""
+        rules = Rules(self.ignore, Exclude(()))
+        is_dir = os.path.isdir(os.path.join(self.root, path))
+        return bool(rules) and rules.start(path, "", is_dir=is_dir)[0] == LEFT_OUT
+
+    def _in_store(self, path: str) -> bool:
+        """Whether `path` is a store of the builder's, or lies in one."""
+        parts = [part for part in os.fsencode(path).split(b"/") if part not in (b"", b".")]
+        return any(self._has_tag(b"/".join(parts[:end])) for end in range(len(parts) + 1))
+
+    def _is_store(self, path: bytes, listed: list[tuple[bytes, bool]]) -> bool:
+        """As `nodes.IsStore`; each is told once."""
+        if (b"CACHEDIR.TAG", False) not in listed or not self._has_tag(path):
             return False
-        if any(line[0] == "!" for line in lines) and os.path.isdir(os.path.join(self.root, path)):
-            return False
-        rules = self._rules(Source(path, "", False, False), ())
-        return rules is not None and rules.docker(path)
+        if path not in self._stores:
+            self._stores.add(path)
+            self._emit(Warned(f"{os.fsdecode(path)!r} is left out: a store of the builder's"))
+        return True
 
-    def _rules(self, source: Source, exclude: tuple[str, ...]) -> Rules | None:
-        if not self.ignore_lines and not exclude:
-            return None
-        return Rules(self._store, source.path, self.ignore_lines, exclude)
-
-
-def _hash(path: bytes, size: int) -> bytes:
-    """Raw sha256 of a file of `size` bytes. When it is written to after lstat looked at it, this
-    may be the digest of what it was or of what it is: the layer gets the bytes of this digest or
-    none, and lstat will tell it from the file that was looked at."""
-    try:
-        handle = os.open(path, _READ)
+    def _has_tag(self, folder: bytes) -> bool:
         try:
-            data = os.read(handle, min(size + 1, _CHUNK))
-            length = len(data)
-            running = hasher(data)
-            while length < size and (data := os.read(handle, _CHUNK)):
-                running.update(data)
-                length += len(data)
+            handle = self.beneath.open(folder + b"/CACHEDIR.TAG" if folder else b"CACHEDIR.TAG")
+        except OSError:
+            return False
+        try:
+            return stat.S_ISREG(os.fstat(handle).st_mode) and os.read(handle, len(TAG) + 1) == TAG
         finally:
             os.close(handle)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if length != size:
-        raise BuilderError(
-            f"{os.fsdecode(path)!r} changed while it was read", "build again when it is at rest"
-        )
-    return running.digest()
 
 
-def _unreadable(path: bytes | str, error: OSError) -> BuilderError:
-    return BuilderError(f"{os.fsdecode(path)!r} cannot be read: {error.strerror}")
+def _unreadable(error: OSError) -> BuilderError:
+    return BuilderError(f"{os.fsdecode(error.filename)!r} cannot be read: {error.strerror}")
 
 
-def read_regular(path: str) -> bytes:
-    """A small file of the context, whole. A FIFO or a device in its place is an error and does not
-    block. Raises BuilderError."""
+def _regular(beneath: Beneath, path: bytes) -> int:
+    """A handle to read a regular file; what else takes its place is an error and does not block.
+    Raises BuilderError."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise BuilderError(f"{path!r} is not a regular file")
-            return file.read()
+        handle = beneath.open(path)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(error) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise BuilderError(f"{os.fsdecode(beneath.whole(path))!r} is not a regular file")
+    return handle

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from builder.errors import BuilderError
+from builder.layer.beneath import Beneath
 from builder.layer.entry import (
     DIRECTORY,
     FIFO,
@@ -116,7 +117,7 @@ def _place(
     uid, gid = owner or (0, 0)
     mtime = ground.time
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
-    root = tree.root + b"/"
+    beneath, root = tree.beneath, tree.at + b"/" if tree.at else b""
     unread = False
     make = tuple.__new__  # thrice as fast as the named tuples' own, in a loop over all files
     for node, digest in _with_digests(tree, digests, changes):
@@ -128,7 +129,7 @@ def _place(
             host = root + source
         else:
             path, exists, name = base, True, base.rpartition(b"/")[2]
-            host = tree.root
+            host = tree.at
         known = modes.get(bits)
         if known is None:
             known = modes[bits] = (
@@ -137,7 +138,8 @@ def _place(
             )
         kind, mode = known
         if kind is None:
-            changes.notes.append(f"{os.fsdecode(host)!r} is a socket or device and is left out")
+            shown = os.fsdecode(beneath.whole(host))
+            changes.notes.append(f"{shown!r} is a socket or device and is left out")
             continue
         there: Entry | None = None
         if exists:
@@ -149,11 +151,11 @@ def _place(
                 there = Entry(b"", DIRECTORY, 0o755)
             _check_replace(kind, there, path)
         if keep_owner:
-            uid, gid = node[7:]
+            uid, gid = node[7:9]
         if keep_mtime:
             mtime = node[5] // 1_000_000_000
         if keep_xattrs:
-            xattrs = _xattrs(host)
+            xattrs = _xattrs(beneath, host) if kind in (FILE, DIRECTORY) else ()
         if kind == FILE:
             if name.startswith(WHITEOUT):
                 raise reserved(path)
@@ -162,7 +164,7 @@ def _place(
             when = content_time(ground.epoch, digest) if by_content else mtime
             changes.entries[path] = (
                 make(Entry, (path, FILE, mode, uid, gid, when, size, b"", xattrs, NO_DEVICE)),
-                make(HostFile, (host, digest or None)),
+                make(HostFile, (host, digest or None, beneath)),
                 digest,
             )
         elif kind == DIRECTORY:
@@ -176,11 +178,9 @@ def _place(
                 _readdress(step, changes, there, path, mode, (uid, gid), owner is not None)
         elif kind == SYMLINK:
             try:
-                link = os.readlink(host)
+                link = beneath.readlink(host)
             except OSError as error:
-                raise BuilderError(
-                    f"{os.fsdecode(host)!r} cannot be read: {error.strerror}"
-                ) from error
+                raise _unreadable(error) from error
             changes.add(Entry(path, SYMLINK, 0o777, uid, gid, mtime, link=link, xattrs=xattrs))
         else:
             changes.add(Entry(path, kind, mode, uid, gid, mtime, xattrs=xattrs))
@@ -235,18 +235,28 @@ def _mode(step: Copy, mode: int, directory: bool) -> int:
     return apply_mode(step.mode, base, directory=directory) if step.mode else base
 
 
-def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """security.capability and user.* as they stand on the host, sorted."""
+def _xattrs(beneath: Beneath, path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """security.capability and user.* of a file or folder as they stand on the host, sorted."""
     try:
-        names = os.listxattr(path, follow_symlinks=False)
+        handle = beneath.open(path)
+    except OSError as error:
+        raise _unreadable(error) from error
+    try:
+        names = os.listxattr(handle)
         return tuple(
-            (os.fsencode(name), os.getxattr(path, name, follow_symlinks=False))
+            (os.fsencode(name), os.getxattr(handle, name))
             for name in sorted(names)
             if name == "security.capability"
             or (name.startswith("user.") and not name.startswith("user.overlay."))
         )
     except OSError:
         return ()  # a file system without xattrs has none
+    finally:
+        os.close(handle)
+
+
+def _unreadable(error: OSError) -> BuilderError:
+    return BuilderError(f"{os.fsdecode(error.filename)!r} cannot be read: {error.strerror}")
 
 
 def _join(folder: bytes, name: bytes) -> bytes:

@@ -79,9 +79,11 @@ class Known:
         numbers: list[int],
         digest_of: Callable[[bytes, int], bytes | None],
     ) -> None:
-        """Put in what `digest_of` says of a host path and a size, for each file that is not known,
-        in order; and keep it all, but of files that are too young."""
+        """Put in what `digest_of` says of a path below the context and a size, for each file that
+        is not known, in order, but of those that are one file only once; and keep it all, but of
+        files that are too young."""
         saved, young = self._load(tree), tree.young
+        linked: dict[tuple[int, ...], bytes] = {}  # of files with several paths, as _by_file
         if not numbers and list(saved) == tree.names:
             return
         made: Index = {}
@@ -93,8 +95,12 @@ class Known:
             for at, node in enumerate(nodes):
                 if node[1] & _TYPE == _REGULAR:
                     if digests[at] == UNKNOWN:
-                        digests[at] = digest_of(tree.host_path(node[0]), node[2]) or UNKNOWN
+                        digests[at] = linked.get(node[1:7], UNKNOWN)
+                        if digests[at] == UNKNOWN:
+                            digests[at] = digest_of(tree.below(node[0]), node[2]) or UNKNOWN
                         whole = whole and digests[at] != UNKNOWN
+                    if node[9] > 1:
+                        linked[node[1:7]] = digests[at]
                     if node[5] >= young or node[6] >= young:
                         fresh.append(at)
             piece = pieces[number] = b"".join(digests)

@@ -6,13 +6,14 @@ import marshal
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
+from builder.layer.beneath import Beneath
 from builder.layer.sorter import Pile
 from builder.oci.digest import hasher, hex_of
-from builder.plan.ignore import Rules
+from builder.plan.ignore import FOLDED, KEPT, LEFT_OUT, At, Rules
 
 RACY = 2_000_000_000
 """Nanoseconds. A file younger than this when it was read may change again within its time stamp's
@@ -26,21 +27,32 @@ _MOST = 1 << 14
 _NAME = attrgetter("name")
 _MTIME, _CTIME = itemgetter(5), itemgetter(6)
 
-Node = tuple[bytes, int, int, int, int, int, int, int, int]
+Node = tuple[bytes, int, int, int, int, int, int, int, int, int]
 """One path as lstat saw it: path relative to the source (b"" is the source itself), mode, size,
-inode, device, mtime and ctime in nanoseconds, uid, gid. A plain tuple, of which there are as many
-as files: making named ones takes as long as lstat itself."""
+inode, device, mtime and ctime in nanoseconds, uid, gid, links. A plain tuple, of which there are as
+many as files: making named ones takes as long as lstat itself."""
 
 
 class Tree(NamedTuple):
     """The nodes of a source in layer order, and a way to their bytes."""
 
-    root: bytes  # host path
+    beneath: Beneath  # the context
+    at: bytes  # the source's path below it
     packed: Pile  # the nodes, some thousands in each part
     names: list[bytes]  # of the parts: sha256 of each
     sizes: list[int]  # of the parts: nodes in each
     young: int  # what was touched since then, in nanoseconds, may change unseen
     settled: bool  # nothing in it is so young
+
+    @property
+    def root(self) -> bytes:
+        """The source's path on the host."""
+        return self.beneath.whole(self.at)
+
+    @property
+    def bare(self) -> bool:
+        """Nothing is there but the source itself."""
+        return len(self.names) == 1 and len(self.part(0)) == 1
 
     def part(self, number: int) -> list[Node]:
         return list(marshal.loads(self.packed[number]))  # noqa: S302  # our own, see Pile
@@ -48,30 +60,40 @@ class Tree(NamedTuple):
     def parts(self) -> Iterator[list[Node]]:
         return map(self.part, range(len(self.names)))
 
-    def host_path(self, path: bytes) -> bytes:
-        return self.root + b"/" + path if path else self.root
+    def below(self, path: bytes) -> bytes:
+        """The path of a node below the context."""
+        return self.at + b"/" + path if self.at and path else self.at or path
 
     def paths(self) -> Iterator[str]:
         """Host paths of all nodes."""
         for nodes in self.parts():
             for node in nodes:
-                yield os.fsdecode(self.host_path(node[0]))
+                yield os.fsdecode(self.beneath.whole(self.below(node[0])))
 
     def fingerprint(self) -> str:
         """Identity of what lstat saw. Equal fingerprints of settled trees: equal bytes."""
         return hex_of(b"".join(self.names))
 
 
-def look(host: bytes, rules: Rules | None, *, full: bool) -> Tree:
-    """Everything at and below `host`, what the rules leave out left out. Raises OSError."""
+IsStore = Callable[[bytes, list[tuple[bytes, bool]]], bool]
+"""Whether a folder, by its path below the context and what it holds, is to be left out as a store
+of the builder's."""
+
+
+def look(
+    beneath: Beneath, at: bytes, is_store: IsStore, rules: tuple[Rules, At] | None, *, full: bool
+) -> Tree:
+    """Everything at and below the path `at`, what the rules leave out left out. Raises OSError."""
     young = time.time_ns() - RACY
     packer = _Packer()
-    first = _node(b"", os.lstat(host), full)
+    first = _node(b"", beneath.stat(at), full)
     packer.nodes.append(first)
     if stat.S_ISDIR(first[1]):
-        _walk(host, packer, rules, full)
+        _walk(beneath, at, packer, is_store, rules, full)
     packer.pack()
-    return Tree(host, packer.packed, packer.names, packer.sizes, young, packer.newest < young)
+    return Tree(
+        beneath, at, packer.packed, packer.names, packer.sizes, young, packer.newest < young
+    )
 
 
 class _Packer:
@@ -93,28 +115,46 @@ class _Packer:
             self.packed.append(data)
 
 
-def _walk(root: bytes, packer: _Packer, rules: Rules | None, full: bool) -> None:
+def _walk(
+    beneath: Beneath,
+    root: bytes,
+    packer: _Packer,
+    is_store: IsStore,
+    rules: tuple[Rules, At] | None,
+    full: bool,
+) -> None:
     """Add what is below `root`, sorted. A directory that is left out comes along only when
     something below it is kept. Not recursive: a tree may be deeper than Python's stack."""
     nodes, append, pack = packer.nodes, packer.nodes.append, packer.pack
-    # of each open directory: its entries to come, its path, and its node if it goes again when
-    # nothing follows
-    stack: list[tuple[Iterator[os.DirEntry[bytes]], bytes, Node | None]]
-    stack = [(iter(_listed(root)), b"", None)]
+    enter, at = (rules[0].enter, rules[1]) if rules else (None, None)
+    prefix = root + b"/" if root else b""
+    verdict, below = KEPT, at
+    # of each open directory: its entries to come, its path, its node if it goes again when nothing
+    # follows, and where it is for the rules
+    stack: list[tuple[Iterator[tuple[bytes, bool]], bytes, Node | None, At | None]]
+    stack = [(iter(beneath.listed(root)), b"", None, at)]
     while stack:
-        entries, prefix, doubtful = stack[-1]
-        for entry in entries:
-            path = prefix + entry.name
-            is_dir = entry.is_dir(follow_symlinks=False)
-            verdict = rules(path, is_dir) if rules else 0
-            if verdict == 2 or (verdict and not is_dir):
-                continue
-            state = entry.stat(follow_symlinks=False)
+        entries, folder, doubtful, at = stack[-1]
+        handle = beneath.folder((prefix + folder)[:-1])
+        for name, is_dir in entries:
+            path = folder + name
+            if enter and at:
+                verdict, below = enter(at, name, is_dir)
+                if verdict == LEFT_OUT:
+                    continue
             if is_dir:
-                node = _node(path, state, full)
-                append(node)
-                stack.append((iter(_listed(entry.path)), path + b"/", node if verdict else None))
+                node = _node(path, beneath.stat(prefix + path), full)
+                listed = beneath.listed(prefix + path)
+                if not is_store(prefix + path, listed):
+                    append(node)
+                    doubtful = node if verdict == FOLDED else None
+                    stack.append((iter(listed), path + b"/", doubtful, below))
                 break
+            try:
+                state = os.stat(name, dir_fd=handle, follow_symlinks=False)
+            except OSError as error:
+                error.filename = beneath.whole(prefix + path)
+                raise
             inode = state.st_ino
             append(
                 (
@@ -127,6 +167,7 @@ def _walk(root: bytes, packer: _Packer, rules: Rules | None, full: bool) -> None
                     state.st_ctime_ns,
                     state.st_uid,
                     state.st_gid,
+                    state.st_nlink,
                 )
             )
             if not inode & _ENDS or len(nodes) >= _MOST:
@@ -139,15 +180,10 @@ def _walk(root: bytes, packer: _Packer, rules: Rules | None, full: bool) -> None
                 pack()
 
 
-def _listed(folder: bytes) -> list[os.DirEntry[bytes]]:
-    with os.scandir(folder) as entries:
-        return sorted(entries, key=_NAME)
-
-
 def _node(path: bytes, state: os.stat_result, full: bool) -> Node:
     if stat.S_ISDIR(state.st_mode) and not full:
         # what else lstat tells of a directory changes with its children, which are looked at anyway
-        return (path, state.st_mode, 0, 0, 0, 0, 0, 0, 0)
+        return (path, state.st_mode, 0, 0, 0, 0, 0, 0, 0, 0)
     return (
         path,
         state.st_mode,
@@ -158,4 +194,5 @@ def _node(path: bytes, state: os.stat_result, full: bool) -> Node:
         state.st_ctime_ns,
         state.st_uid,
         state.st_gid,
+        state.st_nlink,
     )

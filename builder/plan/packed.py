@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -16,9 +16,8 @@ Index = dict[bytes, tuple[bytes, bool]]
 and whether that of every file is known."""
 
 _COUNT = struct.Struct("<I")
-_COLUMNS = "IQQQqqII"  # of a node, behind its path
+_COLUMNS = "IQQQqqIII"  # of a node, behind its path
 _PART = struct.Struct("<32s?I")  # name, whole, digests that follow
-_VERDICTS = struct.Struct("<III")  # bytes of the paths of each verdict
 
 
 def pack_nodes(nodes: Sequence[Node]) -> bytes:
@@ -76,26 +75,3 @@ def unpack_index(data: bytes) -> Index:
         index[name] = data[at:end], whole
         at = end
     return index
-
-
-def pack_verdicts(verdicts: Mapping[bytes, int]) -> bytes:
-    """Paths with NULs between, those with the verdict 0 first, then 1, then 2."""
-    groups: tuple[list[bytes], ...] = ([], [], [])
-    for path, verdict in verdicts.items():
-        groups[verdict].append(path)
-    joined = [b"\0".join(group) for group in groups]
-    return _VERDICTS.pack(*map(len, joined)) + b"".join(joined)
-
-
-def unpack_verdicts(data: bytes) -> dict[bytes, int]:
-    if len(data) < _VERDICTS.size:
-        return {}
-    sizes, at = _VERDICTS.unpack_from(data), _VERDICTS.size
-    if at + sum(sizes) != len(data):
-        return {}
-    verdicts: dict[bytes, int] = {}
-    for verdict, size in enumerate(sizes):
-        if size:
-            verdicts |= dict.fromkeys(data[at : at + size].split(b"\0"), verdict)
-        at += size
-    return verdicts

@@ -60,7 +60,7 @@ def takes_specs(spec: ImageSpec, context: Context) -> Iterator[SpecError]:
         try:
             found = [source for text in step.sources for source in context.find(text)]
             above = [each for each in found if _below(file, context, each)]
-            taken = any(file in context.tree(each, step.exclude).paths() for each in above)
+            taken = bool(above) and any(file in tree.paths() for _, tree in context.scan(step))
         except BuilderError:
             continue  # an error already
         if taken:

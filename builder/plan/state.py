@@ -188,7 +188,7 @@ def read_account(content: Content) -> bytes:
     if isinstance(content, bytes):
         return content[:ACCOUNT_FILE]
     if isinstance(content, HostFile):
-        with open(content.path, "rb") as file:
+        with open(content.open(), "rb") as file:
             return file.read(ACCOUNT_FILE)
     if content is None:
         return b""

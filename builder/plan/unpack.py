@@ -180,7 +180,7 @@ class _Archive:
     which wants them in another order."""
 
     def __init__(self, tree: Tree, strip: int) -> None:
-        self._path = tree.root
+        self._tree = tree
         self._strip = strip
         self._digest = b""  # of all files' digests
         self._spool: Spool | None = None
@@ -223,16 +223,14 @@ class _Archive:
             digests.update(running.digest())
         if digests.digest() != self._digest:
             raise LayerError(
-                f"{os.fsdecode(self._path)!r} changed while it was read",
+                f"{os.fsdecode(self._tree.root)!r} changed while it was read",
                 "build again when it is at rest",
             )
         return spool
 
     def _read(self) -> Iterator[tuple[Entry, BinaryIO]]:
         try:
-            # O_NONBLOCK: a FIFO that took the archive's place must not block
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            with open(os.open(self._path, flags), "rb") as archive:
+            with open(self._tree.beneath.open(self._tree.at), "rb") as archive:
                 for entry, content in read_archive(archive):
                     if self._strip:
                         path = _stripped(entry.path, self._strip)
@@ -246,7 +244,7 @@ class _Archive:
                     yield entry, content
         except OSError as error:
             raise BuilderError(
-                f"{os.fsdecode(self._path)!r} cannot be read: {error.strerror or error}"
+                f"{os.fsdecode(self._tree.root)!r} cannot be read: {error.strerror or error}"
             ) from error
 
 

@@ -157,7 +157,7 @@ _FILE = "<template>"
 
 
 def render_template(
-    path: str,
+    path: str | int,
     variables: Mapping[str, Any],
     spec: Mapping[str, Any],
     environ: Mapping[str, str],
@@ -165,12 +165,13 @@ def render_template(
     *,
     name: str | None = None,
 ) -> bytes:
-    """What the template file at the host path `path` becomes, its last newline and its kind of
-    line end kept. `spec` is seen by it as `spec` (`spec.name`), `asked` takes what it asked env()
-    for. `name` is how errors call the file. Raises SpecError with the place within the file, and
-    BuilderError without one for the file as a whole: the caller knows who asked for it.
+    """What the template file at the host path `path`, or an open handle, becomes, its last newline
+    and its kind of line end kept. `spec` is seen by it as `spec` (`spec.name`), `asked` takes what
+    it asked env() for. `name` is how errors call the file. Raises SpecError with the place within
+    the file, and BuilderError without one for the file as a whole: the caller knows who asked for
+    it.
     """
-    name = path if name is None else name
+    name = str(path) if name is None else name
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_FILE_SOURCE + 1)

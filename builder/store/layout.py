@@ -26,7 +26,7 @@ KINDS = ("records", "documents", "layers", "bases", "memos", "trees", "specs", "
 _MADE_FOLDERS = ("tmp", "locks", "live", "blobs", "blobs/sha256")
 _FOLDERS = (*_MADE_FOLDERS, "tables", "unpacked", "uses", *KINDS)
 _MADE = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": encode_index([])}
-_TAG = (
+TAG = (
     b"Signature: 8a477f597d28d172789f06886806bc55\n"
     b"# This folder holds a cache of `builder`, which can be made again.\n"
 )
@@ -91,9 +91,9 @@ def _recognise(files: Files, root: str, status: os.stat_result) -> bool:
         tag = _tag(files, root)  # after that: another builder may be making the store
     except OSError as error:
         raise failure(error, "open", root, root) from error
-    if tag == _TAG:
+    if tag == TAG:
         return True
-    if tag is not None and _TAG.startswith(tag):
+    if tag is not None and TAG.startswith(tag):
         found.discard("CACHEDIR.TAG")
     if found:
         raise _foreign(root, f"it holds {min(found)!r}")
@@ -148,7 +148,7 @@ def _write_tag(files: Files, root: str) -> None:
     """On disk before anything else. Another maker may be writing the same bytes there."""
     handle = files.open(os.path.join(root, "CACHEDIR.TAG"), os.O_WRONLY | os.O_CREAT)
     try:
-        write_all(files, handle, _TAG)
+        write_all(files, handle, TAG)
         files.fsync(handle)
     finally:
         files.close(handle)

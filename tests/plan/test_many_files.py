@@ -96,7 +96,8 @@ def test_rows_on_disk_are_those_in_memory(shop: Any, root: Path, other: str) -> 
     content = {entry.path: content for entry, content in rows}[b"tmp/x/f000/5"]
     assert isinstance(content, HostFile)
     source = root / ("tree" if other == "late/" else "early") / "f000" / "5"
-    assert os.fsdecode(content.path) == str(source)
+    assert content.beneath is not None
+    assert os.fsdecode(content.beneath.whole(os.fsencode(content.path))) == str(source)
     assert [line.split(b"\0")[0] for line in made.lines()] == paths
 
 
