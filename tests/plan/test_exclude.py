@@ -22,9 +22,9 @@ Git = Callable[[Path, Sequence[str]], set[str]]
 TREE = (
     "a.txt", "b.md", "c c.txt", "sub/a.txt", "sub/x", "sub/deep/b.txt", "sub/deep/keep.md",
     "build/a.o", "build/keep/x", "build/keep/y.o", "foo/bar/x", "foo/x", "abc/x", "a/b/c/d",
-    "end ", "tab\t", "ä", "drafts/d.txt", "drafts/sub/e", "z]", "z-", "z9", "zä", "-",
+    "a/x/y/b", "ax/y/b", "ab", "x.o", "lib/x.o", "lib.o/y", "#x", "!x", "[x]", "*x", "a\\b",
+    " lead", "end ", "tab\t", "ä", "drafts/d.txt", "drafts/sub/e", "z]", "z-", "z9", "zä", "-",
     "empty/",
-)  # fmt: skip
 )  # fmt: skip
 
 LISTS: tuple[Sequence[str], ...] = (
