@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.errors import CorruptBlob, ExecutorError, UsageError, without_passwords
 from builder.events import Emit, Lines, StepOutput, ignore
-from builder.executor.path import unlike
 from builder.oci.image import Image, Platform, host_platform
 from builder.plan.clock import EPOCH
 from builder.plan.context import Context
@@ -60,6 +59,7 @@ class Project:
         self.context = folder or os.path.dirname(os.path.abspath(options.specs))
         self._executor: Executor | None = None
         self._executor_fault: ExecutorError | None = None
+        self._other: str | None = None
 
     def tell(self, emit: Emit) -> None:
         """Tell `emit` from now on."""
@@ -159,6 +159,14 @@ class Project:
             )
         return self._executor
 
+    def _unlike(self) -> str:
+        """See executor.path.unlike. Asked when a command step is planned: it takes time to know."""
+        if self._other is None:
+            from builder.executor.path import unlike
+
+            self._other = unlike(self.options.executor, self.options.environ)
+        return self._other
+
     def _planner(self) -> Planner:
         options = self.options
         context = Context(self.context, self.store, self.emit)
@@ -168,7 +176,7 @@ class Project:
             options.codec,
             options.level,
             options.pull,
-            unlike(options.executor, options.environ),
+            self._unlike,
         )
         render = partial(_render, context, options.environ)
         return Planner(

@@ -10,6 +10,8 @@ from builder.plan.nodes import Tree
 from builder.spec.model import Run, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from builder.executor.base import Command
     from builder.plan.changes import Changes
 
@@ -22,7 +24,8 @@ class Settings(NamedTuple):
     codec: str = "gzip"
     level: int | None = None
     pull: str = "missing"  # always | missing | never
-    executor: str = ""  # one whose steps may make other bytes: chroot | docker
+    executor: Callable[[], str] = str
+    """One whose steps may make other bytes: chroot | docker; else ""."""
 
     @property
     def encoding(self) -> str:

@@ -169,7 +169,7 @@ class Planner:
             command = self._command(step, state)
             clamp = command_time(self.settings.epoch, state.commands)
             document = keys.run_document(
-                command, clamp, state.image.chain_id, platform, self.settings.executor
+                command, clamp, state.image.chain_id, platform, self.settings.executor()
             )
             planned = self._decide(spec, index, keys.key_of(document), document, last, state)
             above = state.unknown(label, command=True)
@@ -249,7 +249,9 @@ class Planner:
             state.commands,
             platform,
             [(source, tree.fingerprint()) for source, tree in scanned],
-            (state.config.get("config"), self.settings.executor) if isinstance(step, Run) else None,
+            (state.config.get("config"), self.settings.executor())
+            if isinstance(step, Run)
+            else None,
         ]
         return hex_of(encode(inputs))
 

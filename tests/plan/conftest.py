@@ -75,7 +75,7 @@ class Shop(NamedTuple):
         store = self.store
         context = Context(str(self.context), store)
         environ = environ or {}
-        settings = Settings(platform or Platform(), epoch, executor=executor)
+        settings = Settings(platform or Platform(), epoch, executor=lambda: executor)
         planner = Planner(store, context, {}, settings, partial(_render, context, environ), environ)
         place = Place(spec.pop("file", "specs/a.yaml"), 1, 1)
         made = ImageSpec(
