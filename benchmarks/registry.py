@@ -31,6 +31,7 @@ from pathlib import Path
 from builder.oci import media
 from builder.oci.digest import DiffID, digest_of
 from builder.oci.image import Image, Layer, Platform, empty_image
+from builder.store.names import ImageName
 from builder.store.store import Store
 
 MB = 1_000_000
@@ -209,7 +210,10 @@ def main() -> None:
         images = make(store, (0, 1, 2, 3, 4)), make(store, (0, 1, 2, 3, 5))
         for which, image in enumerate(images):
             store.put(image.config_bytes(), media.CONFIG)
-            store.tag(f"bench{which}", store.put(image.manifest_bytes(), media.MANIFEST))
+            store.tag(
+                ImageName(f"bench{which}", image.platform),
+                store.put(image.manifest_bytes(), media.MANIFEST),
+            )
         tools: list[Callable[[], Ours | Skopeo | Docker]] = [
             lambda: Ours(folder, store),
             lambda: Skopeo(folder, store),

@@ -6,17 +6,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from builder.errors import CorruptBlob, ExecutorError, UsageError, without_passwords
 from builder.events import Emit, Lines, StepOutput, ignore
-from builder.oci.image import Image, Platform, host_platform
+from builder.oci.image import Descriptor, Image, Platform, host_platform
 from builder.plan.clock import EPOCH
 from builder.plan.context import Context
-from builder.plan.plan import ImagePlan, plan_image
+from builder.plan.image import ImageUnknown, is_stored
+from builder.plan.plan import Below, ImagePlan, plan_image
 from builder.plan.planned import Settings
 from builder.plan.planner import Planner
-from builder.plan.state import Fetch, State, open_table
+from builder.plan.state import Fetch, open_table
 from builder.spec.model import File, ImageSpec, Run
 from builder.store.store import Store
 from builder.transport.base import BaseSource
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from builder.executor.base import Executor
     from builder.make.image import Built
     from builder.store.files import Files
+
+T = TypeVar("T")
 
 
 class Options(NamedTuple):
@@ -45,6 +48,14 @@ class Options(NamedTuple):
     insecure_registries: tuple[str, ...] = ()
 
 
+class Ready(NamedTuple):
+    """An image whose documents are in the store; `fetch` brings layers that are not."""
+
+    image: Image
+    manifest: Descriptor
+    fetch: Fetch
+
+
 class Project:
     """Specs, store and context of one run. `emit` gets the events, `files` does the store's file
     calls (None: the real ones)."""
@@ -56,7 +67,10 @@ class Project:
         folder = options.context
         if folder and not os.path.isdir(folder):
             raise UsageError(f"--context {folder!r} is not a folder")
-        self.context = folder or os.path.dirname(os.path.abspath(options.specs))
+        above = os.path.dirname(os.path.abspath(options.specs))
+        self.context = folder or above
+        self.folder = os.path.realpath(above)
+        self._name: str | None = None
         self._executor: Executor | None = None
         self._executor_fault: ExecutorError | None = None
         self._other: str | None = None
@@ -64,6 +78,20 @@ class Project:
     def tell(self, emit: Emit) -> None:
         """Tell `emit` from now on."""
         self.emit = self.store.emit = self.store.folder.emit = emit
+
+    @property
+    def name(self) -> str:
+        """Whose the names of images are: what the project file says, else the folder that holds
+        the specs, as an absolute path. Raises SpecErrors for what is wrong in the file."""
+        if self._name is None:
+            from builder.spec.project import load_project_file
+
+            try:
+                file = load_project_file(self.folder, _SpecCache(self.store))
+            finally:
+                self.store.close()
+            self._name = file.name or self.folder
+        return self._name
 
     def load(self, images: Sequence[str]) -> tuple[Mapping[str, ImageSpec], tuple[str, ...]]:
         """The specs of `images` (all, when none is named) and of what they stand on, bases first,
@@ -86,16 +114,62 @@ class Project:
 
     def plan(self, specs: Mapping[str, ImageSpec]) -> dict[str, ImagePlan]:
         """Plan specs in the order of load(). Makes nothing."""
-        planner = self._planner()
-        states: dict[str, State] = {}
-        plans = {}
         try:
-            for name, spec in specs.items():
-                below = states[spec.base.value] if spec.base.kind == "image" else None
-                plans[name], states[name] = plan_image(planner, spec, below)
+            return self._plan(specs)
         finally:
             self.store.close()
-        return plans
+
+    def _plan(self, specs: Mapping[str, ImageSpec]) -> dict[str, ImagePlan]:
+        planner = self._planner()
+        planned: dict[str, Below] = {}
+        for name, spec in specs.items():
+            below = planned[spec.base.value] if spec.base.kind == "image" else None
+            planned[name] = plan_image(planner, spec, below)
+        return {name: each.plan for name, each in planned.items()}
+
+    def use(
+        self,
+        specs: Mapping[str, ImageSpec],
+        name: str,
+        action: Callable[[Ready], T],
+        *,
+        build: bool,
+    ) -> T:
+        """Let `action` have the image of the spec `name` as it stands now, while gc leaves it
+        alone. What is not there is built; without `build` that is refused, with what differs."""
+        from builder.plan.plan import first_change
+
+        with self.store.live():
+            plans = self._plan(specs)
+            if ready := self._ready(plans[name]):
+                try:
+                    return action(ready)
+                except CorruptBlob:
+                    if not build:
+                        raise
+            elif not build:
+                raise UsageError(
+                    f"image {name!r} is not built as its spec stands now:"
+                    f" {first_change(plans, name)}",
+                    f"builder build {name}, or leave out --no-build",
+                )
+        results: list[T] = []
+
+        def deliver(built: Mapping[str, Built]) -> None:
+            image = built[name]
+            results.append(action(Ready(image.image, image.manifest, image.fetch)))
+
+        self.build(specs, deliver)
+        return results[-1]
+
+    def _ready(self, plan: ImagePlan) -> Ready | None:
+        """The image, if all of it is there; its name may mean another by now."""
+        found = plan.image
+        if isinstance(found, ImageUnknown) or not is_stored(
+            self.store, found.image, found.manifest
+        ):
+            return None
+        return Ready(found.image, found.manifest, plan.fetch)
 
     def build(
         self,
@@ -177,6 +251,7 @@ class Project:
             options.level,
             options.pull,
             self._unlike,
+            self.name,
         )
         render = partial(_render, context, options.environ)
         return Planner(

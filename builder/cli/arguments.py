@@ -13,7 +13,8 @@ PULL = ("always", "missing", "never")
 
 _TOP = """\
 Build container images from YAML specs: cached layers, no daemon, and a plan that says beforehand
-what will be rebuilt and why. IMAGE is a spec's name (`site` for specs/site.yaml) or a spec file.
+what will be rebuilt and why. IMAGE is a spec's name (`site` for specs/site.yaml) or a spec file;
+for push, load, inspect, history and tag also the reference or the digest of an image in the store.
 """
 
 
@@ -82,6 +83,12 @@ def _json(parser: argparse.ArgumentParser) -> None:
 
 def _image(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE")
+
+
+def _no_build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-build", action="store_true", help="refuse a spec that is not built as it stands now"
+    )
 
 
 def _plan(parser: argparse.ArgumentParser) -> None:
@@ -230,6 +237,9 @@ def _running(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+_ANY_IMAGE = (_no_build, _project, _common, _running)
+"""Options where IMAGE may be a spec, which is built if need be, a reference or a digest."""
+
 COMMANDS = {
     "plan": Command(
         "plan", "say what would be built, what reused, and why", (_images, _plan, _project, _common)
@@ -245,17 +255,19 @@ COMMANDS = {
         (_why, _project, _common),
     ),
     "images": Command("images", "list the images in the store", (_json, _common)),
-    "inspect": Command("images", "print an image's manifest and config as JSON", (_image, _common)),
+    "inspect": Command(
+        "images", "print an image's manifest and config as JSON", (_image, *_ANY_IMAGE)
+    ),
     "history": Command(
-        "images", "list an image's layers and how each was made", (_image, _json, _common)
+        "images", "list an image's layers and how each was made", (_image, _json, *_ANY_IMAGE)
     ),
-    "tag": Command("images", "give an image in the store another name", (_tag, _common)),
+    "tag": Command("images", "give an image another name in the store", (_tag, *_ANY_IMAGE)),
     "rmi": Command(
-        "images", "forget an image's name; `cache gc` frees its layers", (_rmi, _common)
+        "images", "forget an image's name; `cache gc` frees its layers", (_rmi, _project, _common)
     ),
-    "push": Command("registry", "push images to registries", (_push, _project, _common)),
+    "push": Command("registry", "push images to registries", (_push, *_ANY_IMAGE)),
     "pull": Command("registry", "pull an image into the store", (_pull, _common, _registry)),
-    "load": Command("engine", "load an image into a Docker engine", (_load, _project, _common)),
+    "load": Command("engine", "load an image into a Docker engine", (_load, *_ANY_IMAGE)),
     "search": Command("engine", "search for images", (_search, _common, _registry)),
     "lint": Command("specs", "check spec files", (_images, _project, _common)),
     "schema": Command("specs", "print the JSON Schema of spec files"),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from builder.cli import screen, wiring
-from builder.errors import BuilderError, UsageError
+from builder.errors import UsageError
 from builder.events import Event, Noted
 from builder.make.image import Built
 from builder.project import Project
@@ -29,15 +29,11 @@ def build(arguments: argparse.Namespace) -> int:
     specs, names = project.load(arguments.images)
     project.become_root(specs)
     shown = screen.renderer(arguments.progress)
-    try:
-        with shown as emit:
-            project.tell(emit)
-            for event in early:
-                emit(event)
-            document = _build(arguments, project, specs, names)
-    except BuilderError as error:
-        error.output_shown = shown.shows_output  # type: ignore[attr-defined]  # for show_error
-        raise
+    with screen.telling(shown) as emit:
+        project.tell(emit)
+        for event in early:
+            emit(event)
+        document = _build(arguments, project, specs, names)
     if arguments.json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:

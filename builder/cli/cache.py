@@ -38,10 +38,17 @@ def ls(arguments: argparse.Namespace) -> int:
     ]
     if found.images:
         rows = [
-            (each.name, human.size(each.size), human.size(each.shared), human.ago(now - each.used))
+            (
+                each.name.name,
+                human.size(each.size),
+                human.size(each.shared),
+                human.ago(now - each.used),
+                str(each.name.platform),
+                each.name.project or "-",
+            )
             for each in found.images
         ]
-        header = ("IMAGE", "SIZE", "SHARED", "LAST USED")
+        header = ("IMAGE", "SIZE", "SHARED", "LAST USED", "PLATFORM", "PROJECT")
         parts.append(table(header, rows, right=("SIZE", "SHARED"), width=width))
     if found.layers:
         layers = [

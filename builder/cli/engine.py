@@ -6,9 +6,11 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.cli import screen, wiring
+from builder.cli import screen, wanted
+from builder.cli.wanted import Wanted
 from builder.errors import TransportError, UsageError
 from builder.events import Emit, Noted
 from builder.oci.reference import parse_reference
@@ -18,33 +20,12 @@ from builder.ui.tables import table
 if TYPE_CHECKING:
     from builder.oci.image import Layer
     from builder.store.store import Store
+    from builder.transport.engine_send import Sent
 
 
 def load(arguments: argparse.Namespace) -> int:
-    """Let the engine have an image of the store."""
-    from builder.transport.documents import parse_manifest
-    from builder.transport.engine import connect
-    from builder.transport.engine_send import send_image
-    from builder.transport.stored import load_image
-
-    with screen.renderer(arguments.progress) as emit:
-        store = wiring.open_store(arguments, emit)
-        name, texts = _name_and_tags(arguments, store)
-        tags = [_tag(text) for text in texts]
-        manifest, image = load_image(store, name)
-        document = parse_manifest(store.read(manifest), name, manifest.media_type)
-        with store.live(), connect(os.environ) as engine:
-            sent = send_image(
-                engine,
-                store,
-                image,
-                store.read(document.config),
-                tags,
-                fetch=lambda layer: _fetch(arguments, store, layer, emit),
-                emit=emit,
-            )
-        layers = human.count(len(image.layers) - sent.layers, "layer")
-        emit(Noted(f"{name}: {human.size(sent.bytes)} sent, {layers} there already"))
+    """Let the engine have an image."""
+    sent = wanted.use(arguments, partial(_load, arguments))
     if arguments.json:
         sys.stdout.write(json.dumps(sent.document(), indent=2) + "\n")
     else:
@@ -53,23 +34,34 @@ def load(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _name_and_tags(arguments: argparse.Namespace, store: Store) -> tuple[str, list[str]]:
-    """The image's name in the store, and what the engine shall call it: --tag, else the spec's
-    tags, else the name."""
-    from builder.spec.load import find_spec
+def _load(arguments: argparse.Namespace, image: Wanted) -> Sent:
+    from builder.transport.documents import parse_manifest
+    from builder.transport.engine import connect
+    from builder.transport.engine_send import send_image
 
-    name, tags = arguments.image, list(arguments.tag)
-    try:
-        find_spec(name, arguments.specs)
-    except UsageError:
-        return name, tags or [name]  # not of this project: pulled, or tagged
-    from builder.project import Project
+    store, emit, name = image.store, image.emit, arguments.image
+    tags = [_tag(text) for text in arguments.tag or _tags(name, image)]
+    manifest = parse_manifest(store.read(image.manifest), name, image.manifest.media_type)
+    with connect(os.environ) as engine:
+        sent = send_image(
+            engine,
+            store,
+            image.image,
+            store.read(manifest.config),
+            tags,
+            fetch=image.fetch or (lambda layer: _fetch(arguments, store, layer, emit)),
+            emit=emit,
+        )
+    there = len(image.image.layers) - sent.layers
+    emit(Noted(f"{name}: {human.size(sent.bytes)} sent, {there} layers were there already"))
+    return sent
 
-    specs, names = Project(wiring.options(arguments)).load([name])
-    spec = specs[names[0]]
-    if spec.name not in store.names():
-        raise UsageError(f"image {spec.name!r} is not built yet", f"builder build {spec.name}")
-    return spec.name, tags or list(spec.tags) or [spec.name.lower()]
+
+def _tags(name: str, image: Wanted) -> tuple[str, ...]:
+    """What the engine shall call an image without --tag: the spec's tags, else its name."""
+    if image.spec is None:
+        return (name,)
+    return image.spec.tags or (image.spec.name.lower(),)
 
 
 def _tag(text: str) -> str:

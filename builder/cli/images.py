@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
-from builder.cli import screen, wiring
+from builder.cli import screen, wanted, wiring
+from builder.cli.wanted import Wanted
 from builder.errors import BuilderError, UsageError
-from builder.oci.image import Descriptor, Image
+from builder.oci.image import Descriptor, Image, parse_platform
+from builder.oci.reference import parse_reference
+from builder.store.names import ImageName
 from builder.store.store import Store
-from builder.transport.stored import find_manifest, load_image
+from builder.transport.stored import by_digest, no_image, read_image, spellings
 from builder.ui import human
 from builder.ui.tables import table
 
@@ -23,19 +27,21 @@ def _store(arguments: argparse.Namespace) -> Store:
 def images(arguments: argparse.Namespace) -> int:
     store = _store(arguments)
     rows, documents = [], []
-    for name in sorted(store.names()):
+    for name, manifest in store.names().items():
+        platform, project = str(name.platform), name.project or "-"
         try:
-            manifest, image = load_image(store, name)
+            image = read_image(store, manifest, f"image {name.name!r}")
         except BuilderError as error:
-            rows.append((name, "-", "-", error.message))
+            rows.append((name.name, "-", platform, error.message, project))
             continue
         size = sum(layer.blob.size for layer in image.layers)
-        rows.append((name, manifest.digest[:19], str(image.platform), human.size(size)))
+        rows.append((name.name, manifest.digest[:19], platform, human.size(size), project))
         documents.append(
             {
-                "name": name,
+                "name": name.name,
+                "project": name.project or None,
                 "digest": manifest.digest,
-                "platform": str(image.platform),
+                "platform": platform,
                 "layers": len(image.layers),
                 "size": size,
             }
@@ -43,14 +49,14 @@ def images(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(json.dumps({"images": documents}, indent=2) + "\n")
     else:
-        header = ("NAME", "DIGEST", "PLATFORM", "SIZE")
+        header = ("NAME", "DIGEST", "PLATFORM", "SIZE", "PROJECT")
         sys.stdout.write(table(header, rows, right=("SIZE",), width=screen.width()))
     return 0
 
 
 def inspect(arguments: argparse.Namespace) -> int:
-    manifest, image = load_image(_store(arguments), arguments.image)
-    sys.stdout.write(json.dumps(_inspected(manifest, image), indent=2, ensure_ascii=False) + "\n")
+    document = wanted.use(arguments, lambda found: _inspected(found.manifest, found.image))
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     return 0
 
 
@@ -66,7 +72,7 @@ def _inspected(manifest: Descriptor, image: Image) -> dict[str, Any]:
 
 def history(arguments: argparse.Namespace) -> int:
     """Newest first, as Docker lists it."""
-    _, image = load_image(_store(arguments), arguments.image)
+    image = wanted.use(arguments, lambda found: found.image)
     layers = iter(image.layers)
     lines = []
     for entry in image.config.get("history") or ():
@@ -96,19 +102,46 @@ def history(arguments: argparse.Namespace) -> int:
 
 
 def tag(arguments: argparse.Namespace) -> int:
-    store = _store(arguments)
-    name = arguments.name
-    if not name or not name.isprintable() or " " in name:
-        raise UsageError(f"{name!r} cannot be an image's name")
-    store.tag(name, find_manifest(store, arguments.image))
+    reference = parse_reference(arguments.name)
+    if reference.digest:
+        raise UsageError(f"{arguments.name!r} holds a digest, expected NAME[:TAG]")
+
+    def give(found: Wanted) -> None:
+        name = ImageName(reference.familiar, found.image.platform)
+        found.store.tag(name, found.manifest)
+
+    wanted.use(arguments, give)
     return 0
 
 
 def rmi(arguments: argparse.Namespace) -> int:
+    """Names of this project, references, and whatever means a digest."""
+    from builder.store.reach import let_go
+
     store = _store(arguments)
-    for name in arguments.names:
-        if not store.untag(name):
-            find_manifest(store, name)
-            raise UsageError(f"{name!r} is a digest; name the image by its name")
-        sys.stdout.write(f"{name} removed; `builder cache gc` frees its layers\n")
+    with store.live():
+        for text in arguments.names:
+            names = store.names()
+            found = _meant(arguments, names, text)
+            if arguments.platform:
+                platform = parse_platform(arguments.platform)
+                found = [name for name in found if name.platform == platform]
+            if not found:
+                raise no_image(text, names)
+            let_go(store, found)
+            for name in found:
+                sys.stdout.write(f"{name} removed; `builder cache gc` frees what only it held\n")
     return 0
+
+
+def _meant(
+    arguments: argparse.Namespace, names: Mapping[ImageName, Descriptor], text: str
+) -> list[ImageName]:
+    project = wiring.project_name(arguments)
+    own = [name for name in names if (name.name, name.project) == (text, project)]
+    known = spellings(text)
+    return (
+        own
+        or [name for name in names if name.name in known and not name.project]
+        or by_digest(names, text)
+    )

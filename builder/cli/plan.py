@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
+from typing import Any, assert_never
 
 from builder.cli import screen, wiring
 from builder.errors import UsageError
+from builder.plan.image import ImageBuild, ImageHit, ImageUnknown
 from builder.plan.last import load_last
 from builder.plan.plan import ImagePlan
 from builder.plan.planned import Planned
 from builder.plan.why import why_variables
 from builder.project import Project
-from builder.spec.model import ImageSpec
 from builder.store.store import Store
 
 
@@ -48,14 +48,15 @@ def _show(plans: list[ImagePlan], store: Store) -> None:
     out = []
     for each in plans:
         head = f"{each.spec.name}  from {each.spec.base}"
-        variables = _variables(store, each.spec) if each.changes else ""
+        variables = _variables(store, each) if each.changes else ""
         if variables:
             head += f"  (variable {variables})"
         out.append(paint(harmless(head), BOLD, color))
-        names = ["base", *(step.name for step in each.steps)]
+        names = ["image", *(step.name for step in each.steps)]
         column = min(max(map(cells, map(harmless, names))), 40)
         lines = [("", "base", each.base_status, _base_text(each))]
         lines += [(str(step.number), step.name, step.status, step.why) for step in each.steps]
+        lines.append(("", "image", *_image_row(each)))
         for number, name, status, why in lines:
             state = paint(f"{status:<7}", codes[status], color)
             name = cut(harmless(name), column)
@@ -83,11 +84,26 @@ def _base_text(plan: ImagePlan) -> str:
     return f"{plan.base}: {plan.base_why}"
 
 
-def _variables(store: Store, spec: ImageSpec) -> str:
-    return why_variables(load_last(store, spec.name), spec.variables)
+def _image_row(plan: ImagePlan) -> tuple[str, str]:
+    """Status and reason of the image itself."""
+    match plan.image:
+        case ImageHit():
+            return "hit", "unchanged"
+        case ImageBuild(why):
+            return "build", why
+        case ImageUnknown(after):
+            return "unknown", f"decided after {after}"
+        case other:
+            assert_never(other)
+
+
+def _variables(store: Store, plan: ImagePlan) -> str:
+    return why_variables(load_last(store, plan.name), plan.spec.variables)
 
 
 def _document(plan: ImagePlan) -> dict[str, Any]:
+    status, why = _image_row(plan)
+    digest = None if isinstance(plan.image, ImageUnknown) else plan.image.manifest.digest
     return {
         "name": plan.spec.name,
         "base": {"from": str(plan.spec.base), "status": plan.base_status, "why": plan.base_why},
@@ -102,6 +118,12 @@ def _document(plan: ImagePlan) -> dict[str, Any]:
             }
             for step in plan.steps
         ],
+        "platform": str(plan.name.platform),
+        "image": {
+            "status": status,
+            "why": why,
+            "digest": digest,
+        },
     }
 
 
@@ -112,7 +134,7 @@ def why(arguments: argparse.Namespace) -> int:
     steps = list(each.steps)
     if arguments.step is not None:
         steps = [_find(each, arguments.step)]
-    last = load_last(store, each.spec.name)
+    last = load_last(store, each.name)
     lines = []
     if arguments.step is None:
         lines.append(f"base: {each.base_status}: {_base_text(each)}")
@@ -128,7 +150,10 @@ def why(arguments: argparse.Namespace) -> int:
         else:
             text = "hit: the same was built before"
         lines.append(f"{step.number} {step.name}: {text}")
-    variables = _variables(store, each.spec) if each.changes else ""
+    if arguments.step is None:
+        status, text = _image_row(each)
+        lines.append(f"image: {status}: {text}")
+    variables = _variables(store, each) if each.changes else ""
     if variables:
         lines.append(f"variable {variables}")
     from builder.ui.text import harmless

@@ -6,16 +6,20 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.cli import screen, wiring
+from builder.cli import screen, wanted, wiring
+from builder.cli.wanted import Wanted
 from builder.errors import UsageError
 from builder.events import Emit, Noted
-from builder.oci.image import host_platform, parse_platform
+from builder.oci.image import Image, Layer, host_platform, parse_platform
 from builder.oci.reference import Reference, parse_reference
+from builder.store.names import ImageName
 from builder.store.store import Store
 from builder.transport.registry.push import Push, PushResult, push_all
+from builder.transport.registry.seen import seen_at
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import settings_from
 
@@ -23,28 +27,42 @@ if TYPE_CHECKING:
     from builder.make.image import Built
     from builder.project import Project
 
+Fetch = Callable[[Layer], None] | None
+
 
 def push(arguments: argparse.Namespace) -> int:
-    from builder.transport.stored import load_image
-
-    with screen.renderer(arguments.progress) as emit:
-        store = wiring.open_store(arguments, emit)
-        name, texts = arguments.image, tuple(arguments.references)
-        if not texts:
-            name, texts = _tags_of_spec(arguments, store, emit)
-        manifest, image = load_image(store, name)
-        document = (manifest.media_type, store.read(manifest))
-        references = tuple(parse_reference(text) for text in texts)
-        made = Push(image, references, document)
-        results = _push(arguments, store, [made], emit)
+    results = wanted.use(arguments, partial(_push, arguments))
     if arguments.json:
-        document_ = {"pushed": [result.document() for result in results]}
-        sys.stdout.write(json.dumps(document_, indent=2) + "\n")
+        document = {"pushed": [result.document() for result in results]}
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
         for result in results:
             for reference in result.references:
                 sys.stdout.write(f"{reference.familiar} {result.digest}\n")
     return 0
+
+
+def _push(arguments: argparse.Namespace, image: Wanted) -> list[PushResult]:
+    texts = tuple(arguments.references) or (image.spec.tags if image.spec else ())
+    if not texts:
+        where = f"{image.spec.file} has no `tags`" if image.spec else "a reference has no tags"
+        raise UsageError(
+            f"{where}, so where to push is not known", f"builder push {arguments.image} REF"
+        )
+    store = image.store
+    references = tuple(parse_reference(text) for text in texts)
+    document = (image.manifest.media_type, store.read(image.manifest))
+    _bring(store, image.image, image.fetch)
+    insecure = tuple(arguments.insecure_registry)
+    pushes = [Push(image.image, references, document)]
+    return _run(store, pushes, image.emit, os.environ, insecure)
+
+
+def _bring(store: Store, image: Image, fetch: Fetch) -> None:
+    """Layers of a base that no registry is known to have."""
+    for layer in image.layers if fetch else ():
+        if fetch and not store.has(layer.blob) and not seen_at(store, layer.blob.digest):
+            fetch(layer)
 
 
 def push_built(project: Project, built: Sequence[Built]) -> None:
@@ -57,16 +75,11 @@ def push_built(project: Project, built: Sequence[Built]) -> None:
                 "add `tags: [registry.example/name:tag]`, or use `builder push IMAGE REF`",
             )
         references = tuple(parse_reference(text) for text in each.spec.tags)
+        _bring(project.store, each.image, each.fetch)
         pushes.append(Push(each.image, references))
     options = project.options
     insecure = options.insecure_registries
     _run(project.store, pushes, project.emit, options.environ, insecure)
-
-
-def _push(
-    arguments: argparse.Namespace, store: Store, pushes: Sequence[Push], emit: Emit
-) -> list[PushResult]:
-    return _run(store, pushes, emit, os.environ, tuple(arguments.insecure_registry))
 
 
 def _run(
@@ -79,7 +92,7 @@ def _run(
     from builder.ui import human
 
     settings = settings_from(environ, insecure=frozenset(insecure))
-    with store.live(), Registry(settings, emit) as registry:
+    with Registry(settings, emit) as registry:
         results = push_all(registry, store, pushes)
     for result in results:
         parts = [
@@ -96,32 +109,15 @@ def _run(
     return results
 
 
-def _tags_of_spec(
-    arguments: argparse.Namespace, store: Store, emit: Emit
-) -> tuple[str, tuple[str, ...]]:
-    from builder.project import Project
-
-    project = Project(wiring.options(arguments), emit)
-    specs, names = project.load([arguments.image])
-    spec = specs[names[0]]
-    if not spec.tags:
-        raise UsageError(
-            f"{spec.file} has no `tags`, so where to push is not known",
-            f"builder push {arguments.image} REF",
-        )
-    return spec.name, spec.tags
-
-
 def pull(arguments: argparse.Namespace) -> int:
     """Pull an image and name it as Docker would."""
     reference: Reference = parse_reference(arguments.reference)
-    wanted = arguments.platform
-    platform = parse_platform(wanted) if wanted else host_platform()
+    platform = parse_platform(arguments.platform) if arguments.platform else host_platform()
     settings = settings_from(os.environ, insecure=frozenset(arguments.insecure_registry))
     with screen.renderer(arguments.progress) as emit:
         store = wiring.open_store(arguments, emit)
         with store.live(), Registry(settings, emit) as registry:
             pulled = registry.pull(reference, platform, store)
-        store.tag(reference.familiar, pulled.manifest)
+        store.tag(ImageName(reference.familiar, platform), pulled.manifest)
     sys.stdout.write(f"{reference.familiar} {pulled.manifest.digest}\n")
     return 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from builder.errors import BuilderError, CommandFailed
@@ -25,6 +27,17 @@ def renderer(mode: str) -> Renderer:
         no_color=bool(environ.get("NO_COLOR")),
         force_color=bool(environ.get("FORCE_COLOR") or environ.get("CLICOLOR_FORCE")),
     )
+
+
+@contextlib.contextmanager
+def telling(shown: Renderer) -> Iterator[Renderer]:
+    """Around a build: an error says whether a failed command's output was shown already."""
+    try:
+        with shown as emit:
+            yield emit
+    except BuilderError as error:
+        error.output_shown = shown.shows_output  # type: ignore[attr-defined]  # for show_error
+        raise
 
 
 def color(stream: object) -> bool:

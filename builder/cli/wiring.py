@@ -47,6 +47,12 @@ def options(arguments: argparse.Namespace) -> Options:
     )
 
 
+def project_name(arguments: argparse.Namespace) -> str:
+    from builder.project import Project
+
+    return Project(options(arguments)).name
+
+
 def open_store(arguments: argparse.Namespace, emit: Emit) -> Store:
     return Store(cache_dir(arguments), emit)
 

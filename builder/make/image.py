@@ -29,8 +29,8 @@ from builder.oci import media
 from builder.oci.digest import CacheKey, DiffID
 from builder.oci.image import Descriptor, Image, Layer
 from builder.plan.clock import command_time
-from builder.plan.config import merge_config
-from builder.plan.describe import steps_of, timestamp
+from builder.plan.describe import steps_of
+from builder.plan.image import finish
 from builder.plan.last import LastBuild, LastStep, load_last, save_last
 from builder.plan.nodes import Tree
 from builder.plan.planned import Planned
@@ -76,12 +76,13 @@ class Built(NamedTuple):
 
 
 def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
-    """Build one image; `below` is what its `image:` base was built to. The image is tagged with the
-    spec's name when all is there. Raises BuilderError; what was built before stays cached."""
+    """Build one image; `below` is what its `image:` base was built to. Its name means the image
+    when all is there. Raises BuilderError; what was built before stays cached."""
     started = time.monotonic()
     shop.emit(ImageStarted(spec.name, len(spec.steps)))
     planner, store = shop.planner, shop.store
-    last = load_last(store, spec.name)
+    name_in_store = planner.name_of(spec)
+    last = load_last(store, name_in_store)
     annotations: Mapping[str, str] = {}
     fetch: Fetch
     if below is None:
@@ -123,10 +124,10 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
             changes = listed_later(planned)
         state = planner.above(state, built.layer, planned.step, planned.name, changes)
     assert state.image is not None
-    image = _finish(state.image, spec, planner.settings.epoch, annotations)
+    image = finish(state.image, spec, planner.settings.epoch, annotations)
     config = store.put(image.config_bytes(), media.CONFIG)
     manifest = store.put(image.manifest_bytes(), media.MANIFEST)
-    store.tag(spec.name, manifest)
+    store.tag(name_in_store, manifest)
     _remember(shop, spec, last, chain, done, manifest)
     seconds = time.monotonic() - started
     made = sum(step.status == "built" for step in done)
@@ -135,12 +136,6 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
         spec, image, manifest, config, tuple(done), tuple(files), tuple(sources), fetch, seconds,
         state.commands,
     )  # fmt: skip
-
-
-def _finish(image: Image, spec: ImageSpec, epoch: int, annotations: Mapping[str, str]) -> Image:
-    config = merge_config(image.config, spec.config)
-    config["created"] = timestamp(epoch)
-    return image._replace(config=config, annotations=annotations)
 
 
 def _step(
@@ -282,6 +277,7 @@ def _remember(
         tuple(steps),
         manifest.digest,
         now,
+        spec.tags,
     )
     if last is None or this._replace(created=last.created) != last:
-        save_last(shop.store, spec.name, this)
+        save_last(shop.store, shop.planner.name_of(spec), this)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from builder.oci.image import encode
-from builder.store.records import build_name, parse_object
+from builder.store.names import ImageName
+from builder.store.records import parse_object
 from builder.store.store import Store
 
 
@@ -25,8 +26,9 @@ class LastBuild(NamedTuple):
     variables: Mapping[str, Any]
     environment: Mapping[str, str | None]
     steps: tuple[LastStep, ...]
-    manifest: str
+    manifest: str  # its digest
     created: int
+    tags: tuple[str, ...] = ()
 
     def match(self, index: int, name: str, verb: str) -> LastStep | None:
         """The step that this one was: the one of its name, else the one in its place."""
@@ -39,14 +41,15 @@ class LastBuild(NamedTuple):
 
 
 _STEP = (str, str, str, str, str, int)
-_BUILD = (str, str, dict, dict, tuple, str, int)
+_BUILD = (str, str, dict, dict, tuple, str, int, tuple)
 
 
-def load_last(store: Store, image: str) -> LastBuild | None:
-    document = parse_object(store.load("builds", build_name(image)))
+def load_last(store: Store, image: ImageName) -> LastBuild | None:
+    document = parse_object(store.load("builds", image.key)) or {}
     try:
-        steps = tuple(LastStep(**step) for step in (document or {}).pop("steps"))
-        last = LastBuild(steps=steps, **(document or {}))
+        steps = tuple(LastStep(**step) for step in document.pop("steps"))
+        tags = tuple(document.pop("tags"))
+        last = LastBuild(steps=steps, tags=tags, **document)
     except (TypeError, KeyError, AttributeError):
         return None  # of another version: as if never built
     for value, types in ((last, _BUILD), *((step, _STEP) for step in steps)):
@@ -55,6 +58,6 @@ def load_last(store: Store, image: str) -> LastBuild | None:
     return last
 
 
-def save_last(store: Store, image: str, last: LastBuild) -> None:
+def save_last(store: Store, image: ImageName, last: LastBuild) -> None:
     document = {**last._asdict(), "steps": [step._asdict() for step in last.steps]}
-    store.remember("builds", build_name(image), encode(document))
+    store.remember("builds", image.key, encode(document))

@@ -26,6 +26,7 @@ class Settings(NamedTuple):
     pull: str = "missing"  # always | missing | never
     executor: Callable[[], str] = str
     """One whose steps may make other bytes: chroot | docker; else ""."""
+    project: str = ""  # whose the names of images are
 
     @property
     def encoding(self) -> str:

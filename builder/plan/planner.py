@@ -33,6 +33,7 @@ from builder.spec.model import (
     Symlink,
     Unpack,
 )
+from builder.store.names import ImageName
 from builder.store.records import Record, load_layer, load_record, parse_object
 from builder.store.store import Store
 from builder.transport.base import Base, BaseSource
@@ -67,6 +68,12 @@ class Planner:
         self._sources = sources
         self._render = render
         self._environ = environ
+
+    # -- images -------------------------------------------------------------------------------
+
+    def name_of(self, spec: ImageSpec) -> ImageName:
+        """What the image is called in the store."""
+        return ImageName(spec.name, self.platform(spec), self.settings.project)
 
     # -- bases --------------------------------------------------------------------------------
 

@@ -92,6 +92,17 @@ class State:
             self.commands,
         )
 
+    def finished(self, image: Image) -> State:
+        """The same layers, as the image over them is published: what stands on it begins here."""
+        return State(
+            image,
+            image.config,
+            self.identities,
+            lambda: self.view,
+            self.undecided,
+            self.commands,
+        )
+
     def unknown(self, undecided: str, *, command: bool) -> State:
         """One step further whose layer is not known before it is made."""
         undecided = self.undecided or undecided

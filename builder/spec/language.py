@@ -31,7 +31,7 @@ from builder.spec.kinds import (
 )
 from builder.spec.model import ConfigChange, ImageSpec
 from builder.spec.node import INT, LIST, MAPPING, Node, data_of, parse_yaml
-from builder.spec.render import Renderer
+from builder.spec.render import Renderer, is_template
 from builder.spec.source import Fault, Problems, Source, quote
 from builder.spec.steps import VERBS, read_step
 from builder.spec.syntax import Malformed
@@ -89,6 +89,22 @@ SPEC: Table = {
     ),
 }
 
+
+def _project_name(reader: Reader, node: Node) -> Any:
+    if is_template(node.text):
+        raise node.fault(f"{quote(node.text)} is a template, there are none in the project file")
+    return _NAME.read(reader, node)
+
+
+_NAME = text(syntax.parse_name, pattern=syntax.IMAGE_NAME)
+
+PROJECT: Table = {
+    "name": Field(
+        Kind(_project_name, {"type": "string", "pattern": syntax.IMAGE_NAME}),
+        "The project's name: images of all its checkouts go by the same names.",
+    ),
+}
+
 SCHEMA_ID = "urn:builder:spec:1"
 
 
@@ -111,6 +127,16 @@ def read_variables(source: Source) -> dict[str, Any]:
     with problems.collected():
         values, _ = read_data(problems, parse_yaml(source, problems), check_variable)
     return values
+
+
+def read_project_file(source: Source) -> dict[str, Any]:
+    """The fields of `builder.yaml` that are given. Raises SpecErrors."""
+    problems = Problems(source)
+    fields = None
+    with problems.collected():
+        reader = Reader(problems, Renderer({}, {}))
+        fields = read_table(reader, parse_yaml(source, problems), PROJECT, "a project file")
+    return fields or {}
 
 
 def render_spec(
@@ -230,5 +256,5 @@ def json_schema() -> dict[str, Any]:
         "$id": SCHEMA_ID,
         "title": "An image spec of builder",
         **table_schema(SPEC),
-        "$defs": verbs,
+        "$defs": {**verbs, "project": table_schema(PROJECT)},
     }

@@ -123,6 +123,13 @@ def asked_specs(images: Sequence[str], folder: str) -> list[str]:
     return paths
 
 
+def is_spec(image: str, folder: str) -> bool:
+    """Whether IMAGE on a command line means a spec, and not an image by its reference."""
+    if "/" in image or image.endswith(SUFFIXES):
+        return image.endswith(SUFFIXES) or os.path.isfile(image)
+    return _at(folder, image) is not None
+
+
 def find_spec(image: str, folder: str) -> str:
     """The path of IMAGE on a command line: a path to a file, or a name in `folder`."""
     if "/" in image or image.endswith(SUFFIXES):

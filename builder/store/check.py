@@ -40,12 +40,12 @@ def check(store: Store, *, repair: bool = False) -> list[Problem]:
                 store.forget(kind, name)
                 repaired = True
             problems.append(Problem(f"{kind}/{name}: {text}", repaired))
-        for name, manifest in store.names().items():
+        for image, manifest in store.names().items():
             reached = reach(store, manifest)
             missing = [
                 f"blob {blob.digest} is missing" for blob in reached.blobs if not store.has(blob)
             ]
-            problems += [Problem(f"image {name}: {text}", False) for text in missing]
+            problems += [Problem(f"image {image}: {text}", False) for text in missing]
     return problems
 
 

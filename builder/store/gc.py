@@ -1,8 +1,9 @@
 """gc: remove what was not used for long, least recently used first.
 
-Kept always: what a name holds on to (`untag` lets go), and what was used since an hour before the
-oldest living builder began. Decisions are made on what is seen beforehand; each removal looks again
-while builders' claims wait, for an instant.
+Kept always: what a name holds on to, and what was used since an hour before the oldest living
+builder began. A name whose project's folder is gone holds nothing. What `let_go` marked goes in any
+case. Decisions are made on what is seen beforehand; each removal looks again while builders' claims
+wait, for an instant.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import NamedTuple
 from builder.store import locks
 from builder.store.files import failure
 from builder.store.folder import HOUR
-from builder.store.reach import reach
+from builder.store.reach import LET_GO, forget_gone, held_blobs
 from builder.store.session import Session
 from builder.store.store import KINDS, Store
 from builder.store.trees import tree_size
@@ -25,6 +26,8 @@ from builder.store.trees import tree_size
 _OURS = re.compile(r"([a-z]+-)*[0-9a-f]{64}")  # what has another name was put there by others
 _TOGETHER = 64  # removals while claims wait
 _ALWAYS = {"names"}
+_OF = {"tables": "layers", "unpacked": "layers", "documents": "records"}
+"""What only goes with another thing: a build that uses that one may not have looked at these."""
 
 
 class Item(NamedTuple):
@@ -50,8 +53,9 @@ def gc(
     max_age: float | None = None,
     dry_run: bool = False,
 ) -> Report:
-    """Remove what is older than `max_age` seconds, then the least recently used until the store has
-    at most `max_size` bytes. Leftovers of dead builders go in any case, unless `dry_run`."""
+    """Remove what was let go of, what is older than `max_age` seconds, then the least recently used
+    until the store has at most `max_size` bytes. Leftovers of dead builders go in any case, unless
+    `dry_run`."""
     passing = not store.folder.registered
     try:
         session = store.folder.session()
@@ -70,10 +74,11 @@ def _collect(
     store: Store, session: Session, max_size: int | None, max_age: float | None, dry_run: bool
 ) -> Report:
     found = sorted(items(store), key=lambda item: (item.used, item.path))
-    seen, held = _index_stamp(store), _held(store)
+    seen, held = _names_stamp(store), held_blobs(store)
     now = time.time()
     since = session.oldest_other()
     total = sum(item.size for item in found)
+    times = {(item.kind, item.name): item.used for item in found}
     chosen: list[Item] = []
     left = total
     for item in found:
@@ -86,11 +91,14 @@ def _collect(
                     if store.files.lstat(mark).st_nlink == 1:  # else it may be somebody's elsewhere
                         store.files.utime(mark, now)
             continue
-        old = max_age is not None and now - item.used >= max_age
+        let_go = item.used <= LET_GO >= times.get((_OF.get(item.kind, ""), item.name), LET_GO)
+        old = let_go or (max_age is not None and now - item.used >= max_age)
         if (old or (max_size is not None and left > max_size)) and not _recent(item.used, since):
             chosen.append(item)
             left -= item.size
     removed = chosen if dry_run else list(_remove(store, chosen, seen))
+    if removed and not dry_run:
+        forget_gone(store)
     freed = sum(item.size for item in removed)
     return Report(len(removed), freed, total - freed)
 
@@ -121,27 +129,23 @@ def _in(store: Store, folder: str) -> Iterator[tuple[str, str, os.stat_result]]:
             yield inner, name, store.files.lstat(inner)
 
 
-def _held(store: Store) -> set[str]:
-    held: set[str] = set()
-    for manifest in store.names().values():
-        held.update(blob.digest[7:] for blob in reach(store, manifest).blobs)
-    return held
-
-
 def _recent(used: float, since: float | None) -> bool:
     return since is not None and used >= since - HOUR
 
 
-def _index_stamp(store: Store) -> tuple[int, int] | None:
-    """Another one: names have changed."""
-    try:
-        status = store.files.lstat(os.path.join(store.root, "index.json"))
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns
+def _names_stamp(store: Store) -> tuple[int, ...]:
+    """Another one: names have changed, or may have within the clock's last tick."""
+    stamp: list[int] = []
+    for name in ("names", "index.json"):
+        with contextlib.suppress(OSError):
+            status = store.files.lstat(os.path.join(store.root, name))
+            stamp += [status.st_ino, status.st_mtime_ns]
+            if time.time() - status.st_mtime < 1:
+                stamp.append(time.monotonic_ns())
+    return tuple(stamp)
 
 
-def _remove(store: Store, chosen: list[Item], seen: tuple[int, int] | None) -> Iterator[Item]:
+def _remove(store: Store, chosen: list[Item], seen: tuple[int, ...]) -> Iterator[Item]:
     """Renamed away while claims wait, removed afterwards: a large tree takes long."""
     session = store.folder.session()
     held: set[str] = set()
@@ -151,9 +155,9 @@ def _remove(store: Store, chosen: list[Item], seen: tuple[int, int] | None) -> I
         try:
             handle = locks.hold_collector(store.files, store.root, exclusive=True)
             since = session.oldest_other()
-            stamp = _index_stamp(store)
+            stamp = _names_stamp(store)
             if stamp != seen:
-                seen, held = stamp, _held(store)
+                seen, held = stamp, held_blobs(store)
             for item in chosen[start : start + _TOGETHER]:
                 if item.kind == "blobs" and item.name in held:
                     continue
@@ -193,5 +197,5 @@ def _last_use(store: Store, item: Item) -> float:
 
 def _clean(store: Store) -> None:
     """What the dead left: temporary files, marks and locks."""
-    for path in store.folder.session().sweep()[:1]:
+    for path in store.sweep()[:1]:
         store.folder.warn(f"cannot remove {path}, left by an earlier build")

@@ -1,19 +1,142 @@
-"""index.json of the layout: which names mean which manifests (image-spec image-layout.md)."""
+"""What images are called: entries below names/, one each, and index.json, which other tools read.
+
+The entries are what counts: written whole, one at a time, whatever the number of names. index.json
+says the same in one file (image-spec image-layout.md). It is brought up to date once a run, at its
+end; when a builder died before that, by the next one to start.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.errors import BuilderError
 from builder.oci import media
-from builder.oci.digest import parse_digest
-from builder.oci.image import Descriptor, encode
+from builder.oci.digest import hex_of, parse_digest
+from builder.oci.image import Descriptor, Platform, encode
+from builder.store.incoming import write
 
-REF_NAME = "org.opencontainers.image.ref.name"
+if TYPE_CHECKING:
+    from builder.store.store import Store
+
+MAX_INDEX = 64 << 20
+_REF_NAME = "org.opencontainers.image.ref.name"
+_PROJECT = "builder.project"
+_KIND = "names"
+_INDEX = "index.json"
 Entries = list[dict[str, Any]]
 """The descriptors of index.json as read: those of other tools are kept as they are."""
+
+
+class ImageName(NamedTuple):
+    """What an image is called: by its spec's name within a project, or by a reference, which
+    belongs to no project ("") and is given by a pull or a tag."""
+
+    name: str
+    platform: Platform
+    project: str = ""
+
+    @property
+    def key(self) -> str:
+        """Names files in the store that are about this name: 64 hex digits."""
+        return hex_of(encode([self.project, self.name, *self.platform]))
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.platform}{', ' if self.project else ''}{self.project})"
+
+
+class Names:
+    """The names of a store. `later`: index.json waits for `write_index`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._changed: set[str] = set()
+        self.later = False
+
+    def find(self, name: ImageName) -> Descriptor | None:
+        entry = self._load(name.key)
+        return parse_descriptor(entry) if entry else None
+
+    def put(self, name: ImageName, manifest: Descriptor) -> None:
+        """Let `name` mean this manifest; the last one wins. Nothing is written when it does."""
+        entry = _entry_for(name, manifest)
+        if entry == self._load(name.key):
+            return
+        self._changed.add(name.key)
+        self._store.save(_KIND, name.key, encode(entry))
+        self._write_now()
+
+    def remove(self, name: ImageName) -> bool:
+        """False: there is no such name."""
+        there = name in self.all()
+        if there:
+            self._changed.add(name.key)
+            self._store.forget(_KIND, name.key)
+            self._write_now()
+        return there
+
+    def all(self) -> dict[ImageName, Descriptor]:
+        """Every name with its manifest, sorted; also those that other tools put in the index."""
+        store = self._store
+        keys = store.entries(_KIND)
+        entries = {key: self._load(key) for key in keys}
+        index = self._read_index()
+        if index is None:
+            store.folder.warn("index.json is missing or corrupt; it is made again from names/")
+            self.rebuild_index()
+        lost = {key for key, entry in entries.items() if entry is None}
+        listed = [e for e in index or () if _is_foreign(e) or _name_in(e).key in lost]
+        found: dict[ImageName, Descriptor] = {}
+        for entry in (*entries.values(), *listed):
+            blob = parse_descriptor(entry)
+            if entry and blob and _ref_name(entry):
+                found.setdefault(_name_in(entry), blob)
+        return dict(sorted(found.items()))
+
+    # -- index.json -------------------------------------------------------------------------------
+
+    def write_index(self) -> None:
+        """Let index.json say what this builder changed. Raises StoreError."""
+        if self._changed:
+            with self._store.lock("index", "list the images"):
+                before = self._read_index()
+                if before is None:
+                    self._rebuild([])
+                else:
+                    kept = [e for e in before if _name_in(e).key not in self._changed]
+                    # as they are by now, after other builders too
+                    self._write([*kept, *filter(None, map(self._load, sorted(self._changed)))])
+            self._changed.clear()
+
+    def rebuild_index(self) -> None:
+        """Let index.json say what all the entries say. Raises StoreError."""
+        with self._store.lock("index", "list the images"):
+            self._rebuild(self._read_index() or [])
+        self._changed.clear()
+
+    def _write_now(self) -> None:
+        if not self.later:
+            self.write_index()
+
+    def _rebuild(self, before: Entries) -> None:
+        foreign = [entry for entry in before if _is_foreign(entry)]
+        self._write([*foreign, *filter(None, map(self._load, self._store.entries(_KIND)))])
+
+    def _write(self, entries: Entries) -> None:
+        path = os.path.join(self._store.root, _INDEX)
+        write(self._store.folder, path, encode_index(entries))
+
+    def _read_index(self) -> Entries | None:
+        path = os.path.join(self._store.root, _INDEX)
+        data = self._store.folder.read(path, _INDEX, MAX_INDEX)
+        return None if data is None else parse_index(data)
+
+    def _load(self, key: str) -> dict[str, Any] | None:
+        data = self._store.load(_KIND, key)
+        entries = parse_index(b'{"manifests":[%b]}' % data) if data else None
+        return entries[0] if entries and not _is_foreign(entries[0]) else None
 
 
 def parse_index(data: bytes) -> Entries | None:
@@ -29,24 +152,9 @@ def parse_index(data: bytes) -> Entries | None:
     return entries
 
 
-def encode_index(entries: Entries) -> bytes:
-    return encode({"schemaVersion": 2, "mediaType": media.INDEX, "manifests": entries})
-
-
-def name_of(entry: Mapping[str, Any]) -> str | None:
-    annotations = entry.get("annotations")
-    name = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
-    return name if isinstance(name, str) else None
-
-
-def named(entries: Iterable[Mapping[str, Any]]) -> dict[str, Descriptor]:
-    """Names in their order; entries that are no descriptors or have no name are left out."""
-    names = {}
-    for entry in entries:
-        name, blob = name_of(entry), parse_descriptor(entry)
-        if name is not None and blob is not None:
-            names[name] = blob
-    return names
+def encode_index(entries: Iterable[Mapping[str, Any]]) -> bytes:
+    document = {"schemaVersion": 2, "mediaType": media.INDEX, "manifests": list(entries)}
+    return encode(document)
 
 
 def parse_descriptor(document: object) -> Descriptor | None:
@@ -62,5 +170,35 @@ def parse_descriptor(document: object) -> Descriptor | None:
         return None
 
 
-def entry_for(name: str, manifest: Descriptor) -> dict[str, Any]:
-    return {**manifest.document(), "annotations": {REF_NAME: name}}
+def _entry_for(name: ImageName, manifest: Descriptor) -> dict[str, Any]:
+    fields = zip(("os", "architecture", "variant"), name.platform, strict=True)
+    return {
+        **manifest.document(),
+        "platform": {field: value for field, value in fields if value},
+        "annotations": {_REF_NAME: name.name, _PROJECT: name.project},
+    }
+
+
+def _name_in(entry: Mapping[str, Any]) -> ImageName:
+    """Total: whatever other tools wrote."""
+    platform = entry.get("platform")
+    parts = platform if isinstance(platform, dict) else {}
+    fields = (parts.get("os", "linux"), parts.get("architecture", ""), parts.get("variant", ""))
+    return ImageName(
+        _ref_name(entry) or "", Platform(*map(str, fields)), _annotation(entry, _PROJECT) or ""
+    )
+
+
+def _ref_name(entry: Mapping[str, Any]) -> str | None:
+    return _annotation(entry, _REF_NAME)
+
+
+def _is_foreign(entry: Mapping[str, Any]) -> bool:
+    """Written by another tool: ours say whose they are, or that they are nobody's."""
+    return _annotation(entry, _PROJECT) is None
+
+
+def _annotation(entry: Mapping[str, Any], key: str) -> str | None:
+    annotations = entry.get("annotations")
+    value = annotations.get(key) if isinstance(annotations, dict) else None
+    return value if isinstance(value, str) else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from builder.errors import BuilderError
 from builder.oci import media
-from builder.oci.digest import CacheKey, DiffID, hex_of, parse_digest
+from builder.oci.digest import CacheKey, DiffID, parse_digest
 from builder.oci.image import Descriptor, Layer, encode
 from builder.store.names import parse_descriptor
 
@@ -108,11 +108,6 @@ def save_document(store: Store, key: CacheKey, document: bytes) -> None:
 
         document = isal_zlib.compress(document, 1)
     store.save("documents", key, document)
-
-
-def build_name(image: str) -> str:
-    """Image names may hold slashes and be long."""
-    return hex_of(image.encode("utf-8", "surrogateescape"))
 
 
 def parse_object(data: bytes | None) -> dict[str, Any] | None:

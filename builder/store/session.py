@@ -12,7 +12,9 @@ import itertools
 import os
 import re
 import stat
+from collections.abc import Callable
 
+from builder.errors import StoreError
 from builder.store import locks
 from builder.store.files import CREATE, LOCK_EX, LOCK_NB, NO_LOCKS, READ, Files
 from builder.store.trees import remove_tree
@@ -73,14 +75,16 @@ class Session:
             finally:
                 self.files.close(self._handle)
 
-    def sweep(self) -> list[str]:
-        """Remove what dead builders left; gives the paths that could not be removed.
+    def sweep(self, mend: Callable[[], object]) -> list[str]:
+        """Remove what dead builders left; gives the paths that could not be removed. `mend` ends
+        what they had begun, before they are forgotten; when it raises StoreError they are not.
 
         Listing tmp/ before live/ is what makes it safe: a builder marks itself before it writes.
         """
         owners = {name.partition(".")[0] for name in self._list("tmp")}
         stuck: list[str] = []
         living = set()
+        mended = None
         for name in self._list("live"):
             handle = None if name == self.id else self._take(name)
             if handle is None:
@@ -89,7 +93,9 @@ class Session:
             try:
                 left = self._remove(name)
                 stuck += left
-                if not left:
+                if mended is None:
+                    mended = _succeeds(mend)
+                if mended and not left:
                     self.files.unlink(os.path.join(self.root, "live", name))
             except OSError:
                 stuck.append(os.path.join(self.root, "live", name))
@@ -169,3 +175,11 @@ class Session:
         except OSError:
             return False
         return True
+
+
+def _succeeds(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except StoreError:
+        return False
+    return True

@@ -1,6 +1,7 @@
 """Store: blobs by digest and small named entries, in an OCI layout that other tools can read.
 
 <root>/oci-layout index.json blobs/sha256/   the layout: every image built, by name
+<root>/names/                                the same names, an entry each: see store.names
 <root>/records/ documents/ layers/ ...       entries: what is known, each with its checksum
 <root>/tables/                               path tables, one per diff_id
 <root>/unpacked/ uses/                       layers as overlay lower dirs, one per diff_id; marks
@@ -23,27 +24,19 @@ from typing import BinaryIO
 
 from builder.errors import CorruptBlob, LayerError, StoreError
 from builder.events import Emit, Noted, ignore
-from builder.oci.digest import Digest, Hasher, digest_of, hasher, hex_of
-from builder.oci.image import Descriptor, encode
+from builder.oci.digest import Digest, Hasher, digest_of, hasher
+from builder.oci.image import Descriptor
 from builder.store import layout, locks
 from builder.store.blobs import Checked, corrupt_blob
 from builder.store.files import NO_ROOM, NO_WRITING, OWN_TROUBLE, READ, Files, failure
 from builder.store.folder import Folder
 from builder.store.incoming import Incoming, incoming, write
 from builder.store.layout import KINDS
-from builder.store.names import (
-    Entries,
-    encode_index,
-    entry_for,
-    name_of,
-    named,
-    parse_index,
-)
+from builder.store.names import ImageName, Names
 
 __all__ = ["KINDS", "Incoming", "Store"]
 
 MAX_ENTRY = 256 << 20
-MAX_INDEX = 16 << 20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:=,-]{0,199}")
 _DIGEST = re.compile(r"(sha256:)?[0-9a-f]{64}")
 
@@ -57,6 +50,7 @@ class Store:
         self.emit = emit
         self.files = files or Files()
         self.folder = Folder(self.root, emit, self.files)
+        self._names = Names(self)
         layout.open_root(self.files, self.root, self.folder.warn)
 
     # -- blobs ------------------------------------------------------------------------------
@@ -67,6 +61,14 @@ class Store:
     def has(self, blob: Descriptor) -> bool:
         """A regular file of the right size stands there (bytes are checked when read)."""
         return self._status(blob) is not None
+
+    def blob(self, digest: Digest, media_type: str) -> Descriptor | None:
+        """A blob of which only the digest is known, if something stands in its place."""
+        try:
+            size = self.files.lstat(self.blob_path(digest)).st_size
+        except OSError:
+            return None
+        return Descriptor(media_type, digest, size)
 
     def claim(self, blob: Descriptor) -> bool:
         """As `has`; if so, gc leaves the blob alone as long as this builder lives."""
@@ -183,51 +185,23 @@ class Store:
         except OSError as error:
             raise failure(error, "remove", path, self.root) from error
 
-    # -- names: index.json ----------------------------------------------------------------------
+    # -- names ----------------------------------------------------------------------------------
 
-    def tag(self, name: str, manifest: Descriptor) -> None:
+    def tag(self, name: ImageName, manifest: Descriptor) -> None:
         """Let `name` mean this manifest; the last one wins. Nothing is written when it does."""
-        entry = entry_for(name, manifest)
-        if entry in (self._read_index() or ()):
-            return
-        with self.lock("index", f"tag {name}"):
-            entries = [each for each in self._index() if name_of(each) != name]
-            self.save("names", hex_of(name.encode("utf-8", "surrogateescape")), encode(entry))
-            self._write_index([*entries, entry])
+        self._names.put(name, manifest)
 
-    def untag(self, name: str) -> bool:
+    def untag(self, name: ImageName) -> bool:
         """Forget a name; its blobs stay until gc. False: there is no such name."""
-        with self.lock("index", f"remove the name {name}"):
-            entries = self._index()
-            kept = [each for each in entries if name_of(each) != name]
-            if len(kept) == len(entries):
-                return False
-            self._write_index(kept)
-            self.forget("names", hex_of(name.encode("utf-8", "surrogateescape")))
-            return True
+        return self._names.remove(name)
 
-    def names(self) -> dict[str, Descriptor]:
-        """Every name with its manifest, in the order of index.json."""
-        return named(self._index())
+    def named(self, name: ImageName) -> Descriptor | None:
+        """The manifest that a name means."""
+        return self._names.find(name)
 
-    def _index(self) -> Entries:
-        """A lost or corrupt index is read from the entries that were saved beside it."""
-        entries = self._read_index()
-        if entries is not None:
-            return entries
-        self.folder.warn(
-            "index.json is missing or corrupt; it is made again from the names kept beside it"
-        )
-        saved = (self.load("names", name) for name in self.entries("names"))
-        parsed = (parse_index(b'{"manifests":[%b]}' % each) for each in saved if each)
-        return [entry for entries in parsed if entries for entry in entries]
-
-    def _read_index(self) -> Entries | None:
-        data = self.folder.read(os.path.join(self.root, "index.json"), "index.json", MAX_INDEX)
-        return None if data is None else parse_index(data)
-
-    def _write_index(self, entries: Entries) -> None:
-        write(self.folder, os.path.join(self.root, "index.json"), encode_index(entries))
+    def names(self) -> dict[ImageName, Descriptor]:
+        """Every name with its manifest, sorted."""
+        return self._names.all()
 
     # -- other builders ---------------------------------------------------------------------------
 
@@ -262,13 +236,15 @@ class Store:
         """Around a build: gc keeps what is used, and what dead builders left is swept away."""
         try:
             self._sweep()
+            self._names.later = True
             yield
         finally:
+            self._names.later = False
             self.close()
 
     def _sweep(self) -> None:
         try:
-            stuck = self.folder.session().sweep()
+            stuck = self.sweep()
         except OSError as error:
             if error.errno in OWN_TROUBLE:
                 raise failure(error, "use", self.root, self.root) from error
@@ -277,6 +253,10 @@ class Store:
             self.folder.warn(
                 f"cannot remove {path}, left by an earlier build; `builder cache gc` may"
             )
+
+    def sweep(self) -> list[str]:
+        """Remove what dead builders left; gives what could not be removed. Raises OSError."""
+        return self.folder.session().sweep(self._names.rebuild_index)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -291,6 +271,12 @@ class Store:
 
     def close(self) -> None:
         """Remove what this builder left below tmp/; writing starts anew."""
+        try:
+            self._names.write_index()
+        except StoreError as error:
+            # its mark stays, as that of a builder that died: the next one writes the index
+            self.folder.warn(f"index.json lacks names: {error.message}")
+            return
         self.folder.close()
 
     # -- paths ------------------------------------------------------------------------------------

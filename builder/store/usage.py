@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from builder.oci.digest import Digest
 from builder.store.gc import items
+from builder.store.names import ImageName
 from builder.store.reach import reach
 from builder.store.store import Store
 
@@ -18,7 +19,7 @@ class KindUsage(NamedTuple):
 
 
 class ImageUsage(NamedTuple):
-    name: str
+    name: ImageName
     size: int  # bytes of its blobs
     shared: int  # of these, bytes that another name holds too
     used: float  # wall clock seconds of the last use of its manifest; 0: it is missing
@@ -56,7 +57,7 @@ def usage(store: Store, *, largest: int = 10) -> Usage:
         for name, manifest in store.names().items():
             reached[name] = {blob.digest: blob.size for blob in reach(store, manifest).blobs}
             for digest in reached[name]:
-                holders.setdefault(digest, []).append(name)
+                holders.setdefault(digest, []).append(name.name)
         images = [
             ImageUsage(
                 name,
@@ -71,7 +72,7 @@ def usage(store: Store, *, largest: int = 10) -> Usage:
         tuple(KindUsage(kind, counts[kind], sizes[kind]) for kind in sorted(counts)),
         tuple(images),
         tuple(
-            LayerUsage(digest, size, tuple(holders.get(digest, ())))
+            LayerUsage(digest, size, tuple(dict.fromkeys(holders.get(digest, ()))))
             for size, digest in blobs[:largest]
         ),
         sum(sizes.values()),

@@ -1,35 +1,106 @@
-"""Images of the store, by the names it knows them by."""
+"""Images of the store: by a reference, or by a digest."""
 
 from __future__ import annotations
 
-from builder.errors import TransportError, UsageError
-from builder.oci.image import Descriptor, Image
+import difflib
+import json
+import re
+from collections.abc import Mapping
+
+from builder.errors import CorruptBlob, TransportError, UsageError
+from builder.oci import media
+from builder.oci.digest import Digest
+from builder.oci.image import Descriptor, Image, Platform, host_platform
+from builder.oci.reference import parse_reference
+from builder.store.names import ImageName
 from builder.store.store import Store
 from builder.transport.documents import MAX_MANIFEST, make_image, parse_config, parse_manifest
 
+_DIGITS = re.compile("(sha256:)?[0-9a-f]{6,64}")
 
-def load_image(store: Store, name: str) -> tuple[Descriptor, Image]:
-    """The manifest's descriptor and the image. `name` is a name, a digest, or the first six or
-    more digits of one. Raises UsageError where there is no such image."""
-    manifest = find_manifest(store, name)
-    where = f"image {name!r}"
+
+def read_image(store: Store, manifest: Descriptor, where: str) -> Image:
+    """The image of a manifest. Raises CorruptBlob, TransportError beginning with `where`."""
     if manifest.size > MAX_MANIFEST:
         raise TransportError(f"{where}: its manifest is larger than {MAX_MANIFEST} bytes")
     document = parse_manifest(store.read(manifest), where, manifest.media_type)
     config = parse_config(store.read(document.config), where)
-    return manifest, make_image(document, config, config.platform, where)
+    return make_image(document, config, config.platform, where)
 
 
-def find_manifest(store: Store, name: str) -> Descriptor:
+def find_manifest(store: Store, text: str, platform: Platform | None) -> Descriptor:
+    """What a reference, a digest, or the first six or more digits of one mean. Of a reference that
+    means images of several platforms, the one of `platform` (None: this machine's, or the only
+    one). Raises UsageError where there is no such image."""
     names = store.names()
-    if name in names:
-        return names[name]
-    digits = name.removeprefix("sha256:")
-    found = {each for each in names.values() if each.digest[7:].startswith(digits)}
-    if len(digits) >= 6 and len(found) == 1:
-        return found.pop()
-    import difflib
+    for name in spellings(text):
+        there = {
+            each.platform: blob
+            for each, blob in names.items()
+            if each.name == name and not each.project
+        }
+        if there:
+            return _of_platform(text, there, platform)
+    found = by_digest(names, text)
+    if len({names[each].digest for each in found}) == 1:
+        return names[found[0]]
+    if len(text) == 71 and _DIGITS.fullmatch(text) and (blob := _unnamed(store, Digest(text))):
+        return blob
+    raise no_image(text, names)
 
-    near = difflib.get_close_matches(name, names, 1)
+
+def spellings(text: str) -> tuple[str, ...]:
+    """A reference as it may be known: as it is written, and as people write it."""
+    try:
+        return tuple(dict.fromkeys((text, parse_reference(text).familiar)))
+    except UsageError:
+        return (text,)
+
+
+def by_digest(names: Mapping[ImageName, Descriptor], text: str) -> list[ImageName]:
+    """The names that mean a digest, or the image whose digest begins so."""
+    if not _DIGITS.fullmatch(text):
+        return []
+    digits = text.removeprefix("sha256:")
+    return [name for name, blob in names.items() if blob.digest[7:].startswith(digits)]
+
+
+def no_image(text: str, names: Mapping[ImageName, Descriptor]) -> UsageError:
+    for name, blob in names.items():
+        if name.project and name.name == text:
+            hint = f"one of {name.project} is: name it by its digest, {blob.digest[:19]}"
+            return UsageError(f"no image {text!r} of this project, and no such reference", hint)
+    if len(by_digest(names, text)) > 1:
+        return UsageError(f"several images begin with {text!r}", "give more of its digits")
+    near = difflib.get_close_matches(text, [name.name for name in names], 1)
     hint = f"did you mean {near[0]!r}?" if near else "`builder images` lists what there is"
-    raise UsageError(f"no image {name!r} in the store", hint)
+    return UsageError(f"no image {text!r} in the store", hint)
+
+
+def _of_platform(
+    text: str, there: Mapping[Platform, Descriptor], platform: Platform | None
+) -> Descriptor:
+    wanted = platform or host_platform()
+    if wanted in there:
+        return there[wanted]
+    if len(there) == 1 and platform is None:
+        return next(iter(there.values()))
+    known = " and ".join(map(str, there))
+    raise UsageError(
+        f"image {text!r} is there for {known}"
+        + (f", not for {platform}" if platform else ", which one is not said"),
+        f"--platform {next(iter(there))}",
+    )
+
+
+def _unnamed(store: Store, digest: Digest) -> Descriptor | None:
+    """The manifest of an image that no name means any more."""
+    blob = store.blob(digest, media.MANIFEST)
+    if blob is None or blob.size > MAX_MANIFEST:
+        return None
+    try:
+        document = json.loads(store.read(blob))
+    except (CorruptBlob, ValueError, RecursionError):
+        return None
+    kind = document.get("mediaType", media.MANIFEST) if isinstance(document, dict) else None
+    return blob._replace(media_type=kind) if kind in media.MANIFESTS else None

@@ -22,13 +22,14 @@ import pytest
 from builder.errors import BuilderError
 from builder.oci import media
 from builder.oci.digest import digest_of
-from builder.oci.image import Image
+from builder.oci.image import Image, Platform
 from builder.oci.reference import parse_reference
+from builder.store.names import ImageName
 from builder.store.store import Store
 from builder.transport.registry.push import Push, push_all
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import Settings
-from builder.transport.stored import load_image
+from builder.transport.stored import find_manifest, read_image
 
 pytestmark = pytest.mark.needs("docker-registry")
 
@@ -94,7 +95,7 @@ def named(store: Store, make_image: Callable[..., Image]) -> Image:
     """An image that the store knows as `it`."""
     image = make_image(store, (50, 900_000), (51, 300_000), (52, 10_000))
     store.put(image.config_bytes(), media.CONFIG)
-    store.tag("it", store.put(image.manifest_bytes(), media.MANIFEST))
+    store.tag(ImageName("it", Platform()), store.put(image.manifest_bytes(), media.MANIFEST))
     return image
 
 
@@ -148,7 +149,8 @@ def test_a_pull_ends_at_any_moment(
         assert not list(root.glob("tmp/*"))
         pulled = Store(str(root))
         try:
-            _, image = load_image(pulled, reference._replace(registry=proxy.name).familiar)
+            name = reference._replace(registry=proxy.name).familiar
+            image = read_image(pulled, find_manifest(pulled, name, None), name)
         except BuilderError:
             assert not done
         else:

@@ -23,6 +23,7 @@ from builder.oci import media
 from builder.oci.digest import digest_of
 from builder.oci.image import Image, Platform, encode
 from builder.oci.reference import Reference, parse_reference
+from builder.store.names import ImageName
 from builder.store.store import Store
 from builder.transport.registry.push import Push, Tally, push_all
 from builder.transport.registry.seen import note_seen
@@ -210,7 +211,7 @@ def test_a_corrupt_blob_is_never_pushed(
     image = make_image(store, (seed, 2_000_000), (seed + 1, 1_000))
     config = store.put(image.config_bytes(), media.CONFIG)
     manifest = store.put(image.manifest_bytes(), media.MANIFEST)
-    store.tag("damaged", manifest)
+    store.tag(ImageName("damaged", Platform()), manifest)
     blobs = {
         "large layer": image.layers[0].blob,
         "small layer": image.layers[1].blob,
@@ -354,7 +355,7 @@ def test_we_pull_what_skopeo_pushes(
     image = make_image(store, (22, 500_000), (23, 100))
     manifest = store.put(image.manifest_bytes(), "application/vnd.oci.image.manifest.v1+json")
     store.put(image.config_bytes(), "application/vnd.oci.image.config.v1+json")
-    store.tag("x", manifest)
+    store.tag(ImageName("x", Platform()), manifest)
     name = f"{registry}/from/skopeo:{form}"
     skopeo(
         *("copy", "-q", "--format", form, "--dest-tls-verify=false"),
@@ -444,6 +445,7 @@ def test_the_platform_is_chosen_from_an_index(
 PUSHER = """
 import pickle, sys
 from builder.oci.reference import parse_reference
+from builder.store.names import ImageName
 from builder.store.store import Store
 from builder.transport.registry.push import Push, push_all
 from builder.transport.registry.session import Registry

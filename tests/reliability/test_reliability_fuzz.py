@@ -15,6 +15,7 @@ from builder.errors import BuilderError
 from builder.layer.archive import read_archive
 from builder.layer.decompress import open_layer
 from builder.layer.read import read_layer
+from builder.oci.image import host_platform
 from builder.oci.reference import parse_reference
 from builder.store.names import parse_index as parse_names
 from builder.store.store import Store
@@ -210,10 +211,12 @@ def test_any_bytes_as_an_archive(magic: bytes, data: bytes) -> None:
 def test_any_record(tmp_path_factory: Any, kind: str, data: Any) -> None:
     from builder.oci.digest import CacheKey, DiffID
     from builder.plan.last import load_last
-    from builder.store.records import build_name, load_document, load_layer, load_record
+    from builder.store.names import ImageName
+    from builder.store.records import load_document, load_layer, load_record
 
     store = Store(str(tmp_path_factory.getbasetemp() / "store"))
-    name = build_name("x")
+    image = ImageName("x", host_platform())
+    name = image.key
     store.save(kind, name, data if isinstance(data, bytes) else json.dumps(data).encode())
     if kind == "records":
         load_record(store, CacheKey(name))
@@ -222,4 +225,4 @@ def test_any_record(tmp_path_factory: Any, kind: str, data: Any) -> None:
     elif kind == "documents":
         load_document(store, CacheKey(name))
     else:
-        load_last(store, "x")
+        load_last(store, image)

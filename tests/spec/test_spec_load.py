@@ -11,6 +11,7 @@ import pytest
 from builder.errors import SpecErrors, UsageError
 from builder.spec.compiled import decode_spec, encode_spec, entry_name
 from builder.spec.load import Project, find_spec, load_project, load_spec
+from builder.spec.project import ProjectFile, load_project_file
 
 
 class Kept:
@@ -288,3 +289,54 @@ print(sorted(heavy & set(sys.modules)))
     ]
     assert "yaml" in runs[0].stdout
     assert runs[1].stdout == "[]\n"
+
+
+PROJECT_FILES: dict[str, tuple[str | None, str]] = {
+    # what builder.yaml holds, what it is wrong with
+    "name: shop\n": (None, "shop"),
+    'name: "shop.eu-1_b"\n': (None, "shop.eu-1_b"),
+    "{}\n": (None, ""),
+    "": ("builder.yaml:1:1: the file is empty, expected a mapping", ""),
+    "name: Shop\n": ("builder.yaml:1:7: 'Shop' ", ""),
+    "name: /shop\n": ("builder.yaml:1:7: '/shop' ", ""),
+    "name: 1.5\n": ("builder.yaml:1:7: '1.5' is a number", ""),
+    "name:\n": ("builder.yaml:1:6: nothing is given", ""),
+    "name: [a]\n": ("builder.yaml:1:7: found a list", ""),
+    "name: \"{{ env('X') }}\"\n": ("builder.yaml:1:7: \"{{ env('X') }}\" is a template", ""),
+    "nmae: shop\n": ("builder.yaml:1:1: unknown key 'nmae' in a project file", ""),
+    "name: a\nname: b\n": ("builder.yaml:2:1: ", ""),
+    "- name\n": ("builder.yaml:1:1: found a list, expected a project file", ""),
+    "name: a\nname\n": ("builder.yaml:", ""),
+    "name: \xff\n": ("builder.yaml:1:7: ", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PROJECT_FILES)
+def test_a_project_file_is_as_strict_as_a_spec(folder: Path, text: str) -> None:
+    wrong, name = PROJECT_FILES[text]
+    Path("builder.yaml").write_bytes(text.encode("latin-1"))
+    kept: dict[str, bytes] = {}
+
+    class Kept:
+        load = kept.get
+        save = kept.__setitem__
+
+    if wrong:
+        with pytest.raises(SpecErrors) as caught:
+            load_project_file(".", Kept())  # type: ignore[arg-type]
+        assert caught.value.errors[0].message.startswith(wrong)
+        assert not kept
+        return
+    read = load_project_file(".", Kept())  # type: ignore[arg-type]
+    assert read == ProjectFile(name or None)
+    assert len(kept) == 1 and load_project_file(".", Kept()) == read  # type: ignore[arg-type]
+    for key in kept:
+        kept[key] = b"garbage"
+    assert load_project_file(".", Kept()) == read  # type: ignore[arg-type]
+
+
+def test_without_a_project_file_nothing_is_said(folder: Path) -> None:
+    assert load_project_file(".") == ProjectFile()
+    Path("builder.yaml").mkdir()
+    with pytest.raises(UsageError, match="cannot read the project file"):
+        load_project_file(".")

@@ -21,6 +21,7 @@ from builder.oci.image import Descriptor, Layer, Platform, empty_image
 from builder.store import unpacked
 from builder.store.check import check
 from builder.store.incoming import write
+from builder.store.names import ImageName
 from builder.store.store import Store
 
 KEY = "a" * 64
@@ -134,6 +135,7 @@ def _damage_kinds(path: Path) -> dict[str, object]:
     }
 
 
+SITE = ImageName("site", Platform())
 DAMAGES = list(_damage_kinds(Path("/nonexistent")))
 
 
@@ -192,15 +194,16 @@ def test_a_corrupt_entry_is_a_miss_and_one_warning(
 def test_a_corrupt_index_loses_no_name(store: Store, events: list[Event], damage: str) -> None:
     site = store.put(b'{"a":1}', media.MANIFEST)
     base = store.put(b'{"b":1}', media.MANIFEST)
-    store.tag("site", site)
-    store.tag("base", base)
+    store.tag(ImageName("site", Platform()), site)
+    store.tag(ImageName("base", Platform()), base)
     _damage_kinds(Path(store.root, "index.json"))[damage]()  # type: ignore[operator]
-    if damage != "flipped at the end":
-        assert store.names() == {"site": site, "base": base}
-    store.tag("site", site)
+    names = {ImageName("base", Platform()): base, ImageName("site", Platform()): site}
+    assert store.names() == names
     events.clear()
-    assert store.names() == {"site": site, "base": base}
+    assert store.names() == names
     assert events == []
+    index = json.loads(Path(store.root, "index.json").read_bytes())["manifests"]
+    assert {entry["digest"] for entry in index} == {site.digest, base.digest}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -227,7 +230,7 @@ def test_swapped_entries_are_corrupt(store: Store) -> None:
 def test_check_finds_what_is_wrong_and_repairs_it(store: Store) -> None:
     blob = store.put(b"layer", media.LAYER)
     store.save("records", KEY, b"{}")
-    store.tag("site", store.put(b"{}", media.MANIFEST))
+    store.tag(ImageName("site", Platform()), store.put(b"{}", media.MANIFEST))
     assert check(store) == []
     Path(store.blob_path(blob.digest)).write_bytes(b"lyaer")
     Path(store.root, "records", KEY).write_bytes(b"junk")
@@ -242,12 +245,12 @@ def test_check_finds_what_is_wrong_and_repairs_it(store: Store) -> None:
 
 def test_tagging_again_writes_nothing(store: Store) -> None:
     manifest = store.put(b"{}", media.MANIFEST)
-    store.tag("site", manifest)
+    store.tag(ImageName("site", Platform()), manifest)
     before = os.stat(os.path.join(store.root, "index.json"))
-    store.tag("site", manifest)
+    store.tag(ImageName("site", Platform()), manifest)
     assert os.stat(os.path.join(store.root, "index.json")) == before
-    assert store.untag("site")
-    assert not store.untag("site")
+    assert store.untag(ImageName("site", Platform()))
+    assert not store.untag(ImageName("site", Platform()))
     assert store.names() == {}
 
 
@@ -255,9 +258,9 @@ def test_entries_of_other_tools_stay_in_the_index(store: Store) -> None:
     path = Path(store.root, "index.json")
     foreign = {"mediaType": media.MANIFEST, "digest": digest_of(b"x"), "size": 1, "odd": [1]}
     path.write_text(json.dumps({"schemaVersion": 2, "manifests": [foreign]}))
-    store.tag("site", store.put(b"{}", media.MANIFEST))
+    store.tag(ImageName("site", Platform()), store.put(b"{}", media.MANIFEST))
     assert json.loads(path.read_bytes())["manifests"][0] == foreign
-    assert list(store.names()) == ["site"]
+    assert [name.name for name in store.names()] == ["site"]
 
 
 def test_an_unpacked_layer_is_whole_or_not_there(store: Store) -> None:
@@ -304,16 +307,18 @@ def test_removing_a_tree_follows_no_symlink_and_minds_no_mode(store: Store, tmp_
 READER = """
 import sys
 from builder.errors import StoreError
-from builder.oci.image import Descriptor
+from builder.oci.image import Descriptor, Platform
+from builder.store.names import ImageName
 from builder.store.store import Store
 root, digest, size = sys.argv[1:]
+SITE = ImageName("site", Platform())
 store = Store(root, print)
 blob = Descriptor("", digest, int(size))
 with store.live(), store.lock("a"):
     assert store.claim(blob) and store.read(blob) == b"kept", "cannot read"
     assert store.load("records", "a") == b"known"
-    assert list(store.names()) == ["site"]
-    store.tag("site", store.names()["site"])
+    assert [name.name for name in store.names()] == ["site"]
+    store.tag(SITE, store.names()[SITE])
 try:
     store.save("records", "b", b"new")
 except StoreError as error:
@@ -326,7 +331,7 @@ except StoreError as error:
 def test_a_read_only_store_is_read_and_says_why_it_is_not_written(store: Store) -> None:
     blob = store.put(b"kept", media.LAYER)
     store.save("records", "a", b"known")
-    store.tag("site", store.put(b"{}", media.MANIFEST))
+    store.tag(ImageName("site", Platform()), store.put(b"{}", media.MANIFEST))
     store.close()
     script = 'mount --bind "$2" "$2" && mount -o remount,bind,ro "$2" && exec "$0" -c "$1" "${@:2}"'
     done = subprocess.run(
@@ -363,7 +368,7 @@ def test_the_layout_is_read_by_skopeo_and_umoci(store: Store) -> None:
         Layer(records_diff_id(buffer.getvalue()), blob), {"created_by": "test"}
     )
     store.put(image.config_bytes(), media.CONFIG)
-    store.tag("site", store.put(image.manifest_bytes(), media.MANIFEST))
+    store.tag(ImageName("site", Platform()), store.put(image.manifest_bytes(), media.MANIFEST))
     shown = subprocess.run(
         ["skopeo", "inspect", f"oci:{store.root}:site"], capture_output=True, check=True
     )
@@ -382,6 +387,7 @@ def records_diff_id(data: bytes) -> object:
 
 HOLDER = """
 import sys, time
+from builder.store.names import ImageName
 from builder.store.store import Store
 store = Store(sys.argv[1])
 with store.lock("a" * 64, "apt-get install nginx"):

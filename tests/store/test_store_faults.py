@@ -12,12 +12,14 @@ import pytest
 from builder.errors import StoreError
 from builder.oci import media
 from builder.oci.digest import digest_of
-from builder.oci.image import Descriptor
+from builder.oci.image import Descriptor, Platform
 from builder.store import records, unpacked
 from builder.store.check import check
 from builder.store.gc import gc
+from builder.store.names import ImageName
 from builder.store.store import Store
 
+SITE = ImageName("site", Platform())
 OLD = b'{"old": 1}'
 NEW = b'{"new": 2}'
 BIG = bytes(range(256)) * 3000
@@ -46,9 +48,9 @@ def work(store: Store) -> None:
                 layer = incoming.publish(media.LAYER)
             store.claim(layer)
             store.save("records", "b" * 64, NEW)
-        store.tag("site", store.put(NEW, media.MANIFEST))
-        store.tag("old", old)
-        store.untag("old")
+        store.tag(ImageName("site", Platform()), store.put(NEW, media.MANIFEST))
+        store.tag(ImageName("old", Platform()), old)
+        store.untag(ImageName("old", Platform()))
         folder = store.temporary()
         Path(folder, "file").write_bytes(b"x")
         unpacked.publish(store, folder, DIFF_ID, DIFF_ID)
@@ -91,11 +93,11 @@ def test_any_file_call_may_fail_once(fast_path: Path, faulty: Any, code: int | N
             break
         whole = Store(root)
         assert whole.load("records", "b" * 64) in (OLD, NEW)
-        assert whole.names().get("site", NEW_MANIFEST) == NEW_MANIFEST
+        assert whole.names().get(SITE, NEW_MANIFEST) == NEW_MANIFEST
         assert [problem.text for problem in check(whole) if "image" not in problem.text] == []
     assert failures > 20 or code is None
     work(Store(root))
-    assert Store(root).names() == {"site": NEW_MANIFEST}
+    assert Store(root).names() == {SITE: NEW_MANIFEST}
     assert os.listdir(os.path.join(root, "tmp")) == []
     assert os.listdir(os.path.join(root, "live")) == []
 

@@ -15,6 +15,7 @@ from builder.oci.digest import DiffID, digest_of
 from builder.oci.image import Descriptor, Layer, Platform, empty_image
 from builder.store import unpacked
 from builder.store.gc import Report, gc
+from builder.store.names import ImageName
 from builder.store.store import Store
 from builder.store.usage import usage
 
@@ -31,7 +32,7 @@ def tagged(store: Store, name: str, data: bytes) -> tuple[Descriptor, ...]:
     image = empty_image(Platform()).append(Layer(DiffID(str(layer.digest)), layer), {})
     config = store.put(image.config_bytes(), media.CONFIG)
     manifest = store.put(image.manifest_bytes(), media.MANIFEST)
-    store.tag(name, manifest)
+    store.tag(ImageName(name, Platform()), manifest)
     return layer, config, manifest
 
 
@@ -60,7 +61,7 @@ def test_what_a_name_holds_on_to_stays_until_the_name_goes(store: Store) -> None
         age(store, blob, 400 * DAY)
     gc(store, max_age=0, max_size=0)
     assert all(store.has(blob) for blob in blobs)
-    store.untag("site")
+    store.untag(ImageName("site", Platform()))
     gc(store, max_age=DAY)
     assert not any(store.has(blob) for blob in blobs)
 
@@ -77,8 +78,9 @@ def test_without_limits_gc_takes_only_leftovers(store: Store) -> None:
 
 BUILDER = """
 import sys, time
-from builder.oci.image import Descriptor
+from builder.oci.image import Descriptor, Platform
 from builder.store import unpacked
+from builder.store.names import ImageName
 from builder.store.store import Store
 root, *digests = sys.argv[1:]
 store = Store(root)
@@ -178,7 +180,7 @@ def test_usage_says_what_is_shared(store: Store) -> None:
     layer, config, manifest = tagged(store, "shop", b"common")
     tagged(store, "base", b"alone")
     seen = usage(store)
-    assert {image.name: image.shared for image in seen.images} == {
+    assert {image.name.name: image.shared for image in seen.images} == {
         "site": layer.size + config.size + manifest.size,
         "shop": layer.size + config.size + manifest.size,
         "base": 0,
@@ -190,6 +192,8 @@ def test_usage_says_what_is_shared(store: Store) -> None:
 WORKER = """
 import os, sys
 from builder.oci.digest import hex_of
+from builder.oci.image import Platform
+from builder.store.names import ImageName
 from builder.store.store import Store
 root, log = sys.argv[1:]
 store = Store(root)
@@ -202,7 +206,7 @@ with store.live():
                     file.write(key + "\\n")
                 blob = store.put(key.encode() * 500, "x/y")
                 store.save("records", key, blob.digest.encode())
-        store.tag(f"image{number % 3}", store.put(key.encode(), "x/y"))
+        store.tag(ImageName(f"image{number % 3}", Platform()), store.put(key.encode(), "x/y"))
 """
 
 
@@ -213,7 +217,7 @@ def test_many_builders_make_each_step_once(store: Store, tmp_path: Path) -> None
     assert [each.wait(60) for each in running] == [0, 0, 0, 0]
     made = log.read_text().split()
     assert len(made) == len(set(made)) == 30
-    assert sorted(store.names()) == ["image0", "image1", "image2"]
+    assert [name.name for name in store.names()] == ["image0", "image1", "image2"]
 
 
 def test_killed_builders_never_leave_a_torn_name(store: Store, tmp_path: Path) -> None:
