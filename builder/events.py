@@ -23,11 +23,12 @@ class StepStarted(NamedTuple):
 
 
 class StepOutput(NamedTuple):
-    """One line, without its newline, that a command step or an outside tool printed."""
+    """What a command step or an outside tool printed: lines that came together, with newlines
+    between them and none at the end."""
 
     image: str
     step: int
-    line: str
+    text: str
 
 
 class StepProgress(NamedTuple):
@@ -94,7 +95,8 @@ def ignore(event: Event) -> None:
 
 
 class Lines:
-    """Raw chunks of a program's output -> text lines, each given to `line` as soon as it ended.
+    """Raw chunks of a program's output -> text lines, given to `take` as soon as they ended: those
+    of one chunk at once, as StepOutput has them.
 
     A progress bar drawn with carriage returns is one line: its last state. Bytes that are not UTF-8
     become `\\xff`. A line longer than LIMIT bytes is given in pieces, so that memory stays bounded.
@@ -103,34 +105,40 @@ class Lines:
 
     LIMIT = 8192
 
-    def __init__(self, line: Callable[[str], None]) -> None:
-        self._line = line
+    def __init__(self, take: Callable[[str], None]) -> None:
+        self._take = take
         self._rest = b""  # after the last newline; at most LIMIT bytes
 
     def feed(self, chunk: bytes) -> None:
-        *ended, rest = (self._rest + chunk).split(b"\n")
-        for line in ended:
-            self._give(_last_state(line))
-        self._rest = self._pieces(_last_state(rest) + (b"\r" if rest.endswith(b"\r") else b""))
+        *lines, rest = (self._rest + chunk).split(b"\n")
+        if b"\r" in chunk or b"\r" in self._rest:
+            lines = [_last_state(line) for line in lines]
+            rest = _last_state(rest) + (b"\r" if rest.endswith(b"\r") else b"")
+        *pieces, self._rest = self._pieces(rest)
+        self._give(lines + pieces)
 
     def close(self) -> None:
         """Give what is left: a last line without its newline."""
         if rest := _last_state(self._rest):
-            self._give(rest)
+            self._give([rest])
         self._rest = b""
 
-    def _give(self, line: bytes) -> None:
-        self._line(self._pieces(line).decode("utf-8", "backslashreplace"))
+    def _give(self, lines: list[bytes]) -> None:
+        if lines and len(max(lines, key=len)) > self.LIMIT:
+            lines = [piece for line in lines for piece in self._pieces(line)]
+        if lines:
+            self._take(b"\n".join(lines).decode("utf-8", "backslashreplace"))
 
-    def _pieces(self, line: bytes) -> bytes:
-        """Give all but the last LIMIT bytes; what is not given yet."""
+    def _pieces(self, line: bytes) -> list[bytes]:
+        """The line in pieces of at most LIMIT bytes, one at least."""
+        pieces = []
         while len(line) > self.LIMIT:
             cut = self.LIMIT
             while cut > self.LIMIT - 3 and line[cut] & 0xC0 == 0x80:
                 cut -= 1  # not within a character
-            self._line(line[:cut].decode("utf-8", "backslashreplace"))
+            pieces.append(line[:cut])
             line = line[cut:]
-        return line
+        return [*pieces, line]
 
 
 def _last_state(line: bytes) -> bytes:

@@ -366,7 +366,7 @@ class _Sources(Mapping[str, BaseSource]):
         from builder.transport.debootstrap import DebootstrapSource
 
         emit = self._project.emit
-        lines = Lines(lambda line: emit(StepOutput("base", 0, without_passwords(line))))
+        lines = Lines(lambda text: emit(StepOutput("base", 0, without_passwords(text))))
         environ = self._project.options.environ
         return DebootstrapSource(self._project.store, lines.feed, environ)
 

@@ -235,7 +235,7 @@ class _Container:
 
         api = self._engine.api
         tail: deque[str] = deque(maxlen=_TAIL)
-        lines = Lines(tail.append)
+        lines = Lines(lambda text: tail.extend(text.split("\n")))
         with self._engine.asking():
             stream = api.attach(self._id, stdout=True, stderr=True, stream=True, logs=False)
             try:

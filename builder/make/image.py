@@ -220,7 +220,7 @@ def _run(
 
     image = state.image
     assert image is not None
-    lines = Lines(lambda line: shop.emit(StepOutput(spec.name, planned.number, line)))
+    lines = Lines(lambda text: shop.emit(StepOutput(spec.name, planned.number, text)))
     parent = Parent(image, lambda: shop.lowers(image, fetch), fetch, lambda: state.view)
     clamp = command_time(shop.planner.settings.epoch, state.commands)
     try:

@@ -1,6 +1,8 @@
 """JSON lines: every event as one object, for programs that follow a build.
 
 {"event": "step_done", "image": "site", "step": 1, "name": "pages", "status": "built", ...}
+
+What a step prints is an object for each line.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import json
 from threading import Lock
 from typing import Self, TextIO, get_args
 
-from builder.events import Event
+from builder.events import Event, StepOutput
 
 NAMES: dict[type, str] = {
     kind: "".join("_" + char.lower() if char.isupper() else char for char in kind.__name__)[1:]
@@ -25,12 +27,18 @@ class JsonLines:
         self._lock = Lock()
 
     def __call__(self, event: Event) -> None:
-        line = json.dumps({"event": NAMES[type(event)], **event._asdict()}) + "\n"
+        name = NAMES[type(event)]
+        if isinstance(event, StepOutput):
+            head = json.dumps({"event": name, "image": event.image, "step": event.step})[:-1]
+            lines = event.text.split("\n")
+            text = "".join(f'{head}, "line": {json.dumps(line)}}}\n' for line in lines)
+        else:
+            text = json.dumps({"event": name, **event._asdict()}) + "\n"
         with self._lock:
             if self._stream is None:
                 return
             try:
-                self._stream.write(line)
+                self._stream.write(text)
                 self._stream.flush()
             except OSError:  # whoever read it has gone; that is no reason to stop a build
                 self._stream = None

@@ -30,7 +30,18 @@ from builder.events import (
 )
 from builder.ui import human
 from builder.ui.plain import amount, image_line, step_label, step_line
-from builder.ui.text import CYAN, DIM, GREEN, RED, YELLOW, cells, cut, harmless, paint
+from builder.ui.text import (
+    CYAN,
+    DIM,
+    GREEN,
+    RED,
+    YELLOW,
+    cells,
+    cut,
+    harmless,
+    harmless_lines,
+    paint,
+)
 
 PERIOD = 0.1  # seconds between two draws
 SHOWN = 6  # last output lines below a running step
@@ -53,9 +64,9 @@ class Running:
         self.output: deque[str] = deque(maxlen=KEPT)
         self.dropped = 0
 
-    def add(self, line: str) -> None:
-        self.dropped += len(self.output) == KEPT
-        self.output.append(line)
+    def add(self, lines: list[str]) -> None:
+        self.dropped += max(0, len(self.output) + len(lines) - KEPT)
+        self.output.extend(lines[-KEPT:])
 
 
 class Live:
@@ -114,11 +125,12 @@ class Live:
 
     def _take(self, event: Event) -> None:
         match event:
-            case StepOutput(image, step, line):
+            case StepOutput(image, step, text):
                 if running := self._running.get((image, step)):
-                    running.add(line)
+                    running.add(text.split("\n"))
                 else:
-                    self._ended.append("  " + harmless(line, color=self._color))
+                    lines = harmless_lines(text, color=self._color)
+                    self._ended += ["  " + line for line in lines]
             case StepProgress(image, step, done, total):
                 if running := self._running.get((image, step)):
                     running.done, running.total = done, total

@@ -19,7 +19,7 @@ from builder.events import (
     Warned,
 )
 from builder.ui import human
-from builder.ui.text import BOLD, DIM, GREEN, RED, YELLOW, harmless, paint
+from builder.ui.text import BOLD, DIM, GREEN, RED, YELLOW, harmless, harmless_lines, paint
 
 STATUS_COLORS = {"built": GREEN, "hit": DIM, "base": DIM, "empty": YELLOW}
 PROGRESS_EVERY = 10.0  # seconds between two lines about the bytes of one step
@@ -52,10 +52,11 @@ class Plain:
 
     def _text(self, event: Event) -> str:
         match event:
-            case StepOutput(image, step, line):
+            case StepOutput(image, step, text):
                 title = self._title(event)
                 prefix = paint(f"{image} {counter(step)}| ", DIM, self._color)
-                return title + prefix + harmless(line, color=self._color) + "\n"
+                lines = harmless_lines(text, color=self._color)
+                return title + prefix + ("\n" + prefix).join(lines) + "\n"
             case StepDone():
                 self._forget(event)
                 return step_line(event, self._steps.get(event.image), self._color) + "\n"

@@ -46,6 +46,13 @@ def harmless(text: str, *, color: bool = False) -> str:
     return shown + RESET if colored else shown
 
 
+def harmless_lines(text: str, *, color: bool = False) -> list[str]:
+    lines = text.split("\n")
+    if "".join(lines).isprintable():  # of many lines at once, most often
+        return lines
+    return [harmless(line, color=color) for line in lines]
+
+
 _ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)}
 
 

@@ -13,7 +13,7 @@ def lines_of(*chunks: bytes) -> list[str]:
     for chunk in chunks:
         lines.feed(chunk)
     lines.close()
-    return got
+    return [line for text in got for line in text.split("\n")]
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,12 @@ def test_a_line_is_given_as_soon_as_it_ended() -> None:
     lines = Lines(got.append)
     lines.feed(b"first\nsec")
     assert got == ["first"]
+
+
+def test_lines_that_come_together_are_given_together() -> None:
+    got: list[str] = []
+    Lines(got.append).feed(b"\nfirst\nsecond\n\n\xff\n")
+    assert got == ["\nfirst\nsecond\n\n\\xff"]
 
 
 def test_an_endless_line_comes_in_pieces_and_loses_nothing() -> None:

@@ -196,13 +196,13 @@ def test_rows_never_reach_the_last_column_whatever_is_printed() -> None:
         StepStarted("site", 1, "a name that is far too long for this", "why " * 40),
         StepOutput("site", 1, "漢字" * 200),
         StepOutput("site", 1, "\x1b[31m" * 50 + "x" * 8192),
-        StepOutput("site", 1, "\x1b[2J\x1b]0;title\x07\r\n\ttab"),
+        StepOutput("site", 1, "\x1b[2J\x1b]0;title\x07\r\v\ttab"),
         color=True,
     ):
         rows = screen.shown()
         assert len(rows) == 4
         assert all(cells(row) < 20 for row in rows)
-        assert rows[-1] == "    \\x0d\\x0a        "[:18] + "…"
+        assert rows[-1] == "    \\x0d\\x0b        "[:18] + "…"
 
 
 def test_a_smaller_and_a_larger_window_leave_nothing_behind() -> None:

@@ -90,6 +90,19 @@ def test_plain_keeps_colors_of_output_only_with_color() -> None:
     assert "\x1b[2J" not in stream.getvalue()
 
 
+def test_each_line_of_an_output_is_one_line() -> None:
+    event = StepOutput("site", 2, "a\n\n\x07c")
+    plain, lines = io.StringIO(), io.StringIO()
+    Plain(plain)(event)
+    assert plain.getvalue() == "site 2| a\nsite 2| \nsite 2| \\x07c\n"
+    JsonLines(lines)(event)
+    assert [json.loads(line)["line"] for line in lines.getvalue().splitlines()] == [
+        "a",
+        "",
+        "\x07c",
+    ]
+
+
 def test_plain_keeps_lines_of_parallel_images_whole() -> None:
     stream = io.StringIO()
     emit = Plain(stream)
@@ -148,7 +161,7 @@ def test_json_lines_hold_every_field_of_every_event() -> None:
 
 def test_json_lines_survive_names_that_are_no_text() -> None:
     stream = io.StringIO()
-    JsonLines(stream)(StepOutput("site", 1, "\udcff\n\x1b"))
+    JsonLines(stream)(StepOutput("site", 1, "\udcff\x1b"))
     assert stream.getvalue().isascii()
     assert stream.getvalue().count("\n") == 1
 
