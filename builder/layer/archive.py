@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from builder.errors import LayerError
 from builder.layer.decompress import open_layer
 from builder.layer.entry import DIRECTORY, FILE, MAX_PATH, SYMLINK, WHITEOUT, Entry
+from builder.layer.links import placed
 from builder.layer.read import DEFAULT, Limits, clean_path, read_tar, show
 
 if TYPE_CHECKING:
@@ -34,11 +35,11 @@ def read_archive(archive: BinaryIO, limits: Limits = DEFAULT) -> Iterator[tuple[
     head = archive.read(4)
     archive.seek(0)
     if head in _ZIP:
-        members = _read_zip(archive, limits)
+        members = placed(_read_zip(archive, limits), rooted=False)
     else:
         # The tar's own bytes: a header and padding for each file.
         size = limits.size + 4096 * limits.entries
-        members = read_tar(open_layer(archive, limit=size), limits)
+        members = read_tar(open_layer(archive, limit=size), limits, rooted=False)
     for entry, content in members:
         if any(part.startswith(WHITEOUT) for part in entry.path.split(b"/")):
             raise LayerError(f"entry {show(entry.path)} would remove files when it is in a layer")

@@ -29,6 +29,7 @@ from builder.layer.entry import (
     WHITEOUT,
     Entry,
 )
+from builder.layer.links import placed
 from builder.layer.source import Content, Source
 from builder.layer.sparse import (
     Segments,
@@ -86,9 +87,10 @@ def read_layer(stream: BinaryIO, limits: Limits = DEFAULT) -> Iterator[tuple[Ent
     The second value reads the content (size bytes for FILE, nothing for others) until the next
     entry is asked for; what is not read is skipped. After the last entry the stream is read to its
     end, so that a verifying stream verifies. Global PAX headers do not count, as in Docker.
-    Whiteouts are FILEs of size 0 whatever they were; what AUFS kept for itself is left out.
+    Whiteouts are FILEs of size 0 whatever they were; what AUFS kept for itself is left out. What
+    comes through an earlier link of the layer has the path that this leads to.
     """
-    for entry, content in _read(stream, limits, use_globals=False):
+    for entry, content in placed(_read(stream, limits, use_globals=False), rooted=True):
         if WHITEOUT in entry.path:
             folder, _, name = entry.path.rpartition(b"/")
             if entry.path.startswith(_AUFS) and entry.path != OPAQUE:
@@ -103,11 +105,12 @@ def read_layer(stream: BinaryIO, limits: Limits = DEFAULT) -> Iterator[tuple[Ent
 
 
 def read_tar(
-    stream: BinaryIO, limits: Limits = DEFAULT, *, upper: bool = False
+    stream: BinaryIO, limits: Limits = DEFAULT, *, upper: bool = False, rooted: bool = True
 ) -> Iterator[tuple[Entry, BinaryIO]]:
     """The members of any tar, as read_layer but with global headers and without whiteouts. `upper`:
-    it is of an overlay's upper directory, where a character device 0:0 means a removed file."""
-    return _read(stream, limits, use_globals=True, upper=upper)
+    it is of an overlay's upper directory, where a character device 0:0 means a removed file.
+    `rooted`: its root is an image's, see Links."""
+    return placed(_read(stream, limits, use_globals=True, upper=upper), rooted=rooted)
 
 
 def _read(

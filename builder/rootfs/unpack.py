@@ -299,6 +299,8 @@ class _Jail:
             entry = self._folders[path] or below(path)
             if entry is None or entry.type != DIRECTORY:
                 entry = Entry(path, DIRECTORY, 0o755)
+            if not path:  # an engine's own folder lies over it: 0755 0:0 whatever a layer says
+                entry = Entry(b"", DIRECTORY, 0o755, mtime=entry.mtime)
             handle = self._folder(path)
             try:
                 if path in self._opaque:
@@ -381,12 +383,10 @@ def _plain(store: Store, blob: Descriptor, file: BinaryIO) -> AbstractContextMan
 def _tree_name(layer: Layer, view: View, idle: set[bytes]) -> str:
     """The diff_id, or a digest of it with what depends on the layers below."""
     borrowed = []
-    for path in sorted(view.tables[-1].implied):
+    for path in sorted(view.tables[-1].implied - {b""}):
         found = view.lookup(path)
         if found is not None and found.table >= 0:
-            entry = found.entry if path else found.entry._replace(mtime=0)
-            if entry != Entry(b"", DIRECTORY, 0o755):
-                borrowed.append(entry)
+            borrowed.append(found.entry)
     if not borrowed and not idle:
         return layer.diff_id
     return digest_of(repr((layer.diff_id, borrowed, sorted(idle))).encode())

@@ -50,6 +50,8 @@ def canonical_layer(
             if entry.xattrs:
                 kept = tuple(each for each in entry.xattrs if not each[0].startswith(_OVERLAY))
                 entry = entry._replace(xattrs=kept)
+            if not entry.path:  # as engines have it, whatever folder the tar was made of
+                entry = Entry(b"", DIRECTORY, 0o755, mtime=entry.mtime)
             offset = spool.add(content, entry.size) if entry.size else 0
             tree.add(entry, _PLACE.pack(offset, entry.size))
         files: dict[bytes, bytes] = {}

@@ -106,7 +106,7 @@ def test_a_tree_stands_as_the_layer_says(jail: Path) -> None:
         device("null", 1, 3),
     )
     d, suid = (jail / "d").stat(), (jail / "d/suid").stat()
-    assert (jail.stat().st_mode & 0o7777, jail.stat().st_mtime) == (0o711, 5)
+    assert (jail.stat().st_mode & 0o7777, jail.stat().st_mtime) == (0o755, 5)
     assert (d.st_mode & 0o7777, d.st_uid, d.st_gid, d.st_mtime) == (0o2775, 7, 8, 6)
     assert (suid.st_mode & 0o7777, suid.st_uid, suid.st_gid) == (0o4755, 9, 10)
     assert (suid.st_mtime, suid.st_size) == (7, 3_000_000)
@@ -233,11 +233,7 @@ def test_no_handle_is_left_open(jail: Path) -> None:
 OUT = "../../canary"
 LONG = "d" * 247
 HOSTILE = {
-    "below a symlink": [symlink("l", "../.."), file("l/canary", b"bad")],
-    "below an absolute symlink": [symlink("l", "/"), file("l/canary", b"bad")],
-    "deep below a symlink": [directory("d"), symlink("d/l", "../../.."), file("d/l/x/canary")],
     "a symlink replaces a folder": [directory("d"), file("d/x"), symlink("d", ".."), file("d/y")],
-    "a folder below a symlink": [symlink("l", "../.."), directory("l/new")],
     "a hard link through a symlink": [symlink("l", "../.."), hardlink("h", "l/canary")],
     "a hard link outside": [hardlink("h", OUT)],
     "a hard link to nothing": [hardlink("h", "/canary")],
@@ -245,11 +241,25 @@ HOSTILE = {
     "a hard link before its file": [hardlink("h", "f"), file("f")],
     "a file outside": [file(OUT, b"bad")],
     "a folder outside": [directory("../../new")],
-    "a whiteout below a symlink": [symlink("l", "../.."), file("l/.wh.canary")],
-    "an opaque mark below a symlink": [symlink("l", "../.."), file("l/.wh..wh..opq")],
     "a whiteout of the parent": [file(".wh...")],
     "below a file": [file("f"), file("f/x")],
     "a device of overlayfs": [device("w", 0, 0)],
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_nothing_outside_is_touched(jail: Path, name: str) -> None:
+    with pytest.raises(BuilderError):
+        unpack(jail, *HOSTILE[name])
+
+
+HARMLESS = {
+    "below a symlink": [symlink("l", "../.."), file("l/canary", b"bad")],
+    "below an absolute symlink": [symlink("l", "/"), file("l/canary", b"bad")],
+    "deep below a symlink": [directory("d"), symlink("d/l", "../../.."), file("d/l/x/canary")],
+    "a folder below a symlink": [symlink("l", "../.."), directory("l/new")],
+    "a whiteout below a symlink": [symlink("l", "../.."), file("l/.wh.canary")],
+    "an opaque mark below a symlink": [symlink("l", "../.."), file("l/.wh..wh..opq")],
     "a chain of long symlinks": [
         *(
             member
@@ -268,16 +278,6 @@ HOSTILE = {
         file("linked", b"bad"),
         file("escape/x", b"bad"),
     ],
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_nothing_outside_is_touched(jail: Path, name: str) -> None:
-    with pytest.raises(BuilderError):
-        unpack(jail, *HOSTILE[name])
-
-
-HARMLESS = {
     "a symlink outside": [symlink("l", OUT), file("l", b"new")],
     "an absolute name": [file("/canary", b"inside")],
     "attributes of a symlink": [
