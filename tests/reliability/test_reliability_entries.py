@@ -170,6 +170,7 @@ def mutated(data: bytes, pick: random.Random) -> bytes:
     return hashlib.sha256(text).hexdigest().encode() + text if head else text
 
 
+@pytest.mark.timeout(3600)
 def test_no_entry_crashes_a_build_or_makes_another_image(project: Path, tmp_path: Path) -> None:
     good = tmp_path / "good"
     right = built(project, good)
