@@ -40,6 +40,7 @@ class Options(NamedTuple):
     vars_files: tuple[str, ...] = ()  # YAML
     environ: Mapping[str, str] = {}  # for env('NAME'), proxies, registry credentials
     platform: Platform | None = None  # None: this machine's
+    allow_foreign: bool = False  # a base's programs may be for another CPU than the platform's
     pull: str = "missing"  # always | missing | never
     codec: str = "gzip"  # gzip | zstd | none
     level: int | None = None  # None: the codec's default
@@ -84,14 +85,18 @@ class Project:
         """Whose the names of images are: what the project file says, else the folder that holds
         the specs, as an absolute path. Raises SpecErrors for what is wrong in the file."""
         if self._name is None:
-            from builder.spec.project import load_project_file
-
-            try:
-                file = load_project_file(self.folder, _SpecCache(self.store))
-            finally:
-                self.store.close()
-            self._name = file.name or self.folder
+            self._name = self._named() or self.folder
         return self._name
+
+    def _named(self) -> str | None:
+        if not os.path.lexists(os.path.join(self.folder, "builder.yaml")):
+            return None
+        from builder.spec.project import load_project_file
+
+        try:
+            return load_project_file(self.folder, _SpecCache(self.store)).name
+        finally:
+            self.store.close()
 
     def load(self, images: Sequence[str]) -> tuple[Mapping[str, ImageSpec], tuple[str, ...]]:
         """The specs of `images` (all, when none is named) and of what they stand on, bases first,
@@ -252,6 +257,7 @@ class Project:
             options.pull,
             self._unlike,
             self.name,
+            options.allow_foreign,
         )
         render = partial(_render, context, options.environ)
         return Planner(

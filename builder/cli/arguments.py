@@ -200,6 +200,10 @@ def _project(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--platform", metavar="OS/ARCH", help="default: this machine's")
     group.add_argument(
+        "--allow-foreign", action="store_true",
+        help="take a base whose programs are for another CPU than the platform's",
+    )  # fmt: skip
+    group.add_argument(
         "--pull", nargs="?", const="always", default="missing",
         choices=PULL, help="make or fetch bases again",
     )  # fmt: skip

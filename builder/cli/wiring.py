@@ -38,6 +38,7 @@ def options(arguments: argparse.Namespace) -> Options:
         vars_files=tuple(arguments.vars_file),
         environ=os.environ,
         platform=parse_platform(arguments.platform) if arguments.platform else None,
+        allow_foreign=arguments.allow_foreign,
         pull=arguments.pull,
         codec=codec,
         level=int(level) if level else None,

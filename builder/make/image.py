@@ -90,6 +90,7 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
         if base is None:
             raise SpecError(f"the base {spec.base} could not be made").at(spec.base.place)
         image = settle(store, base.image, base.fetch, f"{spec.base.place}: {spec.base}")
+        planner.check_machine(spec, image)
         fetch, annotations, name = base.fetch, base.image.annotations, base.about
         if base.note:
             shop.emit(Warned(f"{spec.base.place}: {spec.base}: {base.note}"))
@@ -97,6 +98,7 @@ def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
             place = spec.base.place
             shop.emit(Warned(f"{place}: the base's ONBUILD is not run: write it as steps"))
     else:
+        planner.check_below(spec, planner.platform(below.spec))
         image, fetch, name = below.image, below.fetch, spec.base.value
     state = planner.start(spec, image, fetch, below.commands if below else 0)
     chain = image.chain_id

@@ -43,12 +43,15 @@ class Below(NamedTuple):
 def plan_image(planner: Planner, spec: ImageSpec, base_plan: Below | None) -> Below:
     """Plan one image. `base_plan`: its `image:` base's; None: another base."""
     from builder.plan.why import why_base
+    from builder.transport.importing import is_imported, labelled
 
     name = planner.name_of(spec)
     last = load_last(planner.store, name)
     fetch: Fetch = None
     annotations: Mapping[str, str] = {}
+    read_first = ""  # what has to be read before the image's documents are known
     if base_plan is not None:
+        planner.check_below(spec, base_plan.plan.name.platform)
         below, fetch = base_plan.state, base_plan.plan.fetch
         text, status = f"image {spec.base.value}", "hit"
         why = "unchanged"
@@ -66,7 +69,12 @@ def plan_image(planner: Planner, spec: ImageSpec, base_plan: Below | None) -> Be
             text, status, why = base.about, "hit", "unchanged"
             if last and last.base_chain != base.image.chain_id:
                 why = why_base(last, str(spec.base), base.image.chain_id)
-            state = planner.start(spec, base.image, base.fetch)
+            image = labelled(planner.store, base.image)
+            if all(is_imported(planner.store, layer) for layer in image.layers):
+                planner.check_machine(spec, image)
+            else:
+                read_first = f"the base {spec.base}"
+            state = planner.start(spec, image, base.fetch)
             fetch, annotations = base.fetch, base.image.annotations
     steps = []
     for index in range(len(steps_of(spec))):
@@ -77,7 +85,9 @@ def plan_image(planner: Planner, spec: ImageSpec, base_plan: Below | None) -> Be
     if state.image is not None:
         image = finish(state.image, spec, planner.settings.epoch, annotations)
         state = state.finished(image)
-    decision = _decide_image(planner.store, spec, state, steps, last, base_plan)
+    if base_plan and isinstance(base_plan.plan.image, ImageUnknown):
+        read_first = base_plan.plan.image.after
+    decision = _decide_image(planner.store, spec, state, steps, last, read_first)
     plan = ImagePlan(spec, name, text, status, why, tuple(steps), decision, fetch)
     return Below(plan, state)
 
@@ -109,12 +119,10 @@ def _decide_image(
     state: State,
     steps: Sequence[Planned],
     last: LastBuild | None,
-    base_plan: Below | None,
+    read_first: str,
 ) -> ImageDecision:
-    if state.image is None:
-        return ImageUnknown(state.undecided)
-    if base_plan and isinstance(base_plan.plan.image, ImageUnknown):
-        return base_plan.plan.image
+    if state.image is None or read_first:
+        return ImageUnknown(state.undecided or read_first)
     for step in steps:
         if not step.encoded:
             return ImageUnknown(f"step {step.number} ({step.name}), whose layer is converted")

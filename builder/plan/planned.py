@@ -27,6 +27,7 @@ class Settings(NamedTuple):
     executor: Callable[[], str] = str
     """One whose steps may make other bytes: chroot | docker; else ""."""
     project: str = ""  # whose the names of images are
+    allow_foreign: bool = False  # a base's programs may be for another CPU
 
     @property
     def encoding(self) -> str:

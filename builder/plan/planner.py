@@ -105,6 +105,38 @@ class Planner:
         document, note = config.fit_history(image.config, len(image.layers))
         return found._replace(image=image._replace(config=document), note=note)
 
+    def check_machine(self, spec: ImageSpec, image: Image) -> None:
+        """A base, whose layers are all there, has programs for the platform that is wanted, unless
+        others are allowed. Raises SpecError."""
+        platform = self.platform(spec)
+        if self.settings.allow_foreign or not image.layers or platform.os != "linux":
+            return
+        name = f"machine-{image.chain_id[7:]}"
+        known = self.store.load("memos", name)
+        if known is None:
+            from builder.rootfs.machine import architecture
+
+            view = base_state(self.store, image, None, 0).view
+            known = (architecture(self.store, image.layers, view) or "").encode()
+            self.store.remember("memos", name, known)
+        found = known.decode("ascii", "replace")
+        if found and found != platform.architecture:
+            wanted = f"--platform linux/{found}"
+            raise SpecError(
+                f"the programs of {spec.base} are for {found}, expected {platform.architecture}",
+                f"{f'platforms: [linux/{found}]' if spec.platform else wanted} says so;"
+                f" --allow-foreign builds it as {platform} all the same",
+            ).at(spec.base.place)
+
+    def check_below(self, spec: ImageSpec, below: Platform) -> None:
+        """An `image:` base is built for the platform that is wanted. Raises SpecError."""
+        platform = self.platform(spec)
+        if platform != below:
+            raise SpecError(
+                f"{spec.base} is built for {below}, expected {platform}",
+                "give both specs the same `platforms`, or none",
+            ).at(spec.base.place)
+
     def start(self, spec: ImageSpec, image: Image, fetch: Fetch, commands: int = 0) -> State:
         """The state on a base, with the config that the spec's commands run under. `commands` are
         those of an `image:` base."""
