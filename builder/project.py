@@ -351,7 +351,7 @@ class _Sources(Mapping[str, BaseSource]):
     def _rootfs(self) -> BaseSource:
         from builder.transport.rootfs_tar import RootfsSource
 
-        return RootfsSource(self._project.store, self._context)
+        return RootfsSource(self._project.store, self._context, self._project.emit)
 
     def _registry(self) -> BaseSource:
         from builder.transport.registry.settings import settings_from

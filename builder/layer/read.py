@@ -8,6 +8,7 @@ Docker and containerd decide them: a leading `/` is dropped, `.` and empty parts
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, cast
@@ -49,9 +50,20 @@ class Limits(NamedTuple):
     entries: int = 4_000_000
     size: int = 1 << 40  # bytes of all files together, sparse ones expanded
     extended: int = 1 << 20  # bytes of PAX and long-name records before one entry, as Go allows
+    hint: str | None = None  # why `size` is what it is
 
 
 DEFAULT = Limits()
+
+
+def room(folder: str) -> Limits:
+    """For an archive whose files are spooled in `folder`: a sparse one of a kilobyte may say that
+    they are more than the disk holds."""
+    found = os.statvfs(folder)
+    free = found.f_bavail * found.f_frsize
+    hint = f"that is what is free in {folder}"
+    return Limits(size=free, hint=hint) if free < DEFAULT.size else DEFAULT
+
 
 # mode, uid, gid, size, mtime, checksum of a header that any common tool writes
 _PLAIN = re.compile(
@@ -133,7 +145,7 @@ def _read(
         if count > limits.entries:
             raise LayerError(f"the archive has more than {limits.entries} entries")
         if total > limits.size:
-            raise LayerError(f"the archive's files are more than {limits.size} bytes")
+            raise LayerError(f"the archive's files are more than {limits.size} bytes", limits.hint)
         if not stored and holes is None:
             yield entry, nothing
             continue

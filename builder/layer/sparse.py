@@ -87,6 +87,11 @@ def _decimal(text: bytes) -> int:
     return int(text)
 
 
+def skip_hole(content: object) -> int:
+    """As SparseContent has it; 0 for any other content."""
+    return content.skip_hole() if isinstance(content, SparseContent) else 0
+
+
 class SparseContent:
     """Reads a sparse file as its reader sees it: `size` bytes, zeros in the holes."""
 
@@ -94,6 +99,14 @@ class SparseContent:
         self._read, self._size = read, size
         self._segments = segments[::-1]
         self._at = 0
+
+    def skip_hole(self) -> int:
+        """Go past the zeros that no data stands for, if such come next; how many they were."""
+        while self._segments and self._at >= sum(self._segments[-1]):
+            self._segments.pop()
+        start = self._segments[-1][0] if self._segments else self._size
+        hole, self._at = max(0, start - self._at), max(self._at, start)
+        return hole
 
     def read(self, size: int = -1) -> bytes:
         """`size` bytes (all when negative), fewer only at the end."""

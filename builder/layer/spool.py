@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from builder.errors import LayerError
 from builder.layer.entry import Content
+from builder.layer.sparse import skip_hole
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _CHUNK = 1 << 20
+_ZEROS = bytes(_CHUNK)
 _SMALL = 1 << 16  # bytes of a content that is read at once
 
 
@@ -30,9 +32,19 @@ class Spool:
     def add(
         self, content: BinaryIO, size: int, seen: Callable[[bytes], object] = lambda chunk: None
     ) -> int:
-        """Take a stream in, of which exactly `size` bytes must come; where it is now."""
+        """Take a stream in, of which exactly `size` bytes must come; where it is now. Holes of a
+        sparse one stay holes."""
         start = self._end
-        while chunk := content.read(_CHUNK):
+        while True:
+            if hole := skip_hole(content):
+                self._end += hole
+                self._file.flush()
+                os.ftruncate(self._file.fileno(), self._end)
+                self._file.seek(self._end)
+                for at in range(0, hole, _CHUNK):
+                    seen(_ZEROS[: hole - at])
+            if not (chunk := content.read(_CHUNK)):
+                break
             seen(chunk)
             self._file.write(chunk)
             self._end += len(chunk)

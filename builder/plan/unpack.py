@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 from builder.errors import BuilderError, LayerError
 from builder.layer.archive import read_archive
 from builder.layer.entry import DIRECTORY, FILE, HARDLINK, SYMLINK, Change, Content, Entry
+from builder.layer.read import room
 from builder.layer.record import pack
 from builder.layer.record import unpack as unpack_record
 from builder.layer.sorter import Listing
@@ -229,9 +230,11 @@ class _Archive:
         return spool
 
     def _read(self) -> Iterator[tuple[Entry, BinaryIO]]:
+        from tempfile import gettempdir
+
         try:
             with open(self._tree.beneath.open(self._tree.at), "rb") as archive:
-                for entry, content in read_archive(archive):
+                for entry, content in read_archive(archive, room(gettempdir())):
                     if self._strip:
                         path = _stripped(entry.path, self._strip)
                         if path is None:

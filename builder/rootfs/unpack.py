@@ -32,6 +32,7 @@ from builder.layer.entry import (
 )
 from builder.layer.read import DEFAULT, Limits, read_layer, show
 from builder.layer.runs import index_name, sizes
+from builder.layer.sparse import skip_hole
 from builder.oci import media
 from builder.oci.digest import digest_of
 from builder.rootfs.arrange import ancestors
@@ -165,6 +166,12 @@ class _Jail:
     def _fill(self, handle: int, entry: Entry, content: BinaryIO) -> None:
         left = entry.size
         while left:
+            if hole := skip_hole(content):
+                left -= hole
+                os.lseek(handle, hole, os.SEEK_CUR)
+                if not left:
+                    os.ftruncate(handle, entry.size)
+                    break
             data = content.read(min(left, _CHUNK))
             if not data:
                 raise LayerError(f"entry {show(entry.path)} is cut short")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from builder.errors import LayerError
 from builder.layer.entry import DIRECTORY, FILE, WHITEOUT, Change, Entry
-from builder.layer.read import read_tar, show
+from builder.layer.read import read_tar, room, show
 from builder.layer.spool import Spool
 from builder.layer.tree import Tree
 from builder.layer.write import write_layer
@@ -33,10 +33,14 @@ _PLACE = struct.Struct("<QQ")  # where a file's bytes are in the spool: offset a
 
 
 def canonical_layer(
-    store: Store, tar: BinaryIO, keep: Callable[[bytes], bool] | None = None
+    store: Store,
+    tar: BinaryIO,
+    keep: Callable[[bytes], bool] | None = None,
+    progress: Callable[[int], object] = lambda size: None,
 ) -> Layer:
     """Write the tree that extracting `tar` would make as one layer, with its path table. Paths for
-    which `keep` is false are left out. Raises LayerError.
+    which `keep` is false are left out; `progress` is told the layer's bytes so far. Raises
+    LayerError, also where the files are more than the store's disk has room for.
 
     Contents go through a file in the store's tmp/, since a tar's order is not the layer's, and so
     do entries that are more than fit in memory.
@@ -44,7 +48,7 @@ def canonical_layer(
     folder = store.temporary()
     tree, table, spool = Tree(folder, keep=keep), TableWriter(folder), Spool(folder)
     try:
-        for entry, content in read_tar(tar):
+        for entry, content in read_tar(tar, room(folder)):
             if WHITEOUT in entry.path and b"/" + WHITEOUT in b"/" + entry.path:
                 raise LayerError(f"{show(entry.path)} would be read as a whiteout in a layer")
             if entry.xattrs:
@@ -55,7 +59,9 @@ def canonical_layer(
             offset = spool.add(content, entry.size) if entry.size else 0
             tree.add(entry, _PLACE.pack(offset, entry.size))
         files: dict[bytes, bytes] = {}
-        written = write_layer(_changes(tree, spool, files), store, seen=table.add)
+        written = write_layer(
+            _changes(tree, spool, files), store, seen=table.add, progress=progress
+        )
         if written is None:
             raise LayerError("the archive holds nothing")
         path = os.path.join(folder, "table")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.errors import LayerError, TransportError
+from builder.events import Emit, Noted, ignore
 from builder.oci.digest import hex_of
 from builder.oci.image import Platform, empty_image
 from builder.spec.model import BaseRef
@@ -26,14 +27,21 @@ from builder.transport.kept import (
 if TYPE_CHECKING:
     from builder.store.store import Store
 
-_KEY_VERSION = 1
+_KEY_VERSION = 2
+_TELL = 5.0  # seconds between two words of progress
 
 
 class RootfsSource:
     """`rootfs:FILE`. `context` is where relative paths start, `clock` gives seconds since 1970."""
 
-    def __init__(self, store: Store, context: str, clock: Callable[[], float] = time.time) -> None:
-        self._store, self._context, self._clock = store, context, clock
+    def __init__(
+        self,
+        store: Store,
+        context: str,
+        emit: Emit = ignore,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._context, self._emit, self._clock = store, context, emit, clock
 
     def resolve(self, ref: BaseRef, platform: Platform, *, make: bool, pull: str) -> Base | None:
         where = f"{ref.place}: {ref}"
@@ -55,8 +63,16 @@ class RootfsSource:
         from builder.transport.canonical import canonical_layer
 
         before = identity(file)
+        told = time.monotonic()
+
+        def progress(size: int) -> None:
+            nonlocal told
+            if time.monotonic() - told > _TELL:
+                told = time.monotonic()
+                self._emit(Noted(f"{where}: {size / 1e9:.1f} GB written"))
+
         try:
-            layer = canonical_layer(self._store, open_layer(file))
+            layer = canonical_layer(self._store, open_layer(file), progress=progress)
         except LayerError as error:
             raise TransportError(f"{where}: {error.message}", error.hint) from error
         unchanged(file, before, where)

@@ -19,12 +19,15 @@ from backports import zstd
 from builder.errors import TransportError
 from builder.layer.decompress import open_layer
 from builder.layer.entry import DIRECTORY, HARDLINK
-from builder.layer.read import read_layer
+from builder.layer.read import read_layer, read_tar
+from builder.layer.spool import Spool
 from builder.oci.image import Image, Platform
 from builder.rootfs.table import PathTable
+from builder.rootfs.unpack import unpack_layer
 from builder.spec.model import BaseRef
 from builder.store.store import Store
 from builder.transport.rootfs_tar import RootfsSource
+from tests.layer.test_tar_shapes import sparse_1_0
 
 Ref = Callable[[str], BaseRef]
 Member = tuple[str, bytes | None, dict[str, Any]]
@@ -56,7 +59,7 @@ def folder(name: str, **fields: Any) -> Member:
 
 
 def resolve(store: Store, path: Path, ref: BaseRef, *, make: bool = True) -> Image | None:
-    base = RootfsSource(store, str(path), lambda: 2e9).resolve(
+    base = RootfsSource(store, str(path), clock=lambda: 2e9).resolve(
         ref, Platform(), make=make, pull="missing"
     )
     return base.image if base else None
@@ -185,7 +188,7 @@ def test_a_young_file_is_hashed_again(store: Store, ref: Ref, tmp_path: Path) ->
     path = tmp_path / "root.tar"
     path.write_bytes(tar_of(file("a")))
     for now, remembered in ((os.stat(path).st_ctime + 1, 0), (os.stat(path).st_ctime + 3, 1)):
-        source = RootfsSource(store, str(tmp_path), lambda now=now: now)  # type: ignore[misc]
+        source = RootfsSource(store, str(tmp_path), clock=lambda now=now: now)  # type: ignore[misc]
         source.resolve(ref("rootfs:root.tar"), Platform(), make=True, pull="missing")
         memos = [name for name in store.entries("memos") if name.startswith("file-")]
         assert len(memos) == remembered
@@ -220,3 +223,42 @@ def test_a_fifo_or_a_missing_file_is_told(store: Store, ref: Ref, tmp_path: Path
     for name, said in (("fifo", "not a regular file"), ("none", "No such file")):
         with pytest.raises(TransportError, match=said):
             resolve(store, tmp_path, ref(f"rootfs:{name}"))
+
+
+def sparse(size: int) -> bytes:
+    """A tar of a file of a few bytes at both ends and a hole between them."""
+    return sparse_1_0(b"f", [(0, b"begin"), (size - 3, b"end")], size) + bytes(1024)
+
+
+def test_holes_take_no_room_on_the_way(tmp_path: Path) -> None:
+    size = 3 << 30
+    spool = Spool(str(tmp_path))
+    for _, content in read_tar(io.BytesIO(sparse(size))):
+        assert spool.add(content, size) == 0
+    assert (spool.read(0, 9), spool.read(size - 4, 4)) == (b"begin" + bytes(4), b"\0end")
+    handles = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+    ours = [each for each in handles if os.path.realpath(each).startswith(str(tmp_path))]
+    assert [os.stat(each).st_blocks * 512 < 4 << 20 for each in ours] == [True]
+    spool.close()
+
+
+@pytest.mark.root
+def test_holes_stay_holes_where_a_layer_is_unpacked(tmp_path: Path) -> None:
+    size = 3 << 30
+    unpack_layer(io.BytesIO(sparse(size)), str(tmp_path), privileged=True)
+    found = (tmp_path / "f").stat()
+    assert (found.st_size, found.st_blocks * 512 < 4 << 20) == (size, True)
+    with (tmp_path / "f").open("rb") as file:
+        assert file.read(9) == b"begin" + bytes(4)
+        file.seek(-5, os.SEEK_END)
+        assert file.read() == b"\0\0end"
+
+
+def test_an_archive_of_more_than_the_disk_holds_is_refused(
+    store: Store, ref: Ref, tmp_path: Path
+) -> None:
+    (tmp_path / "base.tar").write_bytes(sparse(1 << 45))
+    source = RootfsSource(store, str(tmp_path))
+    with pytest.raises(TransportError, match="the archive's files are more than"):
+        source.resolve(ref("rootfs:base.tar"), Platform(), make=True, pull="missing")
+    assert os.listdir(tmp_path / "store/tmp") == []
