@@ -21,9 +21,10 @@ class Command(NamedTuple):
     uid: int
     gid: int
     groups: tuple[int, ...]  # supplementary, `gid` among them
-    working_dir: str  # absolute within the image; created 0755 uid:gid 0:0 when missing
+    working_dir: str  # absolute within the image; made when missing, 0755, its parents too
     network: str  # host | none
     timeout: float | None = None  # seconds, at most; not part of what it makes
+    folder_owner: tuple[int, int] = (0, 0)  # of what is made of working_dir
 
 
 class Parent(NamedTuple):

@@ -30,7 +30,7 @@ from builder.executor.docker_session import LABEL, owner, sweep
 from builder.executor.docker_tree import LayerTree, LowerTree
 from builder.executor.overlay import remove_tree
 from builder.executor.process import failed, not_started, timed_out
-from builder.layer.entry import FILE, Change, Entry
+from builder.layer.entry import DIRECTORY, FILE, Change, Entry
 from builder.oci.digest import ChainID
 from builder.oci.image import Image, Platform, empty_image, encode
 from builder.transport.engine import Engine, connect
@@ -107,6 +107,7 @@ class Docker:
                 image = session.parent(self._store, parent)
                 container = _Container(session, image, command)
                 stack.callback(container.remove)
+                container.make_working_dir(_view(parent), epoch)
                 container.run(output)
                 upper = container.changes(folder)
             except TransportError as error:
@@ -228,6 +229,25 @@ class _Container:
         api = self._engine.api
         with contextlib.suppress(TransportError), self._engine.asking():
             api.remove_container(self._id, force=True, v=True)
+
+    def make_working_dir(self, view: View, time: int) -> None:
+        """As the other executors do: an engine gives what it makes to root."""
+        command = self._command
+        missing = view.missing(os.fsencode(command.working_dir))
+        if not missing or command.folder_owner == (0, 0):
+            return
+        from docker.errors import APIError
+
+        from builder.layer.header import Headers, end_of_archive
+
+        owner = command.folder_owner
+        folders = [Entry(each, DIRECTORY, 0o755, *owner, time) for each in missing]
+        archive = b"".join([*map(Headers().of, folders), end_of_archive()])
+        with self._engine.asking():
+            try:
+                self._engine.api.put_archive(self._id, "/", archive)
+            except APIError as error:
+                raise _not_started(command, str(error.explanation or error)) from error
 
     def run(self, output: Callable[[bytes], None]) -> None:
         """Run the command to its end. Raises CommandFailed, ExecutorError, TransportError."""

@@ -318,7 +318,7 @@ def become(plan: Plan) -> None:
     for stream in (1, 2):  # /dev/stdout can then be opened by the command's user
         os.fchown(stream, plan["uid"], plan["gid"])
     filter_calls(plan["seccomp"])
-    make_working_dir(plan["working_dir"])
+    make_working_dir(plan["working_dir"], *plan["folder_owner"])
     stage = ENTER
     try:
         os.chdir(plan["working_dir"])
@@ -359,12 +359,13 @@ def filter_calls(program: bytes) -> None:
         checked(libc.prctl(PR_SET_SECCOMP, mode, rules, zero, zero), "seccomp")
 
 
-def make_working_dir(path: str) -> None:
+def make_working_dir(path: str, uid: int, gid: int) -> None:
     made = ""
     for part in path.split("/"):
         made += "/" + part
         try:
             os.mkdir(made, 0o755)
+            os.chown(made, uid, gid)
         except OSError:
             pass  # entering it says what is wrong
 

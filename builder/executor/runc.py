@@ -40,6 +40,7 @@ class Runc(Overlaid):
     def start(self, command: Command, place: Overlay, pipes: Pipes) -> Popen[bytes]:
         _sweep()
         _check_accounts(place.root)
+        _make_working_dir(place.root, command)
         bundle = os.fsdecode(place.folder)
         document = configuration(command, os.fsdecode(place.root), os.uname().machine)
         with open(os.path.join(bundle, "config.json"), "w", encoding="utf-8") as file:
@@ -102,6 +103,27 @@ def _check_accounts(root: bytes) -> None:
                     f"runc: /{name} of the image is no regular file",
                     "`--executor sandbox` does not read it",
                 )
+    finally:
+        os.close(folder)
+
+
+def _make_working_dir(root: bytes, command: Command) -> None:
+    """Before runc does, which gives it to root."""
+    folder = os.open(root, os.O_PATH | os.O_CLOEXEC)
+    try:
+        parts = command.working_dir.strip("/").split("/")
+        for end in range(len(parts)):
+            parent = syscalls.open_within(folder, "/".join(parts[:end]) or ".")
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(parts[end] or ".", 0o755, dir_fd=parent)
+                    os.chown(
+                        parts[end], *command.folder_owner, dir_fd=parent, follow_symlinks=False
+                    )
+            finally:
+                os.close(parent)
+    except OSError:
+        pass  # runc says what is wrong
     finally:
         os.close(folder)
 

@@ -43,6 +43,7 @@ def command_plan(command: Command) -> dict[str, Any]:
         "env": {os.fsencode(name): os.fsencode(value) for name, value in command.env.items()},
         "candidates": candidates(command),
         "working_dir": command.working_dir,
+        "folder_owner": command.folder_owner,
         "uid": command.uid,
         "gid": command.gid,
         "groups": list(command.groups),

@@ -50,12 +50,12 @@ def timestamp(seconds: int) -> str:
 
 
 def steps_of(spec: ImageSpec) -> tuple[Step, ...]:
-    """The spec's steps, and the one that config's working_dir asks for: it is made when missing,
-    0755 0:0, as by WORKDIR. That one counts only where there is something to make."""
+    """The spec's steps, and the one that config's working_dir asks for: it is made when no step
+    needed it before (plan.folders). That one counts only where there is something to make."""
     path = spec.config.working_dir
     if path is None:
         return spec.steps
     path = working_dir(path)
     if path == "/":
         return spec.steps
-    return (*spec.steps, Directory(Place(spec.file, 1, 1), f"working_dir {path}", path))
+    return (*spec.steps, Directory(Place(spec.file, 1, 1), f"working_dir {path}", "."))

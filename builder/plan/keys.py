@@ -60,6 +60,7 @@ def run_document(
             "env": dict(command.env),
             "user": [command.uid, command.gid, *command.groups],
             "working_dir": command.working_dir,
+            "folder": list(command.folder_owner),
             "network": command.network,
             "times": clamp,
         }

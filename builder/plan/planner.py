@@ -14,8 +14,10 @@ from builder.oci.digest import CacheKey, chain_id, hex_of, is_key
 from builder.oci.image import MAX_LAYERS, Image, Layer, Platform, empty_image, encode
 from builder.plan import config, keys
 from builder.plan.clock import command_time, file_time
+from builder.plan.command import decided, settings_of, working_dir_of
 from builder.plan.context import Context, Scanned
 from builder.plan.describe import history, step_name, steps_of
+from builder.plan.folders import in_folder, lies_in_it, made_for
 from builder.plan.last import LastBuild
 from builder.plan.nodes import Tree
 from builder.plan.planned import Hit, Planned, Settings
@@ -205,7 +207,7 @@ class Planner:
             return planned, self._above(state, planned)
         if isinstance(step, Run):
             assert state.image is not None
-            command = self._command(step, state)
+            command = decided(step, state, self.settings.epoch)
             clamp = command_time(self.settings.epoch, state.commands)
             document = keys.run_document(
                 command, clamp, state.image.chain_id, platform, self.settings.executor()
@@ -261,7 +263,16 @@ class Planner:
         from builder.plan.changes import Ground
 
         epoch = self.settings.epoch
-        ground = Ground(state.view, file_time(epoch, state.commands), epoch)
+        time = file_time(epoch, state.commands)
+        folder, user = working_dir_of(state), settings_of(state).get("User") or "0"
+        made = made_for(step, state, folder, user, time)
+        view = state.view
+        if made:
+            from builder.rootfs.table import MemoryTable
+
+            view = view.push(MemoryTable(made))
+        ground = Ground(view, time, epoch, made)
+        step = in_folder(step, folder)
         asked: dict[str, str | None] = {}
         if isinstance(step, Copy):
             return files.copy(step, self.context, scanned, ground, leave=leave), asked
@@ -279,18 +290,18 @@ class Planner:
         return unpack(step, scanned[0][1], ground), asked
 
     def _inputs(self, step: Step, scanned: Scanned, state: State, platform: Platform) -> str:
+        settings = settings_of(state)
         inputs = [
             keys.KEY_VERSION,
             type(step).__name__,
-            step._replace(place=Place("", 0, 0), name=None),
+            in_folder(step, working_dir_of(state))._replace(place=Place("", 0, 0), name=None),
+            settings.get("User") if lies_in_it(step) else None,
             state.identities,
             self.settings.epoch,
             state.commands,
             platform,
             [(source, tree.fingerprint()) for source, tree in scanned],
-            (state.config.get("config"), self.settings.executor())
-            if isinstance(step, Run)
-            else None,
+            (settings, self.settings.executor()) if isinstance(step, Run) else None,
         ]
         return hex_of(encode(inputs))
 
@@ -313,29 +324,6 @@ class Planner:
             return None
         hit = self._hit(key)
         return (key, hit) if hit else None
-
-    def _command(self, step: Run, state: State) -> Command:
-        from builder.executor.base import Command
-        from builder.rootfs.accounts import resolve_user
-
-        settings = state.config.get("config") or {}
-        user = resolve_user(step.user or settings.get("User") or "", state.view)
-        if isinstance(step.command, str):
-            shell = step.shell or tuple(settings.get("Shell") or ()) or ("/bin/sh", "-e", "-c")
-            argv = (*shell, step.command)
-        else:
-            argv = step.command
-        return Command(
-            argv,
-            config.environment(settings, step, user.home, self.settings.epoch),
-            user.uid,
-            user.gid,
-            # as engines do: the own group too, so that giving it up takes no rights away
-            tuple(dict.fromkeys((user.gid, *user.groups))),
-            config.working_dir(settings.get("WorkingDir"), step.working_dir),
-            step.network,
-            step.timeout / 10**9 if step.timeout else None,
-        )
 
     # -- hits ---------------------------------------------------------------------------------
 

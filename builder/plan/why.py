@@ -99,7 +99,7 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     if new["kind"] == "files":
         return _files(old, new)
     # the user before the environment: HOME follows the user
-    for field in ("command", "user", "env", "working_dir", "network", "times", "parent"):
+    for field in ("command", "user", "env", "working_dir", "folder", "network", "times", "parent"):
         if old[field] != new[field]:
             return _field(field, old[field], new[field])
     if old.get("executor") != new.get("executor"):

@@ -116,6 +116,12 @@ class View:
             todo.extend(found.entry.link.split(b"/")[::-1])
         return b"/".join(done)
 
+    def missing(self, path: bytes) -> list[bytes]:
+        """What has to be made for `path` to be a directory, parents first, symlinks followed."""
+        parts = self.resolve(path, follow_last=True).split(b"/")
+        paths = (b"/".join(parts[:end]) for end in range(1, len(parts) + 1))
+        return [each for each in paths if self.lookup(each) is None]
+
     def children(self, path: bytes) -> list[Found]:
         """What stands directly in the folder `path` (not followed), sorted by name."""
         here = self.lookup(path)

@@ -48,7 +48,6 @@ class Reader:
     def __init__(self, problems: Problems, renderer: Renderer) -> None:
         self.problems = problems
         self.renderer = renderer
-        self.working_dir = "/"  # what relative targets are taken from
 
     def take(self, kind: Kind, node: Node) -> Any:
         try:
@@ -60,7 +59,6 @@ class Reader:
     def fits(self, kind: Kind, node: Node) -> bool:
         """Whether `kind` would take the node: a hint proposes nothing that leads into an error."""
         scratch = Reader(Problems(self.problems.source), self.renderer)
-        scratch.working_dir = self.working_dir
         try:
             return kind.read(scratch, node) is not BAD
         except (Fault, TooManyErrors):

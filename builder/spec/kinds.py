@@ -116,7 +116,7 @@ def _target(*, directory: bool) -> Kind:
 
     def read(reader: Reader, node: Node) -> Any:
         def parse(value: str) -> str:
-            path = syntax.parse_target(value, reader.working_dir)
+            path = syntax.parse_target(value)
             if not directory and path.endswith("/"):
                 raise Malformed("ends in '/', expected the path of a file")
             return path

@@ -189,14 +189,6 @@ class _Reading:
         self.renderer.variables = dict(variables)
         name = self._name()
         self.renderer.variables["spec"] = {"name": name}
-        config = node.get("config")
-        where = config.get("working_dir") if config is not None else None
-        if where is not None:
-            # Read ahead, quietly: relative targets of the steps start from it.
-            try:
-                reader.working_dir = CONFIG["working_dir"].kind.read(reader, where)
-            except Fault:
-                pass
         fields = read_table(reader, node, SPEC, "a spec")
         if fields is None or name is None:
             return None

@@ -145,15 +145,13 @@ def parse_source(text: str) -> str:
     return ("/".join(parts) or ".") + slash
 
 
-def parse_target(text: str, base: str = "/") -> str:
-    """A path in the image: absolute (a relative one is taken from `base`), normalised; a slash at
-    its end is kept, as it says that a directory is meant. `.` means `base` itself, a directory."""
+def parse_target(text: str) -> str:
+    """A path in the image, normalised; a slash at its end is kept, as it says that a directory is
+    meant. A relative one stays so: `./` is the working directory, whichever that is."""
     parts = _parts(text)
     if ".." in parts:
         raise Malformed("leaves the image through '..', expected a path without it")
-    if not text.startswith("/"):
-        parts = [*filter(None, base.split("/")), *parts]
-    path = "/" + "/".join(parts)
+    path = ("/" if text.startswith("/") else "") + "/".join(parts) or "."
     if len(path.encode("utf-8", "surrogateescape")) > MAX_PATH:
         raise Malformed(f"is longer than {MAX_PATH} bytes")
     last = text.rsplit("/", 1)[-1]

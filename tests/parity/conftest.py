@@ -100,7 +100,11 @@ class Sides:
 
     @staticmethod
     def ours(
-        spec: Mapping[str, Any], context: Path, cache: Path, *args: str
+        spec: Mapping[str, Any],
+        context: Path,
+        cache: Path,
+        *args: str,
+        environ: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """`builder build` of one spec, as its own process."""
         specs = cache / "specs"
@@ -110,7 +114,7 @@ class Sides:
             [sys.executable, "-m", "builder", "build", "ours", "--specs", str(specs),
              "--context", str(context), "--cache-dir", str(cache / "store"),
              "--progress", "plain", *args],
-            capture_output=True, text=True, timeout=300,
+            capture_output=True, text=True, timeout=300, env={**os.environ, **(environ or {})},
         )  # fmt: skip
 
     @staticmethod
