@@ -161,6 +161,11 @@ def _cache(parser: argparse.ArgumentParser) -> None:
         sub.set_defaults(run=_lazy("cache", name))
         if name == "check":
             sub.add_argument("--repair", action="store_true", help="take out what is corrupt")
+            sub.add_argument(
+                "--deep",
+                action="store_true",
+                help="hold layers against keys, and path tables and unpacked trees against layers",
+            )
         if name == "gc":
             sub.add_argument("--max-size", metavar="SIZE", help="keep at most this much, as 20GB")
             sub.add_argument("--max-age", metavar="AGE", help="remove what is unused so long: 30d")

@@ -62,11 +62,15 @@ def ls(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     """1 when something is wrong and was not repaired."""
+    from builder.make.examine import examine
     from builder.store.check import check as check_store
 
-    if arguments.repair:
+    if arguments.repair or arguments.deep:
         wiring.become_root()
-    problems = check_store(_store(arguments), repair=arguments.repair)
+    store = _store(arguments)
+    problems = check_store(store, repair=arguments.repair)
+    problems += examine(store, deep=arguments.deep, repair=arguments.repair)
+    store.close()
     for problem in problems:
         sys.stdout.write(f"{problem.text}{' (repaired)' if problem.repaired else ''}\n")
     left = sum(not problem.repaired for problem in problems)

@@ -28,18 +28,18 @@ tell then what changed in it."""
 
 
 def files_document(lines: Iterable[bytes], platform: Platform) -> bytes:
-    return _head(platform) + b"".join(lines)
+    return files_head(platform) + b"".join(lines)
 
 
 def key_of_files(lines: Iterable[bytes], platform: Platform) -> CacheKey:
     """The key of the same document, which is never held as a whole."""
-    running = hasher(_head(platform))
+    running = hasher(files_head(platform))
     for each in lines:
         running.update(each)
     return CacheKey(running.hexdigest())
 
 
-def _head(platform: Platform) -> bytes:
+def files_head(platform: Platform | str) -> bytes:
     head = {"version": KEY_VERSION, "kind": "files", "platform": str(platform)}
     return encode(head) + b"\n"
 

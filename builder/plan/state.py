@@ -130,7 +130,7 @@ def open_table(
     except CorruptBlob:
         if entries:
             return make_table(store, layer.diff_id, entries(), {})
-        blob = layer.blob
+        blob = (verified(store, layer) or layer).blob
         if not store.has(blob):
             info = load_layer(store, layer.diff_id)
             here = [each for each in info.blobs.values() if store.has(each)] if info else []

@@ -190,7 +190,7 @@ class _Jail:
         os.utime(handle, ns=(entry.mtime * 10**9,) * 2)
 
     def _set_xattr(self, handle: int, entry: Entry, key: bytes, value: bytes) -> None:
-        if not key.startswith(_KEPT) or key.startswith(_DROPPED):
+        if not is_kept(key):
             return
         try:
             os.setxattr(handle, key, value)
@@ -321,6 +321,11 @@ class _Jail:
     def _note(self, entry: Entry, what: str) -> None:
         if len(self.notes) < 20:
             self.notes.append(f"{show(entry.path)} {what}")
+
+
+def is_kept(xattr: bytes) -> bool:
+    """Whether an extended attribute of a layer is one of the image's."""
+    return xattr.startswith(_KEPT) and not xattr.startswith(_DROPPED)
 
 
 def _failure(entry: Entry, error: OSError, target: str) -> StoreError:
