@@ -3,7 +3,9 @@ put in a path's place meanwhile. Paths are relative to the folder; b"" is the fo
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import threading
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -11,6 +13,11 @@ READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PASS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEAR = 32  # so many open folders stay open, of those further up every 32nd
+_MAX_LINKS = 40  # as in the kernel
+
+
+class LeadsOut(Exception):
+    """A link leads out of the folder."""
 
 
 class Beneath:
@@ -76,6 +83,40 @@ class Beneath:
         except OSError as error:
             raise self._named(error, path) from None
 
+    def resolve(self, path: bytes) -> tuple[bytes, int]:
+        """`path` with its links followed, as long as they stay below the folder, and the mode of
+        what stands there. Raises LeadsOut; of OSError ELOOP for a circle."""
+        todo = path.split(b"/")[::-1]
+        done: list[bytes] = []
+        links = 0
+        mode = stat.S_IFDIR
+        while todo:
+            part = todo.pop()
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                if not done:
+                    raise LeadsOut
+                done.pop()
+                mode = stat.S_IFDIR
+                continue
+            here = b"/".join((*done, part))
+            mode = self.stat(here).st_mode
+            if not stat.S_ISLNK(mode):
+                done.append(part)
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                raise self._named(OSError(errno.ELOOP, os.strerror(errno.ELOOP)), path)
+            target = self.readlink(here)
+            if target.startswith(b"/"):
+                # where it leads is a guess as everything is by path; its parts are looked at next
+                target = os.path.relpath(_real(target), self._root)
+                done.clear()
+            todo += target.split(b"/")[::-1]
+            mode = stat.S_IFDIR
+        return b"/".join(done), mode
+
     def whole(self, path: bytes) -> bytes:
         """The path on the host, for people."""
         return os.path.join(self._root, path) if path else self._root
@@ -89,6 +130,12 @@ class Beneath:
 
     def _named(self, error: OSError, path: bytes) -> OSError:
         return OSError(error.errno, error.strerror, self.whole(path))
+
+
+def _real(path: bytes) -> bytes:
+    """An absolute path without the links in the folders above it."""
+    folder, name = os.path.split(path.rstrip(b"/"))
+    return os.path.join(os.path.realpath(folder or b"/"), name)
 
 
 class _Way:

@@ -6,6 +6,7 @@ then on it is reached by handles, without following a link.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 from builder.errors import BuilderError, UsageError
 from builder.events import Emit, Warned, ignore
-from builder.layer.beneath import Beneath
+from builder.layer.beneath import Beneath, LeadsOut
 from builder.oci.digest import hasher
 from builder.plan.ignore import KEPT, LEFT_OUT, MAGIC, At, Exclude, Ignore, Rules, glob_of
 from builder.plan.known import Known, Pieces
@@ -61,22 +62,21 @@ class Context:
             parts = self._without_dots(parts, text)
         fixed = next((i for i, part in enumerate(parts) if MAGIC.search(part)), None)
         if fixed is None:
-            path = self._inside("/".join(parts), text)
-            is_dir = os.path.isdir(os.path.join(self.root, path))
+            path, is_dir = self._inside("/".join(parts), text)
             if text.endswith("/") and not is_dir:
                 raise BuilderError(f"{text!r} is not a directory")
             return [Source(path, parts[-1] if parts else "", is_dir, False)]
         prefix = "/".join(parts[:fixed])
         found = []
         last = None
-        for path in sorted(set(self._expand(prefix, parts[fixed:])), key=lambda p: p.split("/")):
+        expanded = set(self._expand(prefix, parts[fixed:], text))
+        for path, is_dir in sorted(expanded, key=lambda each: each[0].split("/")):
             if last is not None and path.startswith(last + "/"):
                 continue  # its directory was matched already
-            if self._left_out(path) or self._in_store(path):
+            if self._left_out(path, is_dir) or self._in_store(path):
                 continue
             below = path[len(prefix) + 1 if prefix else 0 :]
-            inside = self._inside(path, text)
-            is_dir = os.path.isdir(os.path.join(self.root, inside))
+            inside, is_dir = self._inside(path, text)
             found.append(Source(inside, below, is_dir, True))
             last = path if is_dir else None
         if not found:
@@ -97,66 +97,76 @@ class Context:
                 )
         return kept
 
-    def _inside(self, path: str, text: str) -> str:
-        """`path` with its symlinks followed, relative to the context and within it."""
-        whole = os.path.join(self.root, path)
-        real = os.path.realpath(whole)
-        if real != self.root and not real.startswith(self.root.rstrip("/") + "/"):
-            raise BuilderError(
-                f"{text!r} leads out of the context through a symlink",
-                "copy what is needed into the context, or set --context",
-            )
-        inside = os.path.relpath(real, self.root)
-        if os.path.islink(real):
-            raise BuilderError(f"{text!r} leads through symlinks in a circle")
-        if not os.path.lexists(real):
-            near = self._near(path)
+    def _inside(self, path: str, text: str) -> tuple[str, bool]:
+        """`path` with its symlinks followed, relative to the context and within it, and whether it
+        is a directory."""
+        found = self._resolve(path, text)
+        if found is None:
+            near = self._near(path, text)
             raise BuilderError(
                 f"{text!r} does not exist in the context",
                 f"did you mean {near!r}?" if near else None,
             )
-        if self._left_out(path) or self._left_out(inside):
+        inside, is_dir = found
+        if self._left_out(path, is_dir) or self._left_out(inside, is_dir):
             raise BuilderError(f"{text!r} is excluded by .dockerignore")
         if self._in_store(inside):
             raise BuilderError(f"{text!r} is, or lies in, a store of the builder's")
-        return "" if inside == "." else inside
+        return found
 
-    def _near(self, path: str) -> str | None:
+    def _resolve(self, path: str, text: str) -> tuple[str, bool] | None:
+        """As `_inside`, whatever is left out; None for what does not exist."""
+        try:
+            inside, mode = self.beneath.resolve(os.fsencode(path))
+        except LeadsOut:
+            raise BuilderError(
+                f"{text!r} leads out of the context through a symlink",
+                "copy what is needed into the context, or set --context",
+            ) from None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise BuilderError(f"{text!r} leads through symlinks in a circle") from error
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return None
+            raise _unreadable(error) from error
+        return os.fsdecode(inside), stat.S_ISDIR(mode)
+
+    def _near(self, path: str, text: str) -> str | None:
         import difflib
 
         folder, name = os.path.split(path)
-        try:
-            names = os.listdir(os.path.join(self.root, folder))
-        except OSError:
-            return None
+        names = [os.fsdecode(each) for each, _ in self._listed(folder, text)]
         found = difflib.get_close_matches(name, names, 1)
         return os.path.join(folder, found[0]) if found else None
 
-    def _expand(self, folder: str, parts: list[str]) -> Iterator[str]:
-        part, *rest = parts
-        here = os.path.join(self.root, folder)
+    def _listed(self, folder: str, text: str) -> list[tuple[bytes, bool]]:
+        """As Beneath.listed, links followed on the way; nothing for what is no folder."""
+        found = self._resolve(folder, text)
+        if found is None or not found[1]:
+            return []
         try:
-            names = sorted(os.listdir(here))
+            return self.beneath.listed(os.fsencode(found[0]))
         except OSError:
-            return
-        joined = (lambda name: f"{folder}/{name}") if folder else (lambda name: name)
-        if part == "**":
-            if rest:
-                yield from self._expand(folder, rest)
-            for name in names:
-                path = os.path.join(here, name)
-                if os.path.isdir(path) and not os.path.islink(path):
-                    yield from self._expand(joined(name), parts)
+            return []
+
+    def _expand(self, folder: str, parts: list[str], text: str) -> Iterator[tuple[str, bool]]:
+        """What matches below a folder, and whether it is one itself, links not followed."""
+        part, *rest = parts
+        matches = glob_of(part) if MAGIC.search(part) and part != "**" else part.__eq__
+        if part == "**" and rest:
+            yield from self._expand(folder, rest, text)
+        for name, is_dir in self._listed(folder, text):
+            path = os.path.join(folder, os.fsdecode(name))
+            if part == "**":
+                if is_dir:
+                    yield from self._expand(path, parts, text)
                 if not rest:
-                    yield joined(name)
-            return
-        matches = glob_of(part) if MAGIC.search(part) else part.__eq__
-        for name in names:
-            if matches(name):
-                if not rest:
-                    yield joined(name)
-                elif os.path.isdir(os.path.join(here, name)):
-                    yield from self._expand(joined(name), rest)
+                    yield path, is_dir
+            elif matches(os.fsdecode(name)):
+                if rest:
+                    yield from self._expand(path, rest, text)
+                else:
+                    yield path, is_dir
 
     def scan(self, step: Step) -> Scanned:
         """Look at what a step takes from the context; no file is read. Nothing for most kinds."""
@@ -273,13 +283,10 @@ class Context:
     def ignore(self) -> Ignore:
         """The context's .dockerignore."""
         if self._ignore is None:
-            real = os.path.realpath(os.path.join(self.root, ".dockerignore"))
+            found = self._resolve(".dockerignore", ".dockerignore")
             text = ""
-            if os.path.lexists(real):
-                if not real.startswith(self.root.rstrip("/") + "/"):
-                    raise UsageError(".dockerignore leads out of the context through a symlink")
-                path = os.fsencode(os.path.relpath(real, self.root))
-                with open(_regular(self.beneath, path), "rb") as file:
+            if found:
+                with open(_regular(self.beneath, os.fsencode(found[0])), "rb") as file:
                     data = file.read()
                 try:
                     text = data.decode("utf-8-sig")
@@ -288,10 +295,9 @@ class Context:
             self._ignore = Ignore(text)
         return self._ignore
 
-    def _left_out(self, path: str) -> bool:
+    def _left_out(self, path: str, is_dir: bool) -> bool:
         """Whether .dockerignore leaves out `path` with all below."""
         rules = Rules(self.ignore, Exclude(()))
-        is_dir = os.path.isdir(os.path.join(self.root, path))
         return bool(rules) and rules.start(path, "", is_dir=is_dir)[0] == LEFT_OUT
 
     def _in_store(self, path: str) -> bool:
