@@ -35,7 +35,7 @@ from builder.plan.last import LastBuild, LastStep, load_last, save_last
 from builder.plan.nodes import Tree
 from builder.plan.planned import Planned
 from builder.plan.state import Fetch, State
-from builder.spec.model import ImageSpec, Run
+from builder.spec.model import ImageSpec, Run, without_values
 from builder.store.records import (
     Record,
     save_document,
@@ -233,15 +233,17 @@ def _run(
         error.at(planned.step.place)
         raise
     except CannotRun as error:
-        shop.emit(StepFailed(spec.name, planned.number, planned.name, error.message))
-        raise CannotRun(f"step {planned.name!r} could not be run: {error.message}", error.hint).at(
+        said = without_values(error.message, planned.step)
+        shop.emit(StepFailed(spec.name, planned.number, planned.name, said))
+        raise CannotRun(f"step {planned.name!r} could not be run: {said}", error.hint).at(
             planned.step.place
         ) from error
     except CommandFailed as error:
         lines.close()
-        shop.emit(StepFailed(spec.name, planned.number, planned.name, error.message))
+        said = without_values(error.message, planned.step)
+        shop.emit(StepFailed(spec.name, planned.number, planned.name, said))
         raise CommandFailed(
-            f"step {planned.name!r} failed: {error.message}",
+            f"step {planned.name!r} failed: {said}",
             error.hint,
             exit_status=error.exit_status,
             tail=error.tail,
@@ -275,7 +277,6 @@ def _remember(
         str(spec.base),
         chain,
         dict(spec.variables),
-        dict(spec.environment),
         tuple(steps),
         manifest.digest,
         now,

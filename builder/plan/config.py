@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from builder.oci.image import Document
-from builder.spec.model import ConfigChange, Run
+from builder.spec.model import ConfigChange, FromEnv, Run
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -90,7 +90,7 @@ def environment(config: Mapping[str, Any], step: Run, home: str, epoch: int) -> 
     step's; SOURCE_DATE_EPOCH so that tools that know it write the same bytes again."""
     env = {"PATH": DEFAULT_PATH, "HOME": home, "SOURCE_DATE_EPOCH": str(epoch)}
     for item in config.get("Env") or ():
-        name, _, value = item.partition("=")
+        name, value = _variable(item)
         env[name] = value
     return {**env, **step.env}
 
@@ -98,5 +98,17 @@ def environment(config: Mapping[str, Any], step: Run, home: str, epoch: int) -> 
 def _merged_env(base: Any, change: Mapping[str, str]) -> list[str]:
     """Docker's order: the base's variables in their places, new ones behind them."""
     merged = {item.partition("=")[0]: item for item in base}  # one without = stays so
-    merged.update({name: f"{name}={value}" for name, value in change.items()})
+    merged.update({name: _item(name, value) for name, value in change.items()})
     return list(merged.values())
+
+
+def _item(name: str, value: str) -> str:
+    text = f"{name}={value}"
+    return FromEnv(text, f"{name}={value.shown}") if isinstance(value, FromEnv) else text
+
+
+def _variable(item: str) -> tuple[str, str]:
+    name, _, value = item.partition("=")
+    if isinstance(item, FromEnv):
+        return name, FromEnv(value, item.shown.partition("=")[2])
+    return name, value

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from builder.errors import CorruptBlob
 from builder.oci import media
 from builder.oci.digest import Digest, digest_of
-from builder.oci.image import Descriptor, Image
+from builder.oci.image import Descriptor, Image, encode
 from builder.plan.config import merge_config
 from builder.plan.describe import timestamp
 from builder.plan.last import LastBuild
-from builder.spec.model import ImageSpec
+from builder.spec.model import FromEnv, ImageSpec
 from builder.store.store import Store
 
 
@@ -93,10 +93,12 @@ def _document(store: Store, digest: Digest) -> dict[str, Any]:
 def _first(manifest: dict[str, Any], config: dict[str, Any], image: Image) -> str:
     new: dict[str, Any] = json.loads(image.config_bytes())
     settings, new_settings = config.get("config") or {}, new.get("config") or {}
+    told = image.config.get("config") or {}
     for field in sorted({*settings, *new_settings}):
         old_value, new_value = settings.get(field), new_settings.get(field)
         if old_value != new_value:
-            return _setting(field, old_value, new_value)
+            sides = (_hidden(field, told.get(field), side) for side in (old_value, new_value))
+            return _setting(field, *sides)
     if config.get("rootfs") != new.get("rootfs"):
         return "its layers are others"
     for field in sorted({*config, *new} - {"config", "rootfs", "history"}):
@@ -108,6 +110,30 @@ def _first(manifest: dict[str, Any], config: dict[str, Any], image: Image) -> st
     if before != after:
         return _entry("annotation", before, after)
     return "its layers are compressed in another way"
+
+
+def _hidden(field: str, told: Any, value: Any) -> Any:
+    """A field of the config with digests in the places of what env() gave now, by `told`, the field
+    as it was made."""
+    if isinstance(told, dict):
+        names = {name for name, each in told.items() if _from_env(each)}
+        given = (value or {}).items()
+        return {name: _digest(each) if name in names else each for name, each in given}
+    if field == "Env":
+        names = {each.partition("=")[0] for each in told or () if _from_env(each)}
+        pairs = (each.partition("=") for each in value or ())
+        return [f"{n}{e}{_digest(each) if n in names else each}" for n, e, each in pairs]
+    return _digest(value) if _from_env(told) else value
+
+
+def _from_env(value: Any) -> bool:
+    return any(
+        isinstance(each, FromEnv) for each in (value if isinstance(value, list) else [value])
+    )
+
+
+def _digest(value: Any) -> str:
+    return digest_of(encode(value))[:19]
 
 
 _WORDS = {

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.oci.digest import CacheKey, ChainID, hasher, hex_of
 from builder.oci.image import Platform, encode
+from builder.spec.model import FromEnv, shown
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
@@ -48,23 +49,25 @@ def run_document(
     command: Command, clamp: int, parent: ChainID, platform: Platform, executor: str = ""
 ) -> bytes:
     """`clamp`: the latest time of what the command writes (clock.command_time). `executor`: one
-    that the command can tell from a sandbox."""
-    return encode(
-        {
-            **({"executor": executor} if executor else {}),
-            "version": KEY_VERSION,
-            "kind": "run",
-            "platform": str(platform),
-            "parent": parent,
-            "command": list(command.argv),
-            "env": dict(command.env),
-            "user": [command.uid, command.gid, *command.groups],
-            "working_dir": command.working_dir,
-            "folder": list(command.folder_owner),
-            "network": command.network,
-            "times": clamp,
-        }
-    )
+    that the command can tell from a sandbox. What env() had a part in stands there as what may be
+    kept of it, and one digest of it all."""
+    document: dict[str, Any] = {
+        **({"executor": executor} if executor else {}),
+        "version": KEY_VERSION,
+        "kind": "run",
+        "platform": str(platform),
+        "parent": parent,
+        "command": list(map(shown, command.argv)),
+        "env": {name: shown(value) for name, value in command.env.items()},
+        "user": [command.uid, command.gid, *command.groups],
+        "working_dir": command.working_dir,
+        "folder": list(command.folder_owner),
+        "network": command.network,
+        "times": clamp,
+    }
+    if any(isinstance(text, FromEnv) for text in (*command.argv, *command.env.values())):
+        document["from_env"] = hex_of(encode([list(command.argv), dict(command.env)]))
+    return encode(document)
 
 
 def key_of(document: bytes) -> CacheKey:

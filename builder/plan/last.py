@@ -24,7 +24,6 @@ class LastBuild(NamedTuple):
     base: str  # `from:` as written
     base_chain: str
     variables: Mapping[str, Any]
-    environment: Mapping[str, str | None]
     steps: tuple[LastStep, ...]
     manifest: str  # its digest
     created: int
@@ -41,7 +40,7 @@ class LastBuild(NamedTuple):
 
 
 _STEP = (str, str, str, str, str, int)
-_BUILD = (str, str, dict, dict, tuple, str, int, tuple)
+_BUILD = (str, str, dict, tuple, str, int, tuple)
 
 
 def load_last(store: Store, image: ImageName) -> LastBuild | None:

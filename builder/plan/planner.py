@@ -34,6 +34,7 @@ from builder.spec.model import (
     Step,
     Symlink,
     Unpack,
+    without_values,
 )
 from builder.store.names import ImageName
 from builder.store.records import Record, load_layer, load_record, parse_object
@@ -179,7 +180,9 @@ class Planner:
         except (SpecError, UsageError, StoreError):
             raise
         except BuilderError as error:
-            raise SpecError(error.message, error.hint).at(step.place) from error
+            raise SpecError(without_values(error.message, step), error.hint).at(
+                step.place
+            ) from error
 
     def _step(
         self, spec: ImageSpec, index: int, state: State, last: LastBuild | None, *, leave: bool
@@ -309,7 +312,8 @@ class Planner:
         """Note which key the inputs led to, a speed-up; not where a source is too young to be told
         by its times. `asked`: what a template asked the environment for."""
         if not planned.notes and all(tree.settled for tree in planned.sources):
-            value = {"key": planned.key, "asked": asked}
+            told = {name: _told(value) for name, value in asked.items()}
+            value = {"key": planned.key, "asked": told}
             self.store.remember("memos", planned.inputs, encode(value))
 
     def _remembered(self, inputs: str, sources: Iterable[Tree]) -> tuple[CacheKey, Hit] | None:
@@ -320,7 +324,7 @@ class Planner:
         key, asked = value.get("key"), value.get("asked")
         if not is_key(key) or not isinstance(asked, dict):
             return None
-        if any(self._environ.get(name) != known for name, known in asked.items()):
+        if any(_told(self._environ.get(name)) != told for name, told in asked.items()):
             return None
         hit = self._hit(key)
         return (key, hit) if hit else None
@@ -405,6 +409,11 @@ class Planner:
             return open_table(self.store, layer, None, entries)
 
         return state.with_layer(layer, image, table, command=isinstance(step, Run))
+
+
+def _told(value: str | None) -> str | None:
+    """What is kept of a value that env() gave."""
+    return None if value is None else hex_of(value.encode("utf-8", "surrogateescape"))
 
 
 def _key_of(changes: Changes, platform: Platform) -> tuple[CacheKey, bytes | None]:

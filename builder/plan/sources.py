@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from builder.errors import BuilderError, SpecError
 from builder.plan.context import Context, Source
 from builder.spec.load import error_at
-from builder.spec.model import BaseRef, Copy, ImageSpec, Step
+from builder.spec.model import BaseRef, Copy, ImageSpec, Step, without_values
 from builder.spec.source import written
 
 _FILES = ("docker-archive", "rootfs")
@@ -29,7 +29,7 @@ def faults(what: BaseRef | Step, context: Context) -> Iterator[SpecError]:
             else:
                 context.scan(what)
         except BuilderError as error:
-            yield error_at(what.place, error.message, error.hint)
+            yield error_at(what.place, without_values(error.message, what), error.hint)
 
 
 def base_fault(ref: BaseRef, root: str) -> SpecError | None:

@@ -1,8 +1,9 @@
 """Compiled specs: what reading a spec gave, kept by the content of all that went into it.
 
 A speed-up that may be deleted. The name of an entry is made of the spec's bytes and name, the
-variables, the bytes of vars files and the version of the language; the entry lists what env() was
-asked for, and counts only while the answers are the same. Whatever else is found is a miss.
+variables, the bytes of vars files and the version of the language. The entry lists what env() was
+asked for in vain, and counts only while that is not set; what it gave is never kept, so a spec with
+such values is read each time. Whatever else is found is a miss.
 """
 
 from __future__ import annotations

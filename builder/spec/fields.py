@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from builder.spec.model import FromEnv
 from builder.spec.node import (
     BOOL,
     FLOAT,
@@ -22,7 +23,7 @@ from builder.spec.node import (
     check_key,
     data_of,
 )
-from builder.spec.render import Renderer, TemplateFault, column_of, is_template
+from builder.spec.render import OF_ENV, Renderer, TemplateFault, column_of, is_template
 from builder.spec.source import (
     Fault,
     Problems,
@@ -50,17 +51,35 @@ class Reader:
         self.renderer = renderer
 
     def take(self, kind: Kind, node: Node) -> Any:
+        given = self.renderer.given
         try:
             return kind.read(self, node)
         except Fault as fault:
-            self.problems.add(fault)
+            hidden = self.renderer.given > given and not self.renderer.hidden
+            self.problems.add(self._without_values(kind, node, fault) if hidden else fault)
             return BAD
+
+    def _without_values(self, kind: Kind, node: Node, fault: Fault) -> Fault:
+        """The fault in words that hold no value that env() gave: the node is read again with what
+        may be shown in its place."""
+        self.renderer.hidden = True
+        try:
+            kind.read(self._scratch(), node)
+        except Fault as found:
+            return found
+        except TooManyErrors:
+            pass
+        finally:
+            self.renderer.hidden = False
+        return Fault(fault.line, fault.column, OF_ENV)
+
+    def _scratch(self) -> Reader:
+        return Reader(Problems(self.problems.source), self.renderer)
 
     def fits(self, kind: Kind, node: Node) -> bool:
         """Whether `kind` would take the node: a hint proposes nothing that leads into an error."""
-        scratch = Reader(Problems(self.problems.source), self.renderer)
         try:
-            return kind.read(scratch, node) is not BAD
+            return kind.read(self._scratch(), node) is not BAD
         except (Fault, TooManyErrors):
             return False
 
@@ -151,9 +170,12 @@ def text(
     def parsed(node: Node, value: str, shown: str) -> Any:
         assert parse is not None
         try:
-            return parse(value)
+            made = parse(value)
         except Malformed as error:
             raise node.fault(f"{quote(shown)} {error.what}", error.hint) from None
+        if isinstance(value, FromEnv) and isinstance(made, str):
+            return FromEnv(made, value.shown)
+        return made
 
     plain: dict[str, Any] = {"type": ["string", "integer"] if numbers else "string"}
     if pattern is None:

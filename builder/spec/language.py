@@ -29,7 +29,7 @@ from builder.spec.kinds import (
     check_variable,
     reference,
 )
-from builder.spec.model import ConfigChange, ImageSpec
+from builder.spec.model import ConfigChange, ImageSpec, shown
 from builder.spec.node import INT, LIST, MAPPING, Node, data_of, parse_yaml
 from builder.spec.render import Renderer, is_template
 from builder.spec.source import Fault, Problems, Source, quote
@@ -234,7 +234,7 @@ class _Reading:
                 key.text: data_of(value) if steps and key.text == "vars" else self._plain(value)
                 for key, value in node.pairs
             }
-        return int(node.text, 0) if node.kind == INT else self.reader.text(node)
+        return int(node.text, 0) if node.kind == INT else shown(self.reader.text(node))
 
 
 def json_schema() -> dict[str, Any]:

@@ -226,7 +226,7 @@ def _load(
     for file, text in vars_files:
         shared.update(read_variables(decode(file, text)))
     spec = read_spec(decode(path, data), environ, shared, sets)
-    if cache:
+    if cache and not any(value is not None for value in spec.environment.values()):
         cache.save(name, encode_spec(spec))
     return spec
 

@@ -15,6 +15,31 @@ from builder.oci.image import Platform
 Place = errors.Place
 
 
+class FromEnv(str):
+    """A text that env() had a part in. `shown` is what may be said of it and kept: digests in the
+    places of what templates put out."""
+
+    shown: str
+
+    def __new__(cls, text: str, shown: str) -> FromEnv:
+        made = super().__new__(cls, text)
+        made.shown = shown
+        return made
+
+
+def shown(text: str) -> str:
+    return text.shown if isinstance(text, FromEnv) else text
+
+
+def without_values(message: str, step: Step) -> str:
+    """A message about a step, with what may be shown in the places of its texts."""
+    for field in step[1:]:
+        for text in field if isinstance(field, tuple) else (field,):
+            if isinstance(text, FromEnv) and text:
+                message = message.replace(text, text.shown)
+    return message
+
+
 class BaseRef(NamedTuple):
     """`from:` parsed. `kind` is scratch, image, oci, docker-archive, rootfs, debootstrap,
     docker-daemon or registry; `value` is what follows the colon (a registry reference whole).

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from builder.errors import BuilderError, Place, SpecError
+from builder.spec.model import FromEnv
 from builder.spec.source import Fault, Source, did_you_mean
 
 MAX_SCALAR = 1 << 20  # characters that one scalar may become
@@ -64,18 +65,23 @@ class Renderer:
         fuel: int = SPEC_FUEL,
         longest: int = MAX_SCALAR_SOURCE,
         newline: str = "\n",
+        hidden: bool = False,
     ) -> None:
+        """`hidden`: env() gives what may be shown of a value, for messages."""
         self.variables = dict(variables)
         self.asked: dict[str, str | None] = {} if asked is None else asked
         self._environ = environ
         self._fuel = fuel
         self._longest = longest
         self._newline = newline
+        self.hidden = hidden
+        self.given = 0  # how often env() gave a value
         self._environment: Any = None
         self._compiled: dict[str, Any] = {}
+        self._names: dict[str, None] = {}  # that env() gave a value for in this rendering
 
     def render(self, text: str, limit: int = MAX_SCALAR) -> str:
-        """`text` with its tags replaced. Raises TemplateFault."""
+        """`text` with its tags replaced, FromEnv if env() gave a value. Raises TemplateFault."""
         from builder.spec import meter, sandbox
 
         if len(text) > self._longest:
@@ -89,6 +95,8 @@ class Renderer:
                 template = sandbox.compiled(self._environment, text, _FILE)
                 self._compiled[text] = template
             parts: list[str] = []
+            written: list[bool] = []  # whether a part stands so in the template
+            asked, self._names = self.given, {}
             size = 0
             for part in template.root_render_func(template.new_context(self.variables)):
                 size += len(part)
@@ -96,7 +104,18 @@ class Renderer:
                     text = f"template error: the text is longer than {limit} characters"
                     raise TooLong(text, 1)
                 parts.append(part)
-            return "".join(parts)
+                written.append(self._environment.constant)
+            rendered = "".join(parts)
+            if self.given == asked or self.hidden:
+                return rendered
+            hide = ",".join(self._names)
+            return FromEnv(
+                rendered,
+                "".join(
+                    part if stands or not part else _hidden(hide, part)
+                    for part, stands in zip(parts, written, strict=True)
+                ),
+            )
         except TooLong:
             raise
         except Exception as error:
@@ -110,10 +129,30 @@ class Renderer:
             raise TypeError("env takes a name and at most one default")
         value = self.asked[name] = self._environ.get(name)
         if value is not None:
-            return value
+            self.given += 1
+            self._names[name] = None
+            return _hidden(name, value) if self.hidden else value
         if default:
             return default[0]
         raise UndefinedError(f"environment variable {name!r} is not set")
+
+    def without_values(self, text: str, limit: int, fault: TemplateFault) -> TemplateFault:
+        """The fault in words that hold no value that env() gave."""
+        if not self.given:
+            return fault
+        again = Renderer(
+            self.variables,
+            self._environ,
+            fuel=self._fuel,
+            longest=self._longest,
+            newline=self._newline,
+            hidden=True,
+        )
+        try:
+            again.render(text, limit)
+        except TemplateFault as found:
+            return found
+        return TemplateFault(f"template error: {OF_ENV}", fault.line)
 
     def _fault(self, error: Exception) -> TemplateFault:
         from jinja2 import TemplateSyntaxError, UndefinedError
@@ -154,6 +193,13 @@ class Renderer:
 
 
 _FILE = "<template>"
+OF_ENV = "what env() gave is not what is expected here"
+
+
+def _hidden(names: str, value: str) -> str:
+    from builder.oci.digest import hex_of
+
+    return f"<env {names} {hex_of(value.encode('utf-8', 'surrogateescape'))[:12]}>"
 
 
 def render_template(
@@ -203,7 +249,8 @@ def render_template(
     except TooLong:
         message = f"template {name!r} becomes a text of more than {MAX_FILE} characters"
         raise BuilderError(message) from None
-    except TemplateFault as fault:
+    except TemplateFault as found:
+        fault = renderer.without_values(text, MAX_FILE, found)
         lines = re.split("\r\n|\r|\n", text)
         column = column_of(lines[fault.line - 1], fault.word) if fault.line <= len(lines) else 1
         source = Source(name, "\n".join(lines))

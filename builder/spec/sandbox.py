@@ -65,6 +65,7 @@ class Environment(ImmutableSandboxedEnvironment):
             extensions=[_Tokens],
         )
         self.meter = meter
+        self.constant = True  # whether what was put out last stands so in the template
         self.code_generator_class = _Metered
         self.globals = {
             "range": self.globals["range"],  # the sandbox's, at most 100,000 long
@@ -108,12 +109,15 @@ class Environment(ImmutableSandboxedEnvironment):
     def data(self, text: str) -> str:
         """Text outside of tags, each time it is put out."""
         self.meter.spend(1 + (len(text) >> 4))
+        self.constant = True
         return text
 
     def finished(self, value: Any) -> str:
         """The text that an expression puts out."""
         self.meter.weigh(value, plain=True)
-        return self.data(str(worded(value)))
+        text = self.data(str(worded(value)))
+        self.constant = False
+        return text
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         weight = self.meter.weigh(left) + self.meter.weigh(right, plain=isinstance(left, str))

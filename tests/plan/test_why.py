@@ -311,7 +311,7 @@ def test_what_changed_below_a_command_is_named(
         LastStep(name, "files", "0" * 64, layer, "", 0) for name, layer in (("one", B), ("two", ""))
     ]
     before.append(LastStep("run", "run", key_of(old), C, "", 0))
-    last = LastBuild("scratch", BASE, {}, {}, tuple(before), "", 0)
+    last = LastBuild("scratch", BASE, {}, tuple(before), "", 0)
     new = encode({**fields, "parent": "now"})
     names = [*(name for name, _ in steps), "run"]
     why = why_step(
@@ -322,12 +322,12 @@ def test_what_changed_below_a_command_is_named(
 
 def test_a_document_that_was_swept_is_said(shop: Any) -> None:
     document = shop.planned(RUN).document
-    last = LastBuild("scratch", BASE, {}, {}, (LastStep("run", "run", "2" * 64, C, "", 0),), "", 0)
+    last = LastBuild("scratch", BASE, {}, (LastStep("run", "run", "2" * 64, C, "", 0),), "", 0)
     why = why_step(shop.store, last, 0, ["run"], "run", document, CacheKey("1" * 64), None)
     assert why == "changed; what it was is no longer in the cache"
 
 
 def test_what_changed_among_too_many_paths_is_not_told_apart(shop: Any) -> None:
-    last = LastBuild("scratch", BASE, {}, {}, (LastStep("a", "files", "2" * 64, C, "", 0),), "", 0)
+    last = LastBuild("scratch", BASE, {}, (LastStep("a", "files", "2" * 64, C, "", 0),), "", 0)
     why = why_step(shop.store, last, 0, ["a"], "files", None, CacheKey("1" * 64), None)
     assert why == "changed; it has more than 200000 paths, which are not told apart"
