@@ -104,6 +104,15 @@ class SpecErrors(BuilderError):
         self.errors = errors
 
 
+class BuildErrors(BuilderError):
+    """Several images failed, in the order of the build; the first decides the exit code."""
+
+    def __init__(self, errors: tuple[BuilderError, ...]) -> None:
+        super().__init__("\n".join(error.message for error in errors))
+        self.errors = errors
+        self.exit_code = errors[0].exit_code
+
+
 class CommandFailed(BuilderError):
     """A command step ended with a status other than 0. `tail` holds its last output lines."""
 

@@ -4,23 +4,26 @@ Python API share."""
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from builder.errors import CorruptBlob, ExecutorError, UsageError, without_passwords
-from builder.events import Emit, Lines, StepOutput, ignore
+from builder.errors import BuilderError, BuildErrors, CorruptBlob, ExecutorError, UsageError
+from builder.events import Emit, Event, Noted, ignore
 from builder.oci.image import Descriptor, Image, Platform, host_platform
 from builder.plan.clock import EPOCH
 from builder.plan.context import Context
 from builder.plan.image import ImageUnknown, is_stored
-from builder.plan.plan import Below, ImagePlan, plan_image
+from builder.plan.plan import ImagePlan, plan_image
 from builder.plan.planned import Settings
 from builder.plan.planner import Planner
 from builder.plan.state import Fetch, open_table
 from builder.spec.model import File, ImageSpec, Run
 from builder.store.store import Store
 from builder.transport.base import BaseSource
+from builder.work.cancel import Cancel
+from builder.work.schedule import Done, Failed, Outcome, Skipped, Task, run
 
 if TYPE_CHECKING:
     from builder.executor.base import Executor
@@ -47,6 +50,8 @@ class Options(NamedTuple):
     epoch: int = EPOCH  # seconds since 1970, the last that what is written has (plan.clock)
     executor: str = "auto"  # auto | sandbox | runc | docker | chroot
     insecure_registries: tuple[str, ...] = ()
+    jobs: int | None = None  # how many at once; None: as many as there are cores
+    keep_going: bool = False  # build what does not stand on a failed image
 
 
 class Ready(NamedTuple):
@@ -72,6 +77,9 @@ class Project:
         self.context = folder or above
         self.folder = os.path.realpath(above)
         self._name: str | None = None
+        self.cancel = Cancel()
+        self._saying = allocate_lock()
+        self._choosing = allocate_lock()
         self._executor: Executor | None = None
         self._executor_fault: ExecutorError | None = None
         self._other: str | None = None
@@ -126,11 +134,8 @@ class Project:
 
     def _plan(self, specs: Mapping[str, ImageSpec]) -> dict[str, ImagePlan]:
         planner = self._planner()
-        planned: dict[str, Below] = {}
-        for name, spec in specs.items():
-            below = planned[spec.base.value] if spec.base.kind == "image" else None
-            planned[name] = plan_image(planner, spec, below)
-        return {name: each.plan for name, each in planned.items()}
+        tasks = {name: partial(plan_image, planner, spec) for name, spec in specs.items()}
+        return self._results(run(tasks, 1, self.cancel))
 
     def use(
         self,
@@ -200,16 +205,43 @@ class Project:
                     seen.add(error.message)
 
     def _build(self, specs: Mapping[str, ImageSpec]) -> dict[str, Built]:
-        from builder.make.image import build_image
+        from builder.make.image import base_task, bring_base, build_image
         from builder.make.workshop import Workshop
 
         planner = self._planner()
-        shop = Workshop(self.store, planner, self.executor, self._lowers, self.emit)
-        built: dict[str, Built] = {}
-        for name, spec in specs.items():
-            below = built[spec.base.value] if spec.base.kind == "image" else None
-            built[name] = build_image(shop, spec, below)
-        return built
+        shop = Workshop(self.store, planner, self.executor, self._lowers, self.say, {})
+        bases = [spec for spec in specs.values() if spec.base.kind != "image"]
+        tasks: dict[Any, Callable[[], Task[Any]]] = {
+            base_task(shop, spec): partial(bring_base, shop, spec) for spec in reversed(bases)
+        }
+        tasks.update((name, partial(build_image, shop, spec)) for name, spec in specs.items())
+        jobs = self.options.jobs or len(os.sched_getaffinity(0))
+        outcomes = run(tasks, jobs, self.cancel, keep_going=self.options.keep_going)
+        built = self._results(outcomes)
+        return {name: built[name] for name in specs}
+
+    def _results(self, outcomes: Mapping[Any, Outcome[T]]) -> dict[Any, T]:
+        """What the tasks returned. Raises what one failed with; BuildErrors, when others did too.
+        Says of the others which were not run."""
+        failures = [each.error for each in outcomes.values() if isinstance(each, Failed)]
+        for error in failures:
+            if not isinstance(error, BuilderError) or isinstance(error, CorruptBlob):
+                raise error
+        for name, outcome in outcomes.items():
+            if isinstance(outcome, Skipped) and len(outcomes) > 2:
+                self.emit(Noted(f"{name}: not built, {outcome.because} failed"))
+        errors = [error for error in failures if isinstance(error, BuilderError)]
+        if len(errors) > 1:
+            raise BuildErrors(tuple(errors))
+        if errors:
+            raise errors[0]
+        return {name: each.value for name, each in outcomes.items() if isinstance(each, Done)}
+
+    def say(self, event: Event) -> None:
+        """Emit, from any thread. Raises Cancelled where the work is."""
+        self.cancel.check()
+        with self._saying:
+            self.emit(event)
 
     def become_root(self, specs: Mapping[str, ImageSpec]) -> None:
         """As an ordinary user: enter a user namespace in which command steps can run. Only while
@@ -226,17 +258,19 @@ class Project:
             self._executor_fault = error
 
     def executor(self) -> Executor:
-        """What runs command steps; chosen when the first one has to run."""
-        if self._executor is None:
-            if self._executor_fault:
-                raise self._executor_fault
-            from builder.executor.choose import choose
+        """What runs command steps; chosen when the first one has to run, from any thread."""
+        with self._choosing:
+            if self._executor is None:
+                if self._executor_fault:
+                    raise self._executor_fault
+                from builder.executor.choose import choose
 
-            options = self.options
-            self._executor = choose(
-                options.executor, self.store, self.emit, environ=options.environ
-            )
-        return self._executor
+                options = self.options
+                self._executor = choose(
+                    options.executor, self.store, self.emit,
+                    environ=options.environ, cancel=self.cancel,
+                )  # fmt: skip
+            return self._executor
 
     def _unlike(self) -> str:
         """See executor.path.unlike. Asked when a command step is planned: it takes time to know."""
@@ -360,21 +394,21 @@ class _Sources(Mapping[str, BaseSource]):
         options = self._project.options
         insecure = frozenset(options.insecure_registries)
         settings = settings_from(options.environ, insecure=insecure)
-        return RegistrySource(self._project.store, settings, self._project.emit)
+        return RegistrySource(
+            self._project.store, settings, self._project.say, self._project.cancel
+        )
 
     def _docker_daemon(self) -> BaseSource:
         from builder.transport.engine_base import DaemonSource
 
         project = self._project
-        return DaemonSource(project.store, project.options.environ, project.emit)
+        return DaemonSource(project.store, project.options.environ, project.say)
 
     def _debootstrap(self) -> BaseSource:
         from builder.transport.debootstrap import DebootstrapSource
 
-        emit = self._project.emit
-        lines = Lines(lambda text: emit(StepOutput("base", 0, without_passwords(text))))
-        environ = self._project.options.environ
-        return DebootstrapSource(self._project.store, lines.feed, environ)
+        project = self._project
+        return DebootstrapSource(project.store, project.options.environ, cancel=project.cancel)
 
 
 def make_plan(images: Sequence[str] = (), **options: Any) -> dict[str, ImagePlan]:

@@ -131,7 +131,7 @@ def test_no_file_names_a_machine_or_a_registrys_host() -> None:
         "|".join(
             [
                 r"(?<![\w}])/" + "work/",
-                "/" + "root/[.a-z]",
+                r"(?<![\w}])/" + "root/[.a-z]",  # not /proc/1/root
                 "/" + r"home/(?!app\b|user\b)[a-z]+/",
                 "pypi" + r"\.org",
                 "pythonhosted" + r"\.org",

@@ -102,6 +102,13 @@ def _build(parser: argparse.ArgumentParser) -> None:
         help="also write the image: oci:DIR[:tag], docker-archive:FILE[:tag], oci-archive:FILE",
     )  # fmt: skip
     parser.add_argument("--push", action="store_true", help="push to the spec's tags")
+    parser.add_argument(
+        "--jobs", "-j", metavar="N", help="how much runs at once (default: the cores)"
+    )
+    parser.add_argument(
+        "--keep-going", "-k", action="store_true",
+        help="when an image fails, build all that does not stand on it",
+    )  # fmt: skip
     _json(parser)
     parser.add_argument("--iidfile", metavar="FILE", help="write the manifest digest there")
     parser.add_argument("--metadata-file", metavar="FILE", help="write the JSON document there")

@@ -45,7 +45,17 @@ def options(arguments: argparse.Namespace) -> Options:
         epoch=epoch(),
         executor=getattr(arguments, "executor", "auto"),
         insecure_registries=tuple(arguments.insecure_registry),
+        jobs=_jobs(getattr(arguments, "jobs", None)),
+        keep_going=getattr(arguments, "keep_going", False),
     )
+
+
+def _jobs(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:6]) <= 1000:
+        raise UsageError(f"--jobs {text!r}: expected a number from 1 to 1000")
+    return int(text)
 
 
 def project_name(arguments: argparse.Namespace) -> str:

@@ -15,6 +15,7 @@ from builder.executor import syscalls
 from builder.executor.base import Executor
 from builder.executor.path import TOOLS, in_container
 from builder.store.store import Store
+from builder.work.cancel import Cancel
 
 
 def choose(
@@ -23,17 +24,18 @@ def choose(
     emit: Emit,
     path: str = TOOLS,
     environ: Mapping[str, str] = MappingProxyType({}),
+    cancel: Cancel | None = None,
 ) -> Executor:
     """The executor called `name`; `auto` is the first of AUTO that works here, tried with a trivial
     command, and a chroot only in a container that has no namespaces to give. It is for the whole
     run: what fails in it later fails. `path` is searched for tools, `environ` says where a Docker
-    engine is. Raises ExecutorError: unknown, its tool missing, none works."""
+    engine is, `cancel` ends what runs. Raises ExecutorError: unknown, tool missing, none works."""
     if name != "auto":
-        return _make(name, store, emit, path, environ)
+        return _make(name, store, emit, path, environ, cancel)
     faults = []
     for each in AUTO:
         try:
-            executor = _make(each, store, emit, path, environ)
+            executor = _make(each, store, emit, path, environ, cancel)
             why = executor.probe()
         except ExecutorError as error:
             why = error.message
@@ -43,7 +45,7 @@ def choose(
     said = "; ".join(faults)
     if os.geteuid() == 0 and in_container(environ) and not namespaces_work():
         emit(Warned(_CHROOT.format(said)))
-        return _make("chroot", store, emit, path, environ)
+        return _make("chroot", store, emit, path, environ, cancel)
     raise ExecutorError(
         f"no executor works here: {said}",
         "`builder doctor` says more; without isolation, as root: `--executor chroot`",
@@ -96,29 +98,36 @@ AUTO = ("sandbox", "runc")
 NAMES = (*AUTO, "chroot", "docker")
 
 
-def _make(name: str, store: Store, emit: Emit, path: str, environ: Mapping[str, str]) -> Executor:
+def _make(
+    name: str,
+    store: Store,
+    emit: Emit,
+    path: str,
+    environ: Mapping[str, str],
+    cancel: Cancel | None = None,
+) -> Executor:
     def warn(text: str) -> None:
         emit(Warned(text))
 
     if name == "sandbox":
         from builder.executor.sandbox import Sandbox
 
-        return Sandbox(store.temporary, warn)
+        return Sandbox(store.temporary, warn, cancel)
     if name == "runc":
         from builder.executor.runc import Runc
 
         binary = shutil.which("runc", path=path)
         if binary is None:
             raise ExecutorError("runc is not installed", "apt-get install runc")
-        return Runc(binary, store.temporary, warn)
+        return Runc(binary, store.temporary, warn, cancel)
     if name == "chroot":
         from builder.executor.chroot import Chroot
 
-        return Chroot(store.temporary, warn)
+        return Chroot(store.temporary, warn, cancel)
     if name == "docker":
         from builder.executor.docker import Docker
 
-        return Docker(environ, store, warn)
+        return Docker(environ, store, warn, cancel)
     names = ", ".join(("auto", *NAMES))
     raise ExecutorError(f"{name!r} is no executor, expected one of {names}")
 

@@ -29,6 +29,7 @@ from builder.executor.overlay import (
 from builder.executor.process import Confined, Pipes, Running, check
 from builder.executor.starting import command_plan, start
 from builder.layer.entry import Change
+from builder.work.cancel import Cancel
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -43,8 +44,14 @@ class Chroot:
 
     name = "chroot"
 
-    def __init__(self, temporary: Callable[[], str], warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        temporary: Callable[[], str],
+        warn: Callable[[str], None],
+        cancel: Cancel | None = None,
+    ) -> None:
         self._temporary, self._warn = temporary, warn
+        self._cancel = cancel or Cancel()
 
     def probe(self) -> str | None:
         return probe.try_it(self, self._temporary)
@@ -72,12 +79,13 @@ class Chroot:
                 lambda: _start(command, root, pipes), lambda: _end_all(root), signal.SIGTERM
             )
             stack.callback(sandbox.kill)
-            sandbox.start()
-            sandbox.wait_started()
-            pipes.close_ends()
-            running = Running(pipes, output, command.timeout)
-            running.follow(lambda ended: running.began(), sandbox.ended)
-            check(command, sandbox.status(running), running, self.name)
+            with self._cancel.ending(sandbox.stop):
+                sandbox.start()
+                sandbox.wait_started()
+                pipes.close_ends()
+                running = Running(pipes, output, command.timeout)
+                running.follow(lambda ended: running.began(), sandbox.ended)
+                check(command, sandbox.status(running), running, self.name)
             warn_of_lost(tree, etc, command.network, self._warn)
             yield changeset(
                 tree,

@@ -14,6 +14,7 @@ from builder.executor.changes import Tree, changeset
 from builder.executor.overlay import NOWHERE, Overlay, host_files, remove_tree
 from builder.executor.process import Confined, Pipes, Running
 from builder.layer.entry import Change
+from builder.work.cancel import Cancel
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -36,8 +37,14 @@ class Overlaid:
 
     name: str
 
-    def __init__(self, temporary: Callable[[], str], warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        temporary: Callable[[], str],
+        warn: Callable[[str], None],
+        cancel: Cancel | None = None,
+    ) -> None:
         self._temporary, self._warn = temporary, warn
+        self._cancel = cancel or Cancel()
 
     def start(self, command: Command, place: Overlay, pipes: Pipes) -> Popen[bytes]:
         """In the thread that has the mounts and a pid namespace for its children."""
@@ -80,12 +87,13 @@ class Overlaid:
             sandbox = Confined(prepare)
             below = stack.enter_context(contextlib.ExitStack())
             stack.callback(sandbox.kill)
-            sandbox.start()
-            sandbox.wait_started()
-            pipes.close_ends()
-            running = Running(pipes, output, command.timeout)
-            running.follow(lambda ended: self.began(place, running, ended), sandbox.ended)
-            self.check(command, sandbox.status(running), running, place)
+            with self._cancel.ending(sandbox.stop):
+                sandbox.start()
+                sandbox.wait_started()
+                pipes.close_ends()
+                running = Running(pipes, output, command.timeout)
+                running.follow(lambda ended: self.began(place, running, ended), sandbox.ended)
+                self.check(command, sandbox.status(running), running, place)
             upper = Tree(place.folder + b"/upper")
             stack.callback(upper.close)
             tree, etc = trees[0]

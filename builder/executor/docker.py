@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,6 +36,7 @@ from builder.oci.digest import ChainID
 from builder.oci.image import Image, Platform, empty_image, encode
 from builder.transport.engine import Engine, connect
 from builder.transport.engine_send import send_image
+from builder.work.cancel import Cancel
 
 if TYPE_CHECKING:
     from builder.rootfs.view import View
@@ -57,11 +59,13 @@ class Docker:
         environ: Mapping[str, str],
         store: Store,
         warn: Callable[[str], None],
+        cancel: Cancel | None = None,
         *,
         quick: bool = True,
     ) -> None:
         self._environ, self._store, self._warn = environ, store, warn
-        self._quick = quick
+        self._cancel, self._quick = cancel or Cancel(), quick
+        self._turn = threading.Lock()
         self._session: _Session | None = None
 
     def probe(self) -> str | None:
@@ -98,6 +102,7 @@ class Docker:
         self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
     ) -> Iterator[Iterable[Change]]:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self._turn)  # the SDK's client is not for several threads
             folder = self._store.temporary()
             stack.callback(remove_tree, folder)
             try:
@@ -108,7 +113,8 @@ class Docker:
                 container = _Container(session, image, command)
                 stack.callback(container.remove)
                 container.make_working_dir(_view(parent), epoch)
-                container.run(output)
+                with self._cancel.ending(container.kill):
+                    container.run(output)
                 upper = container.changes(folder)
             except TransportError as error:
                 raise ExecutorError(error.message, error.hint) from error
@@ -249,6 +255,12 @@ class _Container:
             except APIError as error:
                 raise _not_started(command, str(error.explanation or error)) from error
 
+    def kill(self) -> None:
+        from docker.errors import APIError
+
+        with contextlib.suppress(APIError, TransportError), self._engine.asking():
+            self._engine.api.kill(self._id)
+
     def run(self, output: Callable[[bytes], None]) -> None:
         """Run the command to its end. Raises CommandFailed, ExecutorError, TransportError."""
         from docker.errors import APIError
@@ -280,16 +292,11 @@ class _Container:
     @contextlib.contextmanager
     def _ended_after(self, timeout: float | None) -> Iterator[list[bool]]:
         """Kill the container then; the list is no longer empty when that was so."""
-        import threading
-
-        from docker.errors import APIError
-
         late: list[bool] = []
 
         def end() -> None:
             late.append(True)
-            with contextlib.suppress(APIError, TransportError), self._engine.asking():
-                self._engine.api.kill(self._id)
+            self.kill()
 
         if timeout is None:
             yield late

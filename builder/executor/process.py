@@ -113,6 +113,12 @@ class Confined(threading.Thread):
     def ended(self) -> bool:
         return not self.is_alive()
 
+    def stop(self) -> None:
+        """Have it end, and do not wait for that."""
+        self._cancelled = True
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(self._signal)
+
     def kill(self) -> None:
         """End it now; returns when it has, or when the kernel does not let it."""
         self._cancelled = True

@@ -18,6 +18,7 @@ from builder.executor.enter import mount_points
 from builder.executor.overlay import Overlay
 from builder.executor.process import Pipes, Running, failed, killed, not_started
 from builder.executor.starting import capabilities, start
+from builder.work.cancel import Cancel
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -32,9 +33,13 @@ class Runc(Overlaid):
     name = "runc"
 
     def __init__(
-        self, binary: str, temporary: Callable[[], str], warn: Callable[[str], None]
+        self,
+        binary: str,
+        temporary: Callable[[], str],
+        warn: Callable[[str], None],
+        cancel: Cancel | None = None,
     ) -> None:
-        super().__init__(temporary, warn)
+        super().__init__(temporary, warn, cancel)
         self._binary = binary
 
     def start(self, command: Command, place: Overlay, pipes: Pipes) -> Popen[bytes]:

@@ -1,10 +1,11 @@
-"""Build: for each planned step, take the layer that is there or make it; then the image."""
+"""Build: take the layer that is there or make it, for each planned step; then the image."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple, cast
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from builder.errors import (
     BuilderError,
@@ -13,6 +14,8 @@ from builder.errors import (
     LayerError,
     SpecError,
     StoreError,
+    TransportError,
+    without_passwords,
 )
 from builder.events import (
     ImageDone,
@@ -24,24 +27,23 @@ from builder.events import (
     StepStarted,
     Warned,
 )
-from builder.make.workshop import Workshop
+from builder.make.workshop import BaseTask, Workshop
 from builder.oci import media
 from builder.oci.digest import CacheKey, DiffID
-from builder.oci.image import Descriptor, Image, Layer
+from builder.oci.image import Descriptor, Image, Layer, encode
 from builder.plan.clock import command_time
+from builder.plan.context import Context
 from builder.plan.describe import steps_of
-from builder.plan.image import finish
 from builder.plan.last import LastBuild, LastStep, load_last, save_last
 from builder.plan.nodes import Tree
-from builder.plan.planned import Planned
+from builder.plan.planned import BuildFiles, BuildRun, Hit, Planned, Unknown
 from builder.plan.state import Fetch, State
-from builder.spec.model import ImageSpec, Run, without_values
-from builder.store.records import (
-    Record,
-    save_document,
-    save_record,
-)
-from builder.transport.importing import settle
+from builder.plan.walk import Made, Walked, Work, walk
+from builder.spec.model import Copy, ImageSpec, Run, without_values
+from builder.store.records import Record, save_document, save_record
+from builder.transport.base import Base
+from builder.transport.importing import is_settled, labelled, settle
+from builder.work.schedule import After
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
@@ -55,7 +57,7 @@ class BuiltStep(NamedTuple):
 
     number: int | None
     name: str
-    status: str  # base | hit | built
+    status: str  # base | hit | built, for people
     why: str
     key: str
     layer: Layer | None
@@ -70,196 +72,299 @@ class Built(NamedTuple):
     steps: tuple[BuiltStep, ...]  # the base's layers first
     files: tuple[str, ...]  # specs it was made from, host paths
     sources: tuple[Tree, ...]  # what it took from the context
-    fetch: Fetch
+    walked: Walked
     seconds: float
-    commands: int  # command steps, those of an `image:` base too
+
+    @property
+    def fetch(self) -> Fetch:
+        """Brings the base's layers that are not in the store."""
+        return self.walked.fetch
 
 
-def build_image(shop: Workshop, spec: ImageSpec, below: Built | None) -> Built:
-    """Build one image; `below` is what its `image:` base was built to. Its name means the image
-    when all is there. Raises BuilderError; what was built before stays cached."""
+def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
+    """Build one image, after its `image:` base: a task for a schedule, named as the spec is. Its
+    name means the image when all is there. Raises BuilderError; what was built before stays
+    cached."""
+    below: Built | None = None
+    if spec.base.kind == "image":
+        below = yield After(spec.base.value)
     started = time.monotonic()
     shop.emit(ImageStarted(spec.name, len(spec.steps)))
     planner, store = shop.planner, shop.store
-    name_in_store = planner.name_of(spec)
-    last = load_last(store, name_in_store)
-    annotations: Mapping[str, str] = {}
-    fetch: Fetch
-    if below is None:
-        base = planner.base(spec, make=True)
-        if base is None:
-            raise SpecError(f"the base {spec.base} could not be made").at(spec.base.place)
-        image = settle(store, base.image, base.fetch, f"{spec.base.place}: {spec.base}")
-        planner.check_machine(spec, image)
-        fetch, annotations, name = base.fetch, base.image.annotations, base.about
-        if base.note:
-            shop.emit(Warned(f"{spec.base.place}: {spec.base}: {base.note}"))
-        if (image.config.get("config") or {}).get("OnBuild"):
-            place = spec.base.place
-            shop.emit(Warned(f"{place}: the base's ONBUILD is not run: write it as steps"))
-    else:
-        planner.check_below(spec, planner.platform(below.spec))
-        image, fetch, name = below.image, below.fetch, spec.base.value
-    state = planner.start(spec, image, fetch, below.commands if below else 0)
-    chain = image.chain_id
-    done = [BuiltStep(None, name, "base", "", "", layer, 0.0) for layer in image.layers]
-    files, sources = [spec.file], list[Tree]()
-    if below is not None:
-        files += below.files
-        sources += below.sources
-    for number in range(len(steps_of(spec))):
-        planned, _ = planner.step(spec, number, state, last, leave=True)
-        if number == len(spec.steps) and not planned.makes_layer:
-            if planned.status == "build":
-                # noted as empty, so that it is known
-                _make(shop, spec, planned, state, fetch, last)
-            continue
-        sources += planned.sources
-        for note in planned.notes:
-            shop.emit(Warned(f"{planned.step.place}: {note}"))
-        built = _step(shop, spec, planned, state, fetch, last)
-        done.append(built)
-        changes = None
-        if built.status == "built":
-            from builder.make.layer import listed_later
-
-            changes = listed_later(planned)
-        state = planner.above(state, built.layer, planned.step, planned.name, changes)
-    assert state.image is not None
-    image = finish(state.image, spec, planner.settings.epoch, annotations)
+    name = planner.name_of(spec)
+    last = load_last(store, name)
+    maker = _Maker(shop, spec, last, below.fetch if below else None)
+    walked = yield from walk(planner, spec, last, below.walked if below else None, maker)
+    image = walked.state.image
+    assert image is not None
     config = store.put(image.config_bytes(), media.CONFIG)
     manifest = store.put(image.manifest_bytes(), media.MANIFEST)
-    store.tag(name_in_store, manifest)
-    _remember(shop, spec, last, chain, done, manifest)
+    store.tag(name, manifest)
+    about = spec.base.value if below else walked.base
+    done = [BuiltStep(None, about, "base", "", "", each, 0.0) for each in maker.base_layers(image)]
+    done += maker.done
+    _remember(shop, walked, last, done, manifest)
     seconds = time.monotonic() - started
-    made = sum(step.status == "built" for step in done)
-    shop.emit(ImageDone(spec.name, manifest.digest, seconds, made))
+    shop.emit(ImageDone(spec.name, manifest.digest, seconds, maker.made))
+    # what stands on it reads it from the store, and keeps nothing of what it was made of
+    state = planner.on(Base(image, "", walked.fetch), walked.state.commands)
     return Built(
-        spec, image, manifest, config, tuple(done), tuple(files), tuple(sources), fetch, seconds,
-        state.commands,
-    )  # fmt: skip
+        spec,
+        image,
+        manifest,
+        config,
+        tuple(done),
+        (spec.file, *(below.files if below else ())),
+        (*(below.sources if below else ()), *maker.sources),
+        walked._replace(state=state),
+        seconds,
+    )
 
 
-def _step(
-    shop: Workshop,
-    spec: ImageSpec,
-    planned: Planned,
-    state: State,
-    fetch: Fetch,
-    last: LastBuild | None,
-) -> BuiltStep:
+def base_task(shop: Workshop, spec: ImageSpec) -> BaseTask:
+    """What a schedule calls the base of a spec; one that several images stand on comes once."""
+    ref = spec.base
+    options = encode(dict(ref.options)).decode()
+    return BaseTask(ref.kind, ref.value, options, shop.planner.platform(spec))
+
+
+def bring_base(shop: Workshop, spec: ImageSpec) -> Work[Base]:
+    """Have the base of a spec that stands on no other: a task for a schedule. Raises
+    BuilderError."""
+    base = _known(shop, spec)
+    if base is None or not is_settled(shop.store, base.image):
+        brought: Base = yield partial(_bring, shop, spec)
+        return brought._replace(image=labelled(shop.store, brought.image))
+    base = base._replace(image=labelled(shop.store, base.image))
+    shop.bases[base_task(shop, spec)] = base
+    return base
+
+
+def _known(shop: Workshop, spec: ImageSpec) -> Base | None:
+    """The base, if it is known without asking or making anything."""
+    if shop.planner.settings.pull == "always":
+        return None
+    try:
+        return shop.planner.base(spec, make=False, pull="never")
+    except TransportError:
+        return None  # said when it is brought
+
+
+def _bring(shop: Workshop, spec: ImageSpec) -> Base:
+    name = str(spec.base)
     started = time.monotonic()
-    layer, why, status, encoded = planned.layer, planned.why, "hit", planned.encoded
-    key = planned.key
-    if planned.status == "build":
-        with shop.store.lock(f"step-{key or planned.inputs}", f"{spec.name}: {planned.name}"):
+    shop.emit(StepStarted(spec.name, 0, name, ""))
+    lines = Lines(lambda text: shop.emit(StepOutput(spec.name, 0, without_passwords(text))))
+    try:
+        base = shop.planner.base(spec, make=True, tell=lines.feed)
+        if base is None:
+            raise SpecError(f"the base {spec.base} could not be made").at(spec.base.place)
+        settle(shop.store, base.image, base.fetch, f"{spec.base.place}: {spec.base}")
+    except BuilderError as error:
+        lines.close()
+        shop.emit(StepFailed(spec.name, 0, name, error.message))
+        raise
+    lines.close()
+    seconds = time.monotonic() - started
+    size = sum(layer.blob.size for layer in base.image.layers)
+    shop.emit(StepDone(spec.name, 0, name, "built", seconds, size, base.about))
+    return base
+
+
+class _Maker:
+    """Makes what is not there, in jobs for other threads."""
+
+    leave = True
+
+    def __init__(
+        self, shop: Workshop, spec: ImageSpec, last: LastBuild | None, fetch: Fetch
+    ) -> None:
+        self._shop, self._spec, self._last = shop, spec, last
+        self.done: list[BuiltStep] = []
+        self.sources: list[Tree] = []
+        self.made = 0
+        self._fetch = fetch
+
+    def base_layers(self, image: Image) -> tuple[Layer, ...]:
+        own = sum(step.layer is not None for step in self.done)
+        return image.layers[: len(image.layers) - own]
+
+    # -- the base -----------------------------------------------------------------------------
+
+    def base(self, spec: ImageSpec) -> Work[Base | None]:
+        task = base_task(self._shop, spec)
+        if task not in self._shop.bases:  # while it comes, copies are hashed
+            yield [partial(self._hash, step) for step in spec.steps if isinstance(step, Copy)]
+        base: Base = yield After(task)
+        self._shop.planner.check_machine(spec, base.image)
+        if base.note:
+            self._shop.emit(Warned(f"{spec.base.place}: {spec.base}: {base.note}"))
+        if (base.image.config.get("config") or {}).get("OnBuild"):
+            place = spec.base.place
+            self._shop.emit(Warned(f"{place}: the base's ONBUILD is not run: write it as steps"))
+        self._fetch = base.fetch
+        return base
+
+    def _hash(self, step: Copy) -> None:
+        """Note the digests of a copy's files, with a context of its own: this one is another
+        thread's."""
+        context = Context(self._shop.planner.context.root, self._shop.store)
+        try:
+            for _, tree in context.scan(step):
+                context.digests(tree)
+        except BuilderError:
+            pass  # said when the step's turn comes
+
+    # -- steps --------------------------------------------------------------------------------
+
+    def step(self, planned: Planned, state: State, *, hidden: bool) -> Work[Made | None]:
+        match planned.decision:
+            case Hit(layer, encoded):
+                took = _Took("hit", "unchanged", planned.key, layer)
+                if layer and not encoded:
+                    took = yield partial(self._convert, took, layer)
+            case BuildFiles() | BuildRun():
+                # a config's working_dir that is there already is noted as empty, so it is known
+                took = yield partial(self._take, planned, state, hidden)
+            case Unknown(after):
+                raise AssertionError(f"step {planned.name!r} is decided after {after}")
+            case other:
+                assert_never(other)
+        if hidden:
+            return None
+        shop, number, name = self._shop, planned.number, planned.name
+        size = took.layer.blob.size if took.layer else 0
+        shop.emit(
+            StepDone(self._spec.name, number, name, took.status, took.seconds, size, took.why)
+        )
+        assert took.key is not None
+        self.done.append(BuiltStep(number, name, took.status, took.why, took.key, *took[3:5]))
+        self.sources += planned.sources
+        self.made += took.made
+        return Made(took.layer, _listed_later(planned.decision) if took.made else None)
+
+    def _take(self, planned: Planned, state: State, hidden: bool) -> _Took:
+        """Make a layer, or find that somebody else has."""
+        shop, name = self._shop, self._spec.name
+        started = time.monotonic()
+        for note in () if hidden else planned.notes:
+            shop.emit(Warned(f"{planned.step.place}: {note}"))
+        with shop.store.lock(f"step-{planned.key or planned.inputs}", f"{name}: {planned.name}"):
             # who waited for the lock may find that the work is done
-            found = shop.planner.found(planned)
-            if found:
+            if found := shop.planner.found(planned):
                 key, hit = found
-                layer, encoded = hit
-                why = "built meanwhile by another builder"
+                took = _Took("hit", "built meanwhile by another builder", key, hit.layer)
+                if hit.layer and not hit.encoded:
+                    took = self._convert(took, hit.layer)
             else:
-                shop.emit(StepStarted(spec.name, planned.number, planned.name, why))
-                layer, key = _make(shop, spec, planned, state, fetch, last)
-                status = "built"
-    assert key is not None
-    if layer and not encoded:
+                if not hidden:
+                    shop.emit(StepStarted(name, planned.number, planned.name, planned.why))
+                layer, key = self._make(planned, state)
+                took = _Took("built", planned.why, key, layer, made=True)
+        return took._replace(seconds=time.monotonic() - started)
+
+    def _convert(self, took: _Took, layer: Layer) -> _Took:
         from builder.make.layer import convert
 
-        layer = convert(shop, layer)
-    seconds = time.monotonic() - started
-    size = layer.blob.size if layer else 0
-    shop.emit(StepDone(spec.name, planned.number, planned.name, status, seconds, size, why))
-    return BuiltStep(planned.number, planned.name, status, why, key, layer, seconds)
+        return took._replace(layer=convert(self._shop, layer))
 
+    def _make(self, planned: Planned, state: State) -> tuple[Layer | None, CacheKey]:
+        """Make a layer and record it. A step that fails leaves nothing."""
+        shop, started = self._shop, time.monotonic()
+        match planned.decision:
+            case BuildRun(_, command):
+                written = self._run(planned, command, state)
+            case BuildFiles(_, changes):
+                written = self._write(planned, changes)
+                if planned.key is None:
+                    planned = shop.planner.settle(self._spec, planned, changes)
+            case _:
+                raise AssertionError("nothing to make")
+        assert planned.key is not None
+        if planned.document is not None:
+            save_document(shop.store, planned.key, planned.document)
+        diff_id = written.layer.diff_id if written else None
+        record = Record(diff_id, round(time.monotonic() - started, 3), int(shop.now()))
+        save_record(shop.store, planned.key, record)
+        return written.layer if written else None, planned.key
 
-def _make(
-    shop: Workshop,
-    spec: ImageSpec,
-    planned: Planned,
-    state: State,
-    fetch: Fetch,
-    last: LastBuild | None,
-) -> tuple[Layer | None, CacheKey]:
-    """Make a layer and record it. A step that fails leaves nothing."""
-    started = time.monotonic()
-    if isinstance(planned.step, Run):
-        written = _run(shop, spec, planned, cast("Command", planned.make), state, fetch)
-    else:
+    def _write(self, planned: Planned, changes: Changes) -> Written | None:
         from builder.make.layer import write_files
 
-        changes = cast("Changes", planned.make)
+        shop = self._shop
         try:
-            written = write_files(shop, spec, planned, changes, last)
+            return write_files(shop, self._spec, planned, changes, self._last)
         except StoreError:
             raise
         except BuilderError as error:
             shop.planner.context.forget(planned.sources)  # a file may not be what was noted of it
             error.at(planned.step.place)
             raise
-        if planned.key is None:
-            planned = shop.planner.settle(spec, planned)
-    assert planned.key is not None
-    if planned.document is not None:
-        save_document(shop.store, planned.key, planned.document)
-    diff_id = written.layer.diff_id if written else None
-    record = Record(diff_id, round(time.monotonic() - started, 3), int(shop.now()))
-    save_record(shop.store, planned.key, record)
-    return written.layer if written else None, planned.key
 
+    def _run(self, planned: Planned, command: Command, state: State) -> Written | None:
+        from builder.executor.base import Parent
+        from builder.make.layer import write
+        from builder.rootfs.view import View
 
-def _run(
-    shop: Workshop,
-    spec: ImageSpec,
-    planned: Planned,
-    command: Command,
-    state: State,
-    fetch: Fetch,
-) -> Written | None:
-    from builder.executor.base import Parent
-    from builder.make.layer import write
-
-    image = state.image
-    assert image is not None
-    lines = Lines(lambda text: shop.emit(StepOutput(spec.name, planned.number, text)))
-    parent = Parent(image, lambda: shop.lowers(image, fetch), fetch, lambda: state.view)
-    clamp = command_time(shop.planner.settings.epoch, state.commands)
-    try:
-        with shop.executor().run(command, parent, lines.feed, clamp) as changes:
+        shop, spec, image = self._shop, self._spec, state.image
+        assert image is not None
+        fetch = self._fetch
+        lines = Lines(lambda text: shop.emit(StepOutput(spec.name, planned.number, text)))
+        # a view of its own: one remembers what it was asked, and is not for two threads
+        view = lambda: View(state.view.tables)  # noqa: E731
+        parent = Parent(image, lambda: shop.lowers(image, fetch), fetch, view)
+        clamp = command_time(shop.planner.settings.epoch, state.commands)
+        try:
+            with shop.executor().run(command, parent, lines.feed, clamp) as changes:
+                lines.close()
+                return write(shop, spec, planned, changes)
+        except LayerError as error:
+            error.at(planned.step.place)
+            raise
+        except CannotRun as error:
+            said = without_values(error.message, planned.step)
+            shop.emit(StepFailed(spec.name, planned.number, planned.name, said))
+            raise CannotRun(f"step {planned.name!r} could not be run: {said}", error.hint).at(
+                planned.step.place
+            ) from error
+        except CommandFailed as error:
             lines.close()
-            return write(shop, spec, planned, changes)
-    except LayerError as error:
-        error.at(planned.step.place)
-        raise
-    except CannotRun as error:
-        said = without_values(error.message, planned.step)
-        shop.emit(StepFailed(spec.name, planned.number, planned.name, said))
-        raise CannotRun(f"step {planned.name!r} could not be run: {said}", error.hint).at(
-            planned.step.place
-        ) from error
-    except CommandFailed as error:
-        lines.close()
-        said = without_values(error.message, planned.step)
-        shop.emit(StepFailed(spec.name, planned.number, planned.name, said))
-        raise CommandFailed(
-            f"step {planned.name!r} failed: {said}",
-            error.hint,
-            exit_status=error.exit_status,
-            tail=error.tail,
-        ).at(planned.step.place) from error
+            said = without_values(error.message, planned.step)
+            shop.emit(StepFailed(spec.name, planned.number, planned.name, said))
+            raise CommandFailed(
+                f"step {planned.name!r} failed: {said}",
+                error.hint,
+                exit_status=error.exit_status,
+                tail=error.tail,
+            ).at(planned.step.place) from error
+
+
+class _Took(NamedTuple):
+    """What came of a step."""
+
+    status: str  # hit | built, for people
+    why: str
+    key: CacheKey | None
+    layer: Layer | None
+    seconds: float = 0.0
+    made: bool = False
+
+
+def _listed_later(decision: Hit | BuildFiles | BuildRun | Unknown) -> Changes | None:
+    from builder.make.layer import listed_later
+
+    return listed_later(decision)
 
 
 def _remember(
     shop: Workshop,
-    spec: ImageSpec,
+    walked: Walked,
     last: LastBuild | None,
-    chain: str,
-    done: list[BuiltStep],
+    done: Iterable[BuiltStep],
     manifest: Descriptor,
 ) -> None:
     """Keep what this build was, for `why`; nothing is written when it was the same as the last."""
-    now = int(shop.now())
+    now, spec = int(shop.now()), walked.spec
     before = {step.key: step for step in last.steps} if last else {}
     steps = []
     for step in done:
@@ -275,7 +380,7 @@ def _remember(
             steps.append(LastStep(step.name, verb, step.key, diff_id, why, now))
     this = LastBuild(
         str(spec.base),
-        chain,
+        walked.base_chain,
         dict(spec.variables),
         tuple(steps),
         manifest.digest,

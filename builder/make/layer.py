@@ -21,11 +21,11 @@ from builder.oci import media
 from builder.oci.digest import DiffID
 from builder.oci.image import Layer
 from builder.plan.last import LastBuild
-from builder.plan.planned import Planned
+from builder.plan.planned import BuildFiles, Decision, Planned
 from builder.plan.state import read_account
 from builder.rootfs.accounts import is_account_file
 from builder.rootfs.table import table_writer
-from builder.spec.model import ImageSpec, Run
+from builder.spec.model import ImageSpec
 from builder.store.records import add_blob, load_layer
 
 if TYPE_CHECKING:
@@ -76,13 +76,12 @@ def _earlier(shop: Workshop, planned: Planned, last: LastBuild | None) -> Earlie
     return Earlier(shop.store.blob_path(blob.digest), index, encoder)
 
 
-def listed_later(planned: Planned) -> Changes | None:
+def listed_later(decision: Decision) -> Changes | None:
     """The changes of a file step, whose path table is made when a step above asks for it: most
     never do. Account files are read while the layer is made, so their table is made then."""
-    if isinstance(planned.step, Run):
-        return None
-    changes = cast("Changes", planned.make)
-    return None if changes.accounts else changes
+    if isinstance(decision, BuildFiles) and not decision.changes.accounts:
+        return decision.changes
+    return None
 
 
 def write(
@@ -95,7 +94,7 @@ def write(
 ) -> Written | None:
     """Changes to a layer in the store; with its path table, if that is not made later."""
     settings = shop.planner.settings
-    later = listed_later(planned) is not None
+    later = listed_later(planned.decision) is not None
     accounts: dict[bytes, bytes] = {}
 
     def watched() -> Iterator[Change]:

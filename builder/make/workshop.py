@@ -7,13 +7,26 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.events import Emit
-from builder.oci.image import Image
+from builder.oci.image import Image, Platform
 from builder.plan.planner import Planner
 from builder.plan.state import Fetch
 from builder.store.store import Store
+from builder.transport.base import Base
 
 if TYPE_CHECKING:
     from builder.executor.base import Executor
+
+
+class BaseTask(NamedTuple):
+    """A base that is no other spec, for one platform."""
+
+    kind: str
+    value: str
+    options: str  # as JSON
+    platform: Platform
+
+    def __str__(self) -> str:
+        return f"the base {self.kind}:{self.value}" if self.kind != "registry" else self.value
 
 
 class Workshop(NamedTuple):
@@ -22,4 +35,5 @@ class Workshop(NamedTuple):
     executor: Callable[[], Executor]  # made when the first command step misses
     lowers: Callable[[Image, Fetch], tuple[str, ...]]
     emit: Emit
+    bases: dict[BaseTask, Base]  # those that are known without asking or making anything
     now: Callable[[], float] = time.time

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from builder.oci.digest import CacheKey
 from builder.oci.image import Layer, Platform
 from builder.plan.nodes import Tree
-from builder.spec.model import Run, Step
+from builder.spec.model import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,36 @@ class Settings(NamedTuple):
         return self.codec if self.level is None else f"{self.codec}:{self.level}"
 
 
+class Hit(NamedTuple):
+    """Its layer is there."""
+
+    layer: Layer | None  # None: an empty layer
+    encoded: bool = True  # False: the right layer in another codec, converted when built
+
+
+class BuildFiles(NamedTuple):
+    """A layer of these changes has to be made."""
+
+    why: str
+    changes: Changes
+
+
+class BuildRun(NamedTuple):
+    """A command has to run."""
+
+    why: str
+    command: Command
+
+
+class Unknown(NamedTuple):
+    """Something below has to be built before anything can be said."""
+
+    after: str
+
+
+Decision = Hit | BuildFiles | BuildRun | Unknown
+
+
 class Planned(NamedTuple):
     """What is known of one step. `key` is None while something below it is not known, and of a
     `copy` whose files are read when its layer is made."""
@@ -42,26 +72,54 @@ class Planned(NamedTuple):
     number: int  # within the spec, from 1
     name: str
     step: Step
-    status: str  # hit | build | unknown
-    why: str
+    decision: Decision
     key: CacheKey | None = None
-    layer: Layer | None = None  # of a hit; None: an empty layer
-    encoded: bool = True  # the hit's blob is in the codec and level that are wanted
     inputs: str = ""  # a name for all that decides the key, sources told by lstat alone
     document: bytes | None = None  # what the key is the hash of, where it was made and is held
-    make: Changes | Command | None = None  # of a build
     sources: tuple[Tree, ...] = ()  # what was looked at on the host
     notes: tuple[str, ...] = ()
 
     @property
+    def status(self) -> str:
+        """In a word, for people: hit, build or unknown."""
+        match self.decision:
+            case Hit():
+                return "hit"
+            case BuildFiles() | BuildRun():
+                return "build"
+            case Unknown():
+                return "unknown"
+            case other:
+                assert_never(other)
+
+    @property
+    def why(self) -> str:
+        match self.decision:
+            case Hit():
+                return "unchanged"
+            case BuildFiles(why) | BuildRun(why):
+                return why
+            case Unknown(after):
+                return f"decided after {after}"
+            case other:
+                assert_never(other)
+
+    @property
+    def layer(self) -> Layer | None:
+        """Of a hit that is not empty."""
+        return self.decision.layer if isinstance(self.decision, Hit) else None
+
+    @property
     def makes_layer(self) -> bool:
         """Whether it is known to give a layer that is not empty."""
-        if self.status != "build":
-            return self.layer is not None
-        # what a command changes is not known beforehand
-        return isinstance(self.step, Run) or len(cast("Changes", self.make)) > 0
-
-
-class Hit(NamedTuple):
-    layer: Layer | None
-    encoded: bool = True  # False: the right layer in another codec, converted when built
+        match self.decision:
+            case Hit(layer):
+                return layer is not None
+            case BuildFiles(_, changes):
+                return len(changes) > 0
+            case BuildRun():  # what a command changes is not known beforehand
+                return True
+            case Unknown():
+                return False
+            case other:
+                assert_never(other)

@@ -7,7 +7,7 @@ only in that a miss is made and its layer put on the State before the next step 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from builder.errors import BuilderError, SpecError, StoreError, UsageError
 from builder.oci.digest import CacheKey, chain_id, hex_of, is_key
@@ -20,9 +20,9 @@ from builder.plan.describe import history, step_name, steps_of
 from builder.plan.folders import in_folder, lies_in_it, made_for
 from builder.plan.last import LastBuild
 from builder.plan.nodes import Tree
-from builder.plan.planned import Hit, Planned, Settings
+from builder.plan.planned import BuildFiles, BuildRun, Hit, Planned, Settings, Unknown
 from builder.plan.sources import base_fault
-from builder.plan.state import Fetch, State, base_state, open_table, table_of
+from builder.plan.state import State, base_state, open_table, table_of
 from builder.spec.model import (
     Copy,
     Directory,
@@ -39,12 +39,11 @@ from builder.spec.model import (
 from builder.store.names import ImageName
 from builder.store.records import Record, load_layer, load_record, parse_object
 from builder.store.store import Store
-from builder.transport.base import Base, BaseSource
+from builder.transport.base import Base, BaseSource, Tell, quiet
 
 if TYPE_CHECKING:
     # what only a miss needs is imported when there is one: a build in which nothing changed is
     # mostly imports
-    from builder.executor.base import Command
     from builder.plan.changes import Changes
     from builder.plan.why import Below
     from builder.rootfs.table import Table
@@ -83,8 +82,11 @@ class Planner:
     def platform(self, spec: ImageSpec) -> Platform:
         return spec.platform or self.settings.platform
 
-    def base(self, spec: ImageSpec, *, make: bool) -> Base | None:
-        """The base of a spec whose base is not another spec. None: it would have to be made."""
+    def base(
+        self, spec: ImageSpec, *, make: bool, pull: str | None = None, tell: Tell = quiet
+    ) -> Base | None:
+        """The base of a spec whose base is not another spec. None: it would have to be made.
+        `pull` is the settings' unless it is given; `tell` as BaseSource.resolve has it."""
         ref, platform = spec.base, self.platform(spec)
         if ref.kind == "scratch":
             return Base(empty_image(platform), "scratch")
@@ -140,20 +142,19 @@ class Planner:
                 "give both specs the same `platforms`, or none",
             ).at(spec.base.place)
 
-    def start(self, spec: ImageSpec, image: Image, fetch: Fetch, commands: int = 0) -> State:
-        """The state on a base, with the config that the spec's commands run under. `commands` are
-        those of an `image:` base."""
-        state = base_state(self.store, image, fetch, commands)
-        steps = len(steps_of(spec))
-        if len(image.layers) + steps > MAX_LAYERS:
+    def on(self, base: Base, commands: int = 0) -> State:
+        """The state on a base; `commands` are those of the specs below it."""
+        return base_state(self.store, base.image, base.fetch, commands)
+
+    def configured(self, spec: ImageSpec, state: State) -> State:
+        """With the config that the spec's commands run under."""
+        layers, steps = len(state.image.layers) if state.image else 0, len(steps_of(spec))
+        if layers + steps > MAX_LAYERS:
             raise SpecError(
-                f"{len(image.layers)} layers of the base and {steps}"
+                f"{layers} layers of the base and {steps}"
                 f" steps are more than the {MAX_LAYERS} layers an image may have",
                 "join steps: several lines in one `run`, several sources in one `copy`",
             ).at(spec.base.place)
-        return self.configured(spec, state)
-
-    def configured(self, spec: ImageSpec, state: State) -> State:
         merged = config.merge_config(state.config, spec.config)
         return State(
             state.image, merged, state.identities, lambda: state.view, state.undecided,
@@ -191,60 +192,53 @@ class Planner:
         name = step_name(step)
         label = f"step {index + 1} ({name})"
         platform = self.platform(spec)
-        if state.identities is None or (isinstance(step, Run) and state.image is None):
-            planned = Planned(
-                index + 1, name, step, "unknown", f"decided after {state.undecided}",
-                sources=tuple(tree for _, tree in self.context.scan(step)),
-            )  # fmt: skip
-            return planned, state.unknown(label, command=True) if isinstance(step, Run) else state
         scanned = self.context.scan(step)
         sources = tuple(tree for _, tree in scanned)
-        inputs = self._inputs(step, scanned, state, platform)
-        remembered = self._remembered(inputs, sources)
-        if remembered:
-            kept, hit = remembered
-            planned = Planned(
-                index + 1, name, step, "hit", "unchanged", kept, hit.layer, hit.encoded,
-                sources=sources,
-            )  # fmt: skip
+        planned = Planned(index + 1, name, step, Unknown(state.undecided), sources=sources)
+        command_step = isinstance(step, Run)
+        if state.identities is None or (command_step and state.image is None):
+            return planned, state.unknown(label, command=True) if command_step else state
+        planned = planned._replace(inputs=self._inputs(step, scanned, state, platform))
+        if remembered := self._remembered(planned.inputs, sources):
+            key, hit = remembered
+            planned = planned._replace(decision=hit, key=key)
             return planned, self._above(state, planned)
+        asked: dict[str, str | None] = {}
+        miss: BuildFiles | BuildRun
         if isinstance(step, Run):
             assert state.image is not None
             command = decided(step, state, self.settings.epoch)
             clamp = command_time(self.settings.epoch, state.commands)
-            document = keys.run_document(
+            document: bytes | None = keys.run_document(
                 command, clamp, state.image.chain_id, platform, self.settings.executor()
             )
-            planned = self._decide(spec, index, keys.key_of(document), document, last, state)
+            assert document is not None
+            key = keys.key_of(document)
+            miss = BuildRun("", command)
             above = state.unknown(label, command=True)
-            make: Changes | Command = command
-            asked: dict[str, str | None] = {}
         else:
             # what is too young to be known the next time is better hashed, and perhaps found
             leave = leave and all(tree.settled for tree in sources)
             leave = leave and (last is None or last.match(index, name, "files") is None)
             changes, asked = self._changes(spec, step, scanned, state, leave=leave)
+            planned = planned._replace(notes=tuple(changes.notes))
             if changes.unread:
                 why = self._why(spec, index, None, None, last, state)
-                planned = Planned(index + 1, name, step, "build", why, make=changes)
-                planned = planned._replace(
-                    inputs=inputs, sources=sources, notes=tuple(changes.notes)
-                )
+                planned = planned._replace(decision=BuildFiles(why, changes))
                 return planned, state.unknown(label, command=False)
-            key, held = _key_of(changes, platform)
-            planned = self._decide(spec, index, key, held, last, state)
-            planned = planned._replace(sources=sources, notes=tuple(changes.notes))
+            key, document = _key_of(changes, platform)
+            miss = BuildFiles("", changes)
             above = state.with_files(key, lambda: table_of(changes), label)
-            make = changes
-        planned = planned._replace(inputs=inputs, sources=sources)
+        planned = planned._replace(key=key, document=document)
         self._memorize(planned, asked)
-        if planned.status == "hit":
+        if found := self._hit(key):
+            planned = planned._replace(decision=found)
             return planned, self._above(state, planned)
-        return planned._replace(make=make), above
+        why = self._why(spec, index, key, document, last, state)
+        return planned._replace(decision=miss._replace(why=why)), above
 
-    def settle(self, spec: ImageSpec, planned: Planned) -> Planned:
+    def settle(self, spec: ImageSpec, planned: Planned, changes: Changes) -> Planned:
         """The key of a `copy` whose files were read while its layer was made."""
-        changes = cast("Changes", planned.make)
         changes.settle(self.context)
         key, document = _key_of(changes, self.platform(spec))
         planned = planned._replace(key=key, document=document)
@@ -330,26 +324,6 @@ class Planner:
         return (key, hit) if hit else None
 
     # -- hits ---------------------------------------------------------------------------------
-
-    def _decide(
-        self,
-        spec: ImageSpec,
-        index: int,
-        key: CacheKey,
-        document: bytes | None,
-        last: LastBuild | None,
-        state: State,
-    ) -> Planned:
-        steps = steps_of(spec)
-        step, name = steps[index], step_name(steps[index])
-        hit = self._hit(key)
-        if hit:
-            return Planned(
-                index + 1, name, step, "hit", "unchanged", key, hit.layer, hit.encoded,
-                document=document,
-            )  # fmt: skip
-        why = self._why(spec, index, key, document, last, state)
-        return Planned(index + 1, name, step, "build", why, key, document=document)
 
     def _why(
         self,

@@ -160,7 +160,7 @@ def _table_of_blob(store: Store, diff_id: DiffID, blob: Descriptor) -> PathTable
         return make_table(store, diff_id, entries(), files)
 
 
-def base_state(store: Store, image: Image, fetch: Fetch, commands: int) -> State:
+def base_state(store: Store, image: Image, fetch: Fetch, commands: int = 0) -> State:
     def view() -> View:
         from builder.rootfs.view import View
 

@@ -46,7 +46,8 @@ def take(files: Files, path: str, what: str, waiting: Callable[[str], None]) -> 
                 holder = files.read(handle, 300)
                 if holder != told:
                     told = holder
-                    waiting(_describe(holder))
+                    if not holder.startswith(b"%d " % os.getpid()):  # another thread of ours
+                        waiting(_describe(holder))
                 files.flock(handle, LOCK_EX)
             if _stands(files, path, handle):
                 files.truncate(handle)

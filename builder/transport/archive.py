@@ -18,7 +18,7 @@ from builder.layer.entry import FILE, HARDLINK, SYMLINK
 from builder.oci.digest import digest_of, hex_of
 from builder.oci.image import MAX_LAYERS, Image, Layer, Platform
 from builder.spec.model import BaseRef
-from builder.transport.base import Base
+from builder.transport.base import Base, Tell, quiet
 from builder.transport.documents import (
     MAX_CONFIG,
     MAX_MANIFEST,
@@ -51,7 +51,9 @@ class ArchiveSource:
     def __init__(self, store: Store, context: str, clock: Callable[[], float] = time.time) -> None:
         self._store, self._context, self._clock = store, context, clock
 
-    def resolve(self, ref: BaseRef, platform: Platform, *, make: bool, pull: str) -> Base | None:
+    def resolve(
+        self, ref: BaseRef, platform: Platform, *, make: bool, pull: str, tell: Tell = quiet
+    ) -> Base | None:
         path, _, tag = ref.value.partition(":")
         where = f"{ref.place}: {ref}"
         with open_file(os.path.join(self._context, path), where) as file:

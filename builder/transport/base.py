@@ -20,10 +20,20 @@ class Base(NamedTuple):
     """What to warn of where it is built on."""
 
 
+Tell = Callable[[bytes], None]
+"""Takes raw chunks of what an outside tool prints, as they come."""
+
+
+def quiet(chunk: bytes) -> None:
+    """Tell nobody."""
+
+
 class BaseSource(Protocol):
     """Resolves one kind of `from:`."""
 
-    def resolve(self, ref: BaseRef, platform: Platform, *, make: bool, pull: str) -> Base | None:
+    def resolve(
+        self, ref: BaseRef, platform: Platform, *, make: bool, pull: str, tell: Tell = quiet
+    ) -> Base | None:
         """The base for `platform`. With make=False (plan) nothing expensive is made: None when the
         base does not exist yet and would have to be made. `pull`: always | missing | never.
         Raises TransportError with `ref.place` in front."""

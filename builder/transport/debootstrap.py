@@ -12,17 +12,20 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from builder.errors import LayerError, TransportError, without_passwords
 from builder.oci.digest import hex_of
 from builder.oci.image import Platform, empty_image, encode
 from builder.spec.model import BaseRef
-from builder.transport.base import Base
+from builder.transport.base import Base, Tell, quiet
 from builder.transport.kept import CREATED, Kept, load_base, save_base
+from builder.work.cancel import Cancel
 
 if TYPE_CHECKING:
     import subprocess
@@ -57,21 +60,24 @@ _GRACE = 10  # seconds mmdebstrap has to clean up
 
 
 class DebootstrapSource:
-    """`environment` is handed to mmdebstrap (proxies); `output` gets what it prints, in pieces."""
+    """`environment` is handed to mmdebstrap (proxies)."""
 
     def __init__(
         self,
         store: Store,
-        output: Callable[[bytes], object] = lambda data: None,
         environment: Mapping[str, str] = {},  # read only
         *,
         apt: Apt | None = None,  # None: the system's
         clock: Callable[[], float] = time.time,
+        cancel: Cancel | None = None,
     ) -> None:
-        self._store, self._output, self._environment = store, output, environment
+        self._store, self._environment = store, environment
         self._apt, self._clock = apt, clock
+        self._cancel = cancel or Cancel()
 
-    def resolve(self, ref: BaseRef, platform: Platform, *, make: bool, pull: str) -> Base | None:
+    def resolve(
+        self, ref: BaseRef, platform: Platform, *, make: bool, pull: str, tell: Tell = quiet
+    ) -> Base | None:
         where = f"{ref.place}: {ref}"
         wanted = _check(ref, platform, where)
         name = "debootstrap-" + hex_of(encode(wanted))
@@ -85,11 +91,11 @@ class DebootstrapSource:
             with self._store.lock(name):
                 kept = load_base(self._store, name)
                 if kept is None or (pull == "always" and kept.made < started):
-                    kept = self._make(wanted, platform, where)
+                    kept = self._make(wanted, platform, where, tell)
                     save_base(self._store, name, kept)
         return Base(kept.image, f"{ref}, made {_ago(self._clock() - kept.made)}")
 
-    def _make(self, wanted: Mapping[str, Any], platform: Platform, where: str) -> Kept:
+    def _make(self, wanted: Mapping[str, Any], platform: Platform, where: str, tell: Tell) -> Kept:
         from builder.transport.apt import Apt
         from builder.transport.canonical import canonical_layer
 
@@ -111,10 +117,13 @@ class DebootstrapSource:
                     "write user and password into /etc/apt/auth.conf: they are used and not kept",
                 )
             mirrors = wanted["mirror"] or _in_files(sources, folder)
-            with _running(_arguments(wanted, mirrors), environment, where) as process:
+            with (
+                _running(_arguments(wanted, mirrors), environment, where) as process,
+                self._cancel.ending(partial(os.killpg, process.pid, signal.SIGTERM)),
+            ):
                 assert process.stdout and process.stderr  # they are pipes
                 tar = cast(BinaryIO, process.stdout)
-                reader = _Printed(process.stderr, self._output)
+                reader = _Printed(process.stderr, tell)
                 fault: LayerError | None = None
                 try:
                     layer = canonical_layer(self._store, tar, _keep)
@@ -264,7 +273,6 @@ def _running(
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ask it to clean up, then end what is left of its group. The whole group is asked: mmdebstrap
     looks at its signals only when what it waits for (apt, dpkg, tar) has ended."""
-    import signal
     import subprocess
 
     os.killpg(process.pid, signal.SIGTERM)

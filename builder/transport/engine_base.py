@@ -23,7 +23,7 @@ from builder.oci.digest import digest_of, hex_of
 from builder.oci.image import Image, Layer, Platform, encode
 from builder.spec.model import BaseRef
 from builder.transport.archive import Chosen, Contents, choose_image, whole
-from builder.transport.base import Base
+from builder.transport.base import Base, Tell, quiet
 from builder.transport.documents import MAX_CONFIG, check_platform, parse_config
 from builder.transport.engine import Engine, connect
 from builder.transport.engine_stream import Chunks
@@ -52,7 +52,9 @@ class DaemonSource:
         self._store, self._environ, self._emit, self._clock = store, environ, emit, clock
         self._engine: Engine | None = None
 
-    def resolve(self, ref: BaseRef, platform: Platform, *, make: bool, pull: str) -> Base | None:
+    def resolve(
+        self, ref: BaseRef, platform: Platform, *, make: bool, pull: str, tell: Tell = quiet
+    ) -> Base | None:
         """`pull`: with `never` the engine is not asked: what REF was when it was last asked counts.
         Otherwise it is asked every time."""
         try:

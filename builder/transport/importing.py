@@ -47,6 +47,11 @@ def labelled(store: Store, image: Image) -> Image:
     return image._replace(layers=tuple(verified(store, each) or each for each in image.layers))
 
 
+def is_settled(store: Store, image: Image) -> bool:
+    """Whether `settle` would find everything known."""
+    return all(verified(store, layer) for layer in image.layers)
+
+
 def settle(store: Store, image: Image, fetch: Callable[[Layer], None] | None, where: str) -> Image:
     """A base to build on: of every layer it is known that its blob is what the config says, and how
     it is compressed. What is not known is read for it. Raises TransportError."""

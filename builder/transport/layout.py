@@ -17,7 +17,7 @@ from builder.errors import TransportError
 from builder.oci.digest import digest_of
 from builder.oci.image import Descriptor, Image, Layer, Platform
 from builder.spec.model import BaseRef
-from builder.transport.base import Base
+from builder.transport.base import Base, Tell, quiet
 from builder.transport.documents import (
     MAX_CONFIG,
     MAX_MANIFEST,
@@ -46,7 +46,9 @@ class LayoutSource:
     def __init__(self, store: Store, context: str) -> None:
         self._store, self._context = store, context
 
-    def resolve(self, ref: BaseRef, platform: Platform, *, make: bool, pull: str) -> Base | None:
+    def resolve(
+        self, ref: BaseRef, platform: Platform, *, make: bool, pull: str, tell: Tell = quiet
+    ) -> Base | None:
         folder, _, tag = ref.value.partition(":")
         where = f"{ref.place}: {ref}"
         with open_layout(os.path.join(self._context, folder), where) as layout:

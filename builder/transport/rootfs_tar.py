@@ -12,7 +12,7 @@ from builder.events import Emit, Noted, ignore
 from builder.oci.digest import hex_of
 from builder.oci.image import Platform, empty_image
 from builder.spec.model import BaseRef
-from builder.transport.base import Base
+from builder.transport.base import Base, Tell, quiet
 from builder.transport.kept import (
     CREATED,
     Kept,
@@ -43,7 +43,9 @@ class RootfsSource:
     ) -> None:
         self._store, self._context, self._emit, self._clock = store, context, emit, clock
 
-    def resolve(self, ref: BaseRef, platform: Platform, *, make: bool, pull: str) -> Base | None:
+    def resolve(
+        self, ref: BaseRef, platform: Platform, *, make: bool, pull: str, tell: Tell = quiet
+    ) -> Base | None:
         where = f"{ref.place}: {ref}"
         with open_file(os.path.join(self._context, ref.value), where) as file:
             content = content_of(self._store, file, where, self._clock())

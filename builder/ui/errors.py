@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.errors import BuilderError, CommandFailed, SpecErrors
+from builder.errors import BuilderError, BuildErrors, CommandFailed, SpecErrors
 from builder.ui.text import BOLD, CYAN, DIM, RED, YELLOW, harmless, paint
 
 
@@ -11,8 +11,8 @@ def render_error(
 ) -> str:
     """All lines of an error, each ended. `tail`: a failed command's last output is shown too; not
     where the renderer has shown it (Renderer.shows_output)."""
-    if isinstance(error, SpecErrors):
-        return "".join(render_error(each, color=color) for each in error.errors)
+    if isinstance(error, SpecErrors | BuildErrors):
+        return "".join(render_error(each, color=color, tail=tail) for each in error.errors)
     lines: list[str] = []
     if tail and isinstance(error, CommandFailed):
         lines += [paint("| ", DIM, color) + harmless(line, color=color) for line in error.tail]

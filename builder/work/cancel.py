@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import threading
+from collections.abc import Callable, Iterator
 
 
-class Cancel(threading.Event):
-    """An event that a `select` can wait for beside other descriptors. Once set it stays so.
+class Cancelled(Exception):
+    """The work was cancelled; whoever did that knows why, so this is shown to nobody."""
 
-    Signals reach the main thread only: it sets this, and whoever waits in another thread for a
-    process, a lock or a server ends what it does.
-    """
+
+class Cancel:
+    """Set once, by the thread that signals reach. What waits in another thread for a process, an
+    engine or a server has said how to end it, and is ended."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._handle = -1
-        self._opening = threading.Lock()
+        self._lock = threading.Lock()
+        self._set = False
+        self._ends: list[Callable[[], object]] = []
+
+    def is_set(self) -> bool:
+        return self._set
 
     def set(self) -> None:
-        super().set()
-        with self._opening:
-            if self._handle >= 0:
-                os.eventfd_write(self._handle, 1)
+        with self._lock:
+            self._set = True
+            ends, self._ends = self._ends, []
+        for end in ends:
+            with contextlib.suppress(Exception):  # it has ended by itself
+                end()
 
-    def fileno(self) -> int:
-        """A descriptor that is readable once this is set; never to be read or closed by others."""
-        with self._opening:
-            if self._handle < 0:
-                self._handle = os.eventfd(int(self.is_set()), os.EFD_CLOEXEC)
-            return self._handle
+    def check(self) -> None:
+        """Raises Cancelled."""
+        if self._set:
+            raise Cancelled
 
-    def __del__(self) -> None:
-        if self._handle >= 0:
-            os.close(self._handle)
+    @contextlib.contextmanager
+    def ending(self, end: Callable[[], object]) -> Iterator[None]:
+        """Around what `end`, called from another thread and quick, makes come to its end. Raises
+        Cancelled, before or after, when that was asked for."""
+        with self._lock:
+            self.check()
+            self._ends.append(end)
+        try:
+            yield
+        except Exception:
+            self.check()  # rather than what the end looked like from here
+            raise
+        finally:
+            with self._lock, contextlib.suppress(ValueError):
+                self._ends.remove(end)
+        self.check()

@@ -22,6 +22,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from builder.work.cancel import Cancel
 
 T = TypeVar("T")
+Name = TypeVar("Name", bound=Hashable)
 Job = Callable[[], Any]
 
 
@@ -59,12 +60,12 @@ Outcome = Done[T] | Failed | Skipped
 
 
 def run(
-    tasks: Mapping[Hashable, Callable[[], Task[T]]],
+    tasks: Mapping[Name, Callable[[], Task[T]]],
     workers: int,
     cancel: Cancel,
     *,
     keep_going: bool = False,
-) -> dict[Hashable, Outcome[T]]:
+) -> dict[Name, Outcome[T]]:
     """Run tasks to their ends, at most `workers` jobs at a time; they begin in their order.
 
     When one fails, those that wait for it are skipped. The others go on with `keep_going`; without
@@ -72,18 +73,19 @@ def run(
     runs its jobs in turn. KeyboardInterrupt sets `cancel`, gives the jobs PATIENCE to end, and goes
     on. Tasks that wait for each other in a circle are the caller's mistake: RuntimeError.
     """
-    return _Schedule(tasks, workers, cancel, keep_going).run()
+    outcomes = _Schedule(tasks, workers, cancel, keep_going).run()
+    return {name: outcomes[name] for name in tasks}
 
 
 class _Schedule(Generic[T]):
     def __init__(
         self,
-        tasks: Mapping[Hashable, Callable[[], Task[T]]],
+        tasks: Mapping[Any, Callable[[], Task[T]]],
         workers: int,
         cancel: Cancel,
         keep_going: bool,
     ) -> None:
-        self._tasks = {name: make() for name, make in tasks.items()}
+        self._tasks: dict[Hashable, Task[T]] = {name: make() for name, make in tasks.items()}
         self._workers, self._cancel, self._keep_going = max(1, workers), cancel, keep_going
         self._outcomes: dict[Hashable, Outcome[T]] = {}
         self._ready: deque[tuple[Hashable, Any, BaseException | None]] = deque(
@@ -122,7 +124,7 @@ class _Schedule(Generic[T]):
                 raise RuntimeError(f"tasks wait for each other: {stuck}")
             for name in stuck:
                 self._finish(name, Skipped(self._first))
-        return {name: self._outcomes[name] for name in self._tasks}
+        return self._outcomes
 
     def _turn(self, name: Hashable, value: Any, error: BaseException | None) -> None:
         """Resume a task; hand out what it yields."""

@@ -40,7 +40,7 @@ def project(request: Any, project: Any) -> Any:
 def test_foreign_programs_are_refused_at_every_base(project: Any, command: str) -> None:
     for _ in range(2):
         error = project.run("build", "a", "--platform", "arm64", status=2).stderr
-        assert error.startswith("error: specs/a.yaml:1:7: the programs of ")
+        assert "error: specs/a.yaml:1:7: the programs of " in error
         assert "are for amd64, expected arm64" in error
         assert "--platform linux/amd64 says so" in error
     error = project.run(command, "a", "--platform", "arm64", status=2).stderr

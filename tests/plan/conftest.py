@@ -21,6 +21,7 @@ from builder.project import _render
 from builder.rootfs.table import make_table
 from builder.spec.model import BaseRef, ConfigChange, ImageSpec, Place, Step
 from builder.store.store import Store
+from builder.transport.base import Base
 
 EPOCH = 315619200
 ACCOUNTS: Mapping[str, bytes] = {
@@ -81,7 +82,7 @@ class Shop(NamedTuple):
         made = ImageSpec(
             "a", place.file, BaseRef("scratch", "", place), steps, config or ConfigChange(), **spec
         )
-        state = planner.start(made, image or self.image, None)
+        state = planner.configured(made, planner.on(Base(image or self.image, "")))
         for number in range(len(steps)):
             planned, state = planner.step(made, number, state, None)
         return planned
@@ -93,7 +94,7 @@ class Shop(NamedTuple):
 
     def entries(self, *steps: Step, **options: Any) -> dict[str, Entry]:
         """What the last of the steps puts into its layer."""
-        made = self.planned(*steps, **options).make
+        made = self.planned(*steps, **options).decision.changes
         assert isinstance(made, Changes)
         return {os.fsdecode(path): item[0] for path, item in made.entries.items()}
 

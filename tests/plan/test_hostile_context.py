@@ -200,8 +200,10 @@ def test_any_name_is_copied(shop: Any) -> None:
         with open(folder + b"/" + name, "wb") as file:
             file.write(name)
     planned = shop.planned(copy("d", dest="/to"))
-    assert {path for path in planned.make.entries if b"/" in path} == {b"to/" + n for n in NAMES}
-    assert write_layer(planned.make.sorted(), shop.store) is not None
+    assert {path for path in planned.decision.changes.entries if b"/" in path} == {
+        b"to/" + n for n in NAMES
+    }
+    assert write_layer(planned.decision.changes.sorted(), shop.store) is not None
     assert shop.key(copy("d", dest="/to")) == planned.key
 
 
@@ -224,7 +226,7 @@ def test_a_tree_deeper_than_pythons_stack(shop: Any) -> None:
     finally:
         os.chdir(here)
     try:
-        made = shop.planned(copy("d", dest="/to")).make
+        made = shop.planned(copy("d", dest="/to")).decision.changes
         assert len(made.entries) == depth + 1
         assert write_layer(made.sorted(), shop.store) is not None
     finally:
@@ -237,7 +239,7 @@ def test_a_path_longer_than_an_image_takes_is_an_error(shop: Any) -> None:
         deep = deep / ("n" * 200)
     os.makedirs(deep)
     (deep / "f").write_text("f")
-    made = shop.planned(copy("d", dest="/" + "t" * 250 + "/" + "u" * 250)).make
+    made = shop.planned(copy("d", dest="/" + "t" * 250 + "/" + "u" * 250)).decision.changes
     with pytest.raises(LayerError, match="longer than a path may be"):
         write_layer(made.sorted(), shop.store)
 
@@ -280,7 +282,7 @@ def test_a_socket_is_left_out_with_a_note(shop: Any) -> None:
         finally:
             os.chdir(here)
         planned = shop.planned(copy("d", dest="/to"))
-    assert set(planned.make.entries) == {b"to", b"to/f"}
+    assert set(planned.decision.changes.entries) == {b"to", b"to/f"}
     assert "is a socket or device and is left out" in planned.notes[0]
 
 
@@ -289,7 +291,7 @@ def test_a_socket_is_left_out_with_a_note(shop: Any) -> None:
 
 def test_a_file_that_is_gone_when_it_is_written_is_an_error(shop: Any) -> None:
     (shop.context / "f").write_text("f")
-    made = shop.planned(copy("f")).make
+    made = shop.planned(copy("f")).decision.changes
     (shop.context / "f").unlink()
     with pytest.raises(LayerError, match="'to/f' cannot be read: No such file"):
         write_layer(made.sorted(), shop.store)
@@ -321,7 +323,7 @@ def test_a_file_that_changed_since_the_plan_is_an_error(
 ) -> None:
     path = shop.context / "f"
     path.write_bytes(b"x" * size)
-    made = shop.planned(copy("f")).make
+    made = shop.planned(copy("f")).decision.changes
     change(path)
     with within(10), pytest.raises(LayerError):
         write_layer(made.sorted(), shop.store)
@@ -360,7 +362,7 @@ def test_a_layer_has_the_bytes_of_its_key_or_is_not_made(tmp_path: Path, shop: A
         while time.monotonic() < until:
             try:
                 planned = shop.planned(copy("d", dest="/to"))
-                written = write_layer(planned.make.sorted(), shop.store)
+                written = write_layer(planned.decision.changes.sorted(), shop.store)
             except BuilderError as error:
                 assert "changed while it was read" in error.message
                 refused += 1
@@ -369,7 +371,7 @@ def test_a_layer_has_the_bytes_of_its_key_or_is_not_made(tmp_path: Path, shop: A
             assert layers.setdefault(planned.key, written.layer.diff_id) == written.layer.diff_id
             wanted = {
                 path.decode(): digest
-                for path, (entry, _, digest) in planned.make.entries.items()
+                for path, (entry, _, digest) in planned.decision.changes.entries.items()
                 if entry.type == FILE
             }
             assert contents(shop.store, written) == wanted
@@ -380,7 +382,7 @@ def test_a_layer_has_the_bytes_of_its_key_or_is_not_made(tmp_path: Path, shop: A
     assert refused
     stop.clear()
     planned = shop.planned(copy("d", dest="/to"))
-    assert write_layer(planned.make.sorted(), shop.store) is not None
+    assert write_layer(planned.decision.changes.sorted(), shop.store) is not None
 
 
 def contents(store: Store, written: Any) -> dict[str, bytes]:

@@ -339,7 +339,7 @@ def test_other_bytes_of_equal_size_and_time_are_never_a_hit(shop: Any) -> None:
         (digest,) = context.digests(tree)
         assert digest == digest_of(data), number
         if number % 100 == 0:
-            made = shop.planned(step).make
+            made = shop.planned(step).decision.changes
             assert made is not None
             assert made.entries[b"to"][2] == digest_of(data)
     os.close(handle)

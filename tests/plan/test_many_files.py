@@ -81,7 +81,7 @@ def test_what_waits_on_disk_comes_back_as_it_was() -> None:
 def test_rows_on_disk_are_those_in_memory(shop: Any, root: Path, other: str) -> None:
     """`late/` comes behind all others; `early/` replaces a file that is on disk by then."""
     step = Copy(HERE, None, ("tree/", other), "/tmp/x/")
-    made = shop._replace(context=root).planned(step).make
+    made = shop._replace(context=root).planned(step).decision.changes
     assert isinstance(made, Changes)
     assert (not made.entries) == (other == "late/")
     rows = list(made.sorted())

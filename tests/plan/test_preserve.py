@@ -98,7 +98,7 @@ def test_hard_links_stand_in_the_order_of_a_layer(shop: Any) -> None:
         ("a", tarfile.LNKTYPE, "z"),
         ("m", tarfile.LNKTYPE, "a"),
     )
-    made = unpacked(shop).make
+    made = unpacked(shop).decision.changes
     entries = {path: item[0] for path, item in made.entries.items()}
     assert (entries[b"to/a"].type, entries[b"to/a"].size) == ("0", 4)
     assert [(entries[each].type, entries[each].link) for each in (b"to/m", b"to/z")] == [
@@ -116,7 +116,11 @@ def test_leading_folders_are_left_out(shop: Any) -> None:
         ("top/l", tarfile.LNKTYPE, "top/f"),
         ("outside", tarfile.REGTYPE, "x"),
     )
-    assert set(unpacked(shop, strip_components=1).make.entries) == {b"to", b"to/f", b"to/l"}
+    assert set(unpacked(shop, strip_components=1).decision.changes.entries) == {
+        b"to",
+        b"to/f",
+        b"to/l",
+    }
 
 
 @pytest.mark.parametrize(
@@ -139,7 +143,7 @@ def test_a_hostile_archive_is_refused(
 ) -> None:
     pack(shop.context / "a.tar", *members)
     with pytest.raises(BuilderError) as caught:
-        write_layer(unpacked(shop).make.sorted(), shop.store)
+        write_layer(unpacked(shop).decision.changes.sorted(), shop.store)
     assert message in caught.value.message
 
 
@@ -158,7 +162,7 @@ def test_an_archive_that_changed_since_the_plan_is_an_error(shop: Any) -> None:
     ):
         path.unlink(missing_ok=True)
         pack(path, ("f", tarfile.REGTYPE, "first"))
-        made = unpacked(shop).make
+        made = unpacked(shop).decision.changes
         change()
         with pytest.raises(BuilderError):
             write_layer(made.sorted(), shop.store)
@@ -172,4 +176,4 @@ def test_a_symlink_in_an_archive_leads_nothing_out_of_the_image(shop: Any) -> No
         ("up/f", tarfile.REGTYPE, "x"),
     )
     with pytest.raises(BuilderError):
-        write_layer(unpacked(shop).make.sorted(), shop.store)
+        write_layer(unpacked(shop).decision.changes.sorted(), shop.store)

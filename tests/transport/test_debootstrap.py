@@ -22,7 +22,7 @@ from builder.rootfs.table import PathTable
 from builder.spec.model import BaseRef, Place
 from builder.store.store import Store
 from builder.transport.apt import Apt
-from builder.transport.base import Base
+from builder.transport.base import Base, Tell, quiet
 from builder.transport.debootstrap import DebootstrapSource
 
 pytestmark = [pytest.mark.needs("mmdebstrap", "dpkg-deb"), pytest.mark.root]
@@ -58,8 +58,10 @@ def tiny(repository: str, **options: Any) -> BaseRef:
     return BaseRef("debootstrap", "test", Place("specs/a.yaml", 1, 7), given)
 
 
-def made(source: DebootstrapSource, ref: BaseRef, pull: str = "missing") -> Base:
-    base = source.resolve(ref, ARCHITECTURE, make=True, pull=pull)
+def made(
+    source: DebootstrapSource, ref: BaseRef, pull: str = "missing", tell: Tell = quiet
+) -> Base:
+    base = source.resolve(ref, ARCHITECTURE, make=True, pull=pull, tell=tell)
     assert base is not None
     return base
 
@@ -83,17 +85,17 @@ def test_two_runs_give_the_same_layer(mirror: str, tmp_path: Path) -> None:
 def test_it_is_made_once_and_says_how_old_it_is(mirror: str, store: Store) -> None:
     now = [1e9]
     lines: list[bytes] = []
-    source = DebootstrapSource(store, lines.append, clock=lambda: now[0])
+    source = DebootstrapSource(store, clock=lambda: now[0])
     ref = tiny(mirror)
     assert source.resolve(ref, ARCHITECTURE, make=False, pull="missing") is None
-    assert made(source, ref).about == "debootstrap:test, made just now"
+    assert made(source, ref, tell=lines.append).about == "debootstrap:test, made just now"
     assert any(b"success in" in line for line in lines)
     lines.clear()
     now[0] += 3 * 86400
     planned = source.resolve(ref, ARCHITECTURE, make=False, pull="missing")
     assert planned is not None
     assert planned.about == "debootstrap:test, made 3 days ago"
-    assert made(source, ref).about == "debootstrap:test, made 3 days ago"
+    assert made(source, ref, tell=lines.append).about == "debootstrap:test, made 3 days ago"
     assert lines == []
     assert source.resolve(ref, ARCHITECTURE, make=False, pull="always") is None
     assert made(source, ref, "always").about == "debootstrap:test, made just now"
@@ -152,7 +154,8 @@ def test_an_interrupt_leaves_nothing(mirror: str, tmp_path: Path) -> None:
                 Path({str(tmp_path / "begun")!r}).touch()
         options = {{"variant": "extract", "include": ["tiny"], "mirror": {mirror!r}}}
         ref = BaseRef("debootstrap", "test", Place("a", 1, 1), options)
-        DebootstrapSource(store, said).resolve(ref, Platform(), make=True, pull="missing")
+        source = DebootstrapSource(store)
+        source.resolve(ref, Platform(), make=True, pull="missing", tell=said)
         """)
     )
     process = subprocess.Popen([sys.executable, script], stderr=subprocess.DEVNULL)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import random
-import select
 import signal
 import threading
 import time
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from builder.work.cancel import Cancel
+from builder.work.cancel import Cancel, Cancelled
 from builder.work.schedule import After, Done, Failed, Outcome, Skipped, Task, run
 
 
@@ -39,6 +38,11 @@ def nap(seconds: float) -> Callable[[], None]:
 
 def fail() -> None:
     raise ValueError("no")
+
+
+def wait_for(cancel: Cancel) -> None:
+    while not cancel.is_set():
+        time.sleep(0.01)
 
 
 def test_jobs_run_beside_one_another_and_give_their_results_in_order() -> None:
@@ -141,7 +145,7 @@ def test_an_interrupt_cancels_jobs_and_closes_tasks() -> None:
 
     def task() -> Task[None]:
         try:
-            yield cancel.wait
+            yield lambda: wait_for(cancel)
         finally:
             closed.append(cancel.is_set())
 
@@ -153,17 +157,38 @@ def test_an_interrupt_cancels_jobs_and_closes_tasks() -> None:
     assert time.monotonic() - started < 1
 
 
-def test_cancel_wakes_a_select() -> None:
-    for early in (True, False):
-        cancel = Cancel()
-        if early:
-            cancel.set()
-            handle = cancel.fileno()
-        else:
-            handle = cancel.fileno()
-            assert select.select([cancel], [], [], 0)[0] == []
-            cancel.set()
-        assert select.select([handle], [], [], 1)[0] == [handle]
+def test_cancel_ends_what_said_how() -> None:
+    cancel, stop, threads = Cancel(), threading.Event(), []
+    ended = []
+
+    def wait() -> None:
+        try:
+            with cancel.ending(stop.set):
+                stop.wait(10)
+        except Cancelled:
+            ended.append(stop.is_set())
+
+    for _ in range(3):
+        threads.append(threading.Thread(target=wait))
+        threads[-1].start()
+    time.sleep(0.05)
+    cancel.set()
+    for thread in threads:
+        thread.join(1)
+    assert ended == [True] * 3
+    with pytest.raises(Cancelled), cancel.ending(fail):
+        raise AssertionError("not reached")
+
+
+def test_what_ended_is_not_ended_again_and_faults_pass() -> None:
+    cancel = Cancel()
+    with cancel.ending(fail):
+        pass
+    with pytest.raises(ValueError, match="no"), cancel.ending(fail):
+        fail()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        cancel.check()
 
 
 def test_random_graphs_run_each_task_once_and_after_what_it_waits_for() -> None:

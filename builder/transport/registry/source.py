@@ -6,6 +6,7 @@ in which nothing changed asks nobody. Layers come only when they are needed.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import BuilderError, SpecError, TransportError
@@ -15,10 +16,11 @@ from builder.oci.image import Image, Layer, Platform, encode
 from builder.oci.reference import Reference, parse_reference
 from builder.spec.model import BaseRef
 from builder.store.records import parse_object
-from builder.transport.base import Base
+from builder.transport.base import Base, Tell, quiet
 from builder.transport.documents import make_image, parse_config, parse_manifest
 from builder.transport.importing import is_imported, labelled
 from builder.transport.registry.settings import Settings
+from builder.work.cancel import Cancel
 
 if TYPE_CHECKING:
     from builder.store.store import Store
@@ -40,8 +42,16 @@ class _Known(NamedTuple):
 class RegistrySource:
     """Bases at registries. Connects when it must, with one Registry for all; `close` it."""
 
-    def __init__(self, store: Store, settings: Settings, emit: Emit = ignore) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        emit: Emit = ignore,
+        cancel: Cancel | None = None,
+    ) -> None:
         self._store, self._settings, self._emit = store, settings, emit
+        self._cancel = cancel or Cancel()
+        self._connecting = threading.Lock()
         self._registry: Registry | None = None
 
     def close(self) -> None:
@@ -49,7 +59,9 @@ class RegistrySource:
             self._registry.close()
             self._registry = None
 
-    def resolve(self, ref: BaseRef, platform: Platform, *, make: bool, pull: str) -> Base | None:
+    def resolve(
+        self, ref: BaseRef, platform: Platform, *, make: bool, pull: str, tell: Tell = quiet
+    ) -> Base | None:
         """`pull`: `missing` asks the registry once per reference, `always` whenever the reference
         is not pinned by a digest, `never` not at all; with or without `make`."""
         try:
@@ -74,10 +86,11 @@ class RegistrySource:
                 f"builder pull {reference.familiar}, or leave --pull never out",
             )
         registry = self._connected()
-        if known is not None and registry.digest(reference) == known.digest:
-            return known
-        self._emit(Noted(f"resolving {reference.familiar}"))
-        resolved = registry.resolve(reference, platform)
+        with self._cancel.ending(registry.network.stopped.set):
+            if known is not None and registry.digest(reference) == known.digest:
+                return known
+            self._emit(Noted(f"resolving {reference.familiar}"))
+            resolved = registry.resolve(reference, platform)
         served = resolved.served
         known = _Known(resolved.digest, served.blob.media_type, served.data, resolved.config)
         self._save(reference, platform, known)
@@ -95,17 +108,20 @@ class RegistrySource:
 
         def fetch(layer: Layer) -> None:
             if not is_imported(self._store, layer):
-                self._connected().fetch(self._store, reference, layer, where)
+                registry = self._connected()
+                with self._cancel.ending(registry.network.stopped.set):
+                    registry.fetch(self._store, reference, layer, where)
 
         about = reference._replace(digest=asked.digest).familiar
         return Base(image, about, fetch)
 
     def _connected(self) -> Registry:
-        if self._registry is None:
-            from builder.transport.registry.session import Registry
+        with self._connecting:
+            if self._registry is None:
+                from builder.transport.registry.session import Registry
 
-            self._registry = Registry(self._settings, self._emit)
-        return self._registry
+                self._registry = Registry(self._settings, self._emit)
+            return self._registry
 
     # -- what is known, in the store ---------------------------------------------------------------
 

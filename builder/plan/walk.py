@@ -1,0 +1,136 @@
+"""Walk: the one loop over an image, for plan and build: its base, its steps, the image above them.
+
+Every decision is made here, in the caller's thread. What is done about it is the actor's: planning
+does nothing, building yields jobs to a schedule (work.schedule) and says what came of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from builder.plan.describe import steps_of
+from builder.plan.image import finish
+from builder.plan.last import LastBuild
+from builder.plan.planned import Planned
+from builder.plan.planner import Planner
+from builder.plan.state import Fetch, State, no_view
+from builder.spec.model import ImageSpec
+from builder.transport.base import Base
+
+if TYPE_CHECKING:
+    from builder.oci.image import Layer
+    from builder.plan.changes import Changes
+
+T = TypeVar("T")
+Work = Generator[Any, Any, T]
+"""Yields what a schedule runs."""
+
+
+class BaseHit(NamedTuple):
+    """The base is known."""
+
+    why: str  # "unchanged", or what changed since the last build
+
+
+class BaseBuild(NamedTuple):
+    """It has to be made, or brought from where it is."""
+
+    why: str
+
+
+class BaseUnknown(NamedTuple):
+    """An `image:` base some layers of which have to be built first."""
+
+    after: str
+
+
+BaseDecision = BaseHit | BaseBuild | BaseUnknown
+
+
+class Made(NamedTuple):
+    """A step's layer, which is in the store."""
+
+    layer: Layer | None  # None: an empty one
+    changes: Changes | None = None  # what it was made of just now, where its table is made of that
+
+
+class Actor(Protocol):
+    """Does what one image's walk decides."""
+
+    leave: bool  # files of a copy that was never built may stay unread (Planner.step)
+
+    def base(self, spec: ImageSpec) -> Work[Base | None]:
+        """A base that is no other spec. None: it is not there, and shall not be made."""
+        ...
+
+    def step(self, planned: Planned, state: State, *, hidden: bool) -> Work[Made | None]:
+        """A step on `state`. None: nothing is made; go on as if it had been. A `hidden` one is
+        nobody's: config's working_dir where it is there already."""
+        ...
+
+
+class Walked(NamedTuple):
+    """An image at the end of its walk."""
+
+    spec: ImageSpec
+    base: str  # as the user should see it
+    base_decision: BaseDecision
+    base_chain: str  # the base's chain_id, "" where it is not known
+    steps: tuple[Planned, ...]
+    state: State
+    fetch: Fetch  # of the base's layers that are not in the store
+
+
+def walk(
+    planner: Planner,
+    spec: ImageSpec,
+    last: LastBuild | None,
+    below: Walked | None,
+    actor: Actor,
+) -> Work[Walked]:
+    """Walk one image; `below` is its `image:` base, walked before. Raises BuilderError."""
+    text, annotations = str(spec.base), {}
+    fetch: Fetch = None
+    decision: BaseDecision
+    if below is not None:
+        planner.check_below(spec, planner.platform(below.spec))
+        text, fetch, state = f"image {spec.base.value}", below.fetch, below.state
+    else:
+        base = yield from actor.base(spec)
+        if base is None:
+            state = State(None, {}, None, no_view, f"the base {spec.base}")
+        else:
+            text, fetch, annotations = base.about, base.fetch, dict(base.image.annotations)
+            state = planner.on(base)
+    if state.image is not None:
+        decision = BaseHit(_changed(spec, last, state.image.chain_id))
+    elif below is not None:
+        decision = BaseUnknown(state.undecided)
+    else:
+        decision = BaseBuild("made when the image is built")
+    chain = state.image.chain_id if state.image else ""
+    state = planner.configured(spec, state)
+    steps = []
+    for index in range(len(steps_of(spec))):
+        planned, above = planner.step(spec, index, state, last, leave=actor.leave)
+        hidden = index == len(spec.steps) and not planned.makes_layer
+        made = yield from actor.step(planned, state, hidden=hidden)
+        if hidden:
+            continue
+        steps.append(planned)
+        if made is None:
+            state = above
+        else:
+            state = planner.above(state, made.layer, planned.step, planned.name, made.changes)
+    if state.image is not None:
+        state = state.finished(finish(state.image, spec, planner.settings.epoch, annotations))
+    return Walked(spec, text, decision, chain, tuple(steps), state, fetch)
+
+
+def _changed(spec: ImageSpec, last: LastBuild | None, chain: str) -> str:
+    if last is None or last.base_chain == chain:
+        return "unchanged"
+    from builder.plan.why import why_base
+
+    return why_base(last, str(spec.base), chain)
