@@ -201,7 +201,9 @@ def _rebased(tar: BinaryIO, deleted: Sequence[str]) -> Iterator[tuple[Entry, Bin
     for entry, content in read_tar(tar, upper=True):
         first, _, path = entry.path.partition(b"/")
         if first != top:
-            raise ExecutorError(f"docker: the engine's archive has {entry.path[:100]!r}")
+            raise ExecutorError(
+                f"docker: the engine's archive has {os.fsdecode(entry.path[:100])!r}"
+            )
         link = entry.link
         if entry.type == HARDLINK:
             link = link.removeprefix(top + b"/")

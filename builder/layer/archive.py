@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import os
 import stat
 import struct
 from collections.abc import Iterator
@@ -120,7 +121,7 @@ def _zip_entry(opened: ZipFile, member: ZipInfo) -> Entry:
     with opened.open(member) as content:
         link = content.read(MAX_PATH)
     if b"\0" in link:
-        raise LayerError(f"symlink {show(path)} has the target {link[:80]!r}")
+        raise LayerError(f"symlink {show(path)} has the target {os.fsdecode(link[:80])!r}")
     return Entry(path, type_, 0o777, mtime=mtime, link=link)
 
 

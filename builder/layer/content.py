@@ -66,7 +66,7 @@ def read_chunks(entry: Entry, content: Content) -> Iterator[bytes]:
     elif callable(content):
         file = content()
     else:
-        raise LayerError(f"{entry.path!r}: a file without content")
+        raise LayerError(f"{os.fsdecode(entry.path)!r}: a file without content")
     running = hasher() if wanted is not None else None
     left = entry.size
     with file:

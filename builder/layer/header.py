@@ -6,6 +6,8 @@ record: readers disagree on the encoding of the ustar fields.
 
 from __future__ import annotations
 
+import os
+
 from builder.errors import LayerError
 from builder.layer.entry import DIRECTORY, FILE, MAX_ID, MAX_NAME, MAX_PATH, Entry
 
@@ -123,14 +125,16 @@ def _any(entry: Entry) -> bytes:
 def _check(entry: Entry) -> None:
     path = entry.path
     if b"\0" in path or b"\0" in entry.link:
-        raise LayerError(f"{path!r}: a name cannot hold a NUL byte")
+        raise LayerError(f"{os.fsdecode(path)!r}: a name cannot hold a NUL byte")
     if len(path) > MAX_PATH or any(len(part) > MAX_NAME for part in path.split(b"/")):
         raise LayerError(
-            f"{path[:60]!r}...: longer than a path may be",
+            f"{os.fsdecode(path[:60])!r}...: longer than a path may be",
             f"at most {MAX_PATH} bytes, {MAX_NAME} between two slashes",
         )
     if not (0 <= entry.uid <= MAX_ID and 0 <= entry.gid <= MAX_ID):
-        raise LayerError(f"{path!r}: owner {entry.uid}:{entry.gid} is out of range 0..{MAX_ID}")
+        raise LayerError(
+            f"{os.fsdecode(path)!r}: owner {entry.uid}:{entry.gid} is out of range 0..{MAX_ID}"
+        )
 
 
 def _ustar(

@@ -4,6 +4,7 @@ names, so nothing outside of its root can be meant."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
@@ -71,7 +72,7 @@ class Links:
             found = self._folders[folder] = self._follow(folder)
         moved = found + slash + name if found else name
         if len(moved) > MAX_PATH:
-            raise LayerError(f"{path[:100]!r}: the way through symlinks is too long")
+            raise LayerError(f"{os.fsdecode(path[:100])!r}: the way through symlinks is too long")
         return moved
 
     def _follow(self, folder: bytes) -> bytes:
@@ -93,7 +94,9 @@ class Links:
                 continue
             followed += 1
             if followed > MAX_LINKS:
-                raise LayerError(f"{folder!r} runs through more than {MAX_LINKS} symlinks")
+                raise LayerError(
+                    f"{os.fsdecode(folder)!r} runs through more than {MAX_LINKS} symlinks"
+                )
             done.pop()
             if link.startswith(b"/"):
                 if not self._rooted:

@@ -231,7 +231,7 @@ def _number(field: bytes) -> int:
         return value - (1 << bits) if value >> (bits - 1) else value
     match = _OCTAL.fullmatch(field)
     if not match:
-        raise LayerError(f"tar header field {field!r} is not a number")
+        raise LayerError(f"tar header field {os.fsdecode(field)!r} is not a number")
     return int(match[1] or b"0", 8)
 
 
@@ -243,7 +243,7 @@ def _parse_records(data: bytes) -> dict[bytes, bytes]:
         match = _RECORD.match(data, at)
         end = at + int(match[1]) if match else 0
         if not match or end > len(data) or match.end() >= end or data[end - 1 : end] != b"\n":
-            raise LayerError(f"PAX record {data[at : at + 40]!r} is malformed")
+            raise LayerError(f"PAX record {os.fsdecode(data[at : at + 40])!r} is malformed")
         key, value = match[2], data[match.end() : end - 1]
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             before = records.get(b"GNU.sparse.map")
@@ -281,7 +281,7 @@ def _entry(
         )
     path = clean_path(raw)
     if type_ is None:
-        raise LayerError(f"entry {show(path)} has the unknown type {flag!r}")
+        raise LayerError(f"entry {show(path)} has the unknown type {os.fsdecode(flag)!r}")
     if flag == b"\0" and raw.endswith(b"/"):
         type_ = DIRECTORY  # as before POSIX
     if not path and type_ != DIRECTORY:
@@ -292,7 +292,9 @@ def _entry(
         raise LayerError(f"entry {show(path)} has the time {mtime}")
     for name, _ in xattrs:
         if not name or len(name) > 255 or b"\0" in name:
-            raise LayerError(f"entry {show(path)} has the extended attribute {name[:40]!r}")
+            raise LayerError(
+                f"entry {show(path)} has the extended attribute {os.fsdecode(name[:40])!r}"
+            )
     if type_ == FILE:
         holes = None
         stored = size
@@ -302,12 +304,12 @@ def _entry(
     link, device = b"", (0, 0)
     if type_ == SYMLINK:
         if not target or len(target) > MAX_PATH or b"\0" in target:
-            raise LayerError(f"symlink {show(path)} has the target {target[:80]!r}")
+            raise LayerError(f"symlink {show(path)} has the target {os.fsdecode(target[:80])!r}")
         link = target
     elif type_ == HARDLINK:
         link = clean_path(target)
         if not link:
-            raise LayerError(f"hard link {show(path)} has the target {target[:80]!r}")
+            raise LayerError(f"hard link {show(path)} has the target {os.fsdecode(target[:80])!r}")
     elif type_ in (CHAR, BLOCK):
         device = (_number(header[329:337]), _number(header[337:345]))
         if not (0 <= device[0] < 1 << 12 and 0 <= device[1] < 1 << 20):
@@ -338,7 +340,7 @@ def _decimal(records: dict[bytes, bytes], key: bytes, otherwise: int) -> int:
     if not text:
         return otherwise
     if not text.isdigit() or len(text) > 19:
-        raise LayerError(f"PAX record {key.decode()}={text[:40]!r} is not a number")
+        raise LayerError(f"PAX record {key.decode()}={os.fsdecode(text[:40])!r} is not a number")
     return int(text)
 
 
@@ -349,7 +351,7 @@ def _seconds(records: dict[bytes, bytes], otherwise: int) -> int:
         return otherwise
     match = _SECONDS.fullmatch(text)
     if not match:
-        raise LayerError(f"PAX record mtime={text[:40]!r} is not a time")
+        raise LayerError(f"PAX record mtime={os.fsdecode(text[:40])!r} is not a time")
     if match[1]:
         return -int(match[2]) - bool((match[3] or b"").strip(b"0"))
     return int(match[2])

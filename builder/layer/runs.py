@@ -169,7 +169,7 @@ def cut(
         path, size = entry[0], entry[6]
         key = sort_key(path)
         if previous is not None and key <= previous:
-            raise LayerError(f"{path!r} comes twice, or out of order")
+            raise LayerError(f"{os.fsdecode(path)!r} comes twice, or out of order")
         previous = key
         if seen:
             seen(entry)

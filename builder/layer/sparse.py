@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from builder.errors import LayerError
@@ -83,7 +84,7 @@ def _bound(count: int) -> None:
 
 def _decimal(text: bytes) -> int:
     if not text.isdigit() or len(text) > 19:
-        raise LayerError(f"{text[:40]!r} in a sparse file's map is not a number")
+        raise LayerError(f"{os.fsdecode(text[:40])!r} in a sparse file's map is not a number")
     return int(text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 
 from builder.errors import LayerError
@@ -73,7 +74,8 @@ def follow(entry: Entry, get: Callable[[bytes], Entry | None]) -> Entry:
     """What a hard link shares, under the link's path."""
     target = get(entry.link)
     if target is None:
-        raise LayerError(f"hard link {entry.path!r} points at {entry.link!r}, which is missing")
+        link, name = os.fsdecode(entry.path), os.fsdecode(entry.link)
+        raise LayerError(f"hard link {link!r} points at {name!r}, which is missing")
     return target._replace(path=entry.path)
 
 

@@ -6,6 +6,7 @@ only implies keep the metadata they have below, as containerd gives them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -110,7 +111,9 @@ class View:
                 continue
             links += 1
             if links > MAX_SYMLINKS:
-                raise LayerError(f"{path!r} runs through more than {MAX_SYMLINKS} symlinks")
+                raise LayerError(
+                    f"{os.fsdecode(path)!r} runs through more than {MAX_SYMLINKS} symlinks"
+                )
             if found.entry.link.startswith(b"/"):
                 done.clear()
             todo.extend(found.entry.link.split(b"/")[::-1])

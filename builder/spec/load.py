@@ -202,7 +202,7 @@ def snippet_at(place: Place) -> str | None:
 
 
 def _at(folder: str, name: str) -> str | None:
-    found = [path for suffix in SUFFIXES if os.path.isfile(path := f"{folder}/{name}{suffix}")]
+    found = [path for suffix in SUFFIXES if os.path.lexists(path := f"{folder}/{name}{suffix}")]
     if len(found) > 1:
         raise UsageError(f"two specs for {name!r}: {' and '.join(found)}", "rename one of them")
     return os.path.normpath(found[0]) if found else None
