@@ -9,30 +9,28 @@ import sys
 from functools import partial
 
 from builder.cli import screen, wiring
-from builder.errors import SpecErrors
+from builder.errors import SpecErrors, UsageError
 
 
 def lint(arguments: argparse.Namespace) -> int:
     from builder.plan.context import Context
     from builder.plan.sources import faults, takes_specs
-    from builder.project import Project
     from builder.spec.lint import lint as check
 
-    project = Project(wiring.options(arguments))
-    try:
-        context = Context(project.context, project.store)
-        found = check(
-            arguments.images,
-            arguments.specs,
-            project.context,
-            partial(faults, context=context),
-            partial(takes_specs, context=context),
-            environ=os.environ,
-            sets=wiring.pairs(arguments.sets),
-            vars_files=arguments.vars_file,
-        )
-    finally:
-        project.store.close()
+    root = arguments.context or os.path.dirname(os.path.abspath(arguments.specs))
+    if not os.path.isdir(root):
+        raise UsageError(f"--context {root!r} is not a folder")
+    context = Context(root, None)
+    found = check(
+        arguments.images,
+        arguments.specs,
+        root,
+        partial(faults, context=context),
+        partial(takes_specs, context=context),
+        environ=os.environ,
+        sets=wiring.pairs(arguments.sets),
+        vars_files=arguments.vars_file,
+    )
     for warning in found.warnings:
         screen.show_warning(warning)
     if found.errors:

@@ -43,11 +43,11 @@ Scanned = list[tuple[Source, Tree]]
 
 
 class Context:
-    """A context folder. `store` keeps what was hashed before; without it all is read again."""
+    """A context folder. `store` keeps what was hashed; without it files are only looked at."""
 
-    def __init__(self, root: str, store: Store, emit: Emit = ignore) -> None:
+    def __init__(self, root: str, store: Store | None, emit: Emit = ignore) -> None:
         self.root = os.path.realpath(root)
-        self._known = Known(store)
+        self._keeps = Known(store) if store else None
         self._emit = emit
         self._beneath: Beneath | None = None
         self._ignore: Ignore | None = None
@@ -231,6 +231,11 @@ class Context:
     def open(self, source: Source) -> int:
         """A handle to read a file that was found. Raises BuilderError."""
         return _regular(self.beneath, os.fsencode(source.path))
+
+    @property
+    def _known(self) -> Known:
+        assert self._keeps is not None, "a context that is only looked at"
+        return self._keeps
 
     def digests(self, tree: Tree, *, leave: bool = False) -> Pieces:
         """Raw sha256 of every regular file of a tree. What lstat shows unchanged since it was

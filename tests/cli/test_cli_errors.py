@@ -141,3 +141,10 @@ def test_a_file_that_may_not_be_read_is_named(project: Any) -> None:
     )
     assert made.returncode == 2
     assert "private' cannot be read: Permission denied" in made.stderr
+
+
+def test_lint_needs_no_store(project: Any) -> None:
+    project.file("a.txt", "x")
+    project.spec("x", STEP + "copy: a.txt\n    dest: /b\n")
+    project.run("lint", env={"BUILDER_CACHE_DIR": "/proc/nowhere"})
+    assert not project.store.exists()

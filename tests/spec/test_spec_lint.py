@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -23,7 +22,6 @@ from builder.spec.language import SPEC, json_schema
 from builder.spec.lint import Findings, lint, render
 from builder.spec.load import load_spec
 from builder.spec.steps import VERBS
-from builder.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,19 +33,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def found(images: tuple[str, ...], specs: str, root: str, store: str) -> Findings:
-    with contextlib.closing(Store(store)) as kept:
-        context = Context(root, kept)
-        look = partial(faults, context=context)
-        return lint(images, specs, root, look, partial(takes_specs, context=context), environ={})
+def found(images: tuple[str, ...], specs: str, root: str) -> Findings:
+    context = Context(root, None)
+    look = partial(faults, context=context)
+    return lint(images, specs, root, look, partial(takes_specs, context=context), environ={})
 
 
 def errors(*images: str) -> list[str]:
-    return [error.message for error in found(images, "specs", ".", ".store").errors]
+    return [error.message for error in found(images, "specs", ".").errors]
 
 
-def test_the_projects_own_specs_are_clean(tmp_path: Path) -> None:
-    assert found((), str(ROOT / "specs"), str(ROOT), str(tmp_path)) == Findings((), ())
+def test_the_projects_own_specs_are_clean() -> None:
+    assert found((), str(ROOT / "specs"), str(ROOT)) == Findings((), ())
 
 
 def test_lint_finds_what_the_context_lacks(folder: Path) -> None:
@@ -126,7 +123,7 @@ GOES_ON = "a line that fails is passed over: the shell"
 def test_lint_warns_of_what_is_hardly_meant(folder: Path, spec: str, warning: str | None) -> None:
     (folder / "specs/a.yaml").write_text(f"from: scratch\nsteps:\n{spec}\n")
     (folder / "here").write_text("x")
-    seen = found((), "specs", ".", ".store")
+    seen = found((), "specs", ".")
     assert seen.errors == ()
     assert [each.message.startswith(f"specs/a.yaml:{warning}") for each in seen.warnings] == (
         [True] if warning else []
@@ -137,13 +134,13 @@ def test_lint_warns_of_what_is_hardly_meant(folder: Path, spec: str, warning: st
     assert hint is not None
     fixed = re.sub(r"shell: \[.*\]", hint.removeprefix("write "), spec)
     (folder / "specs/a.yaml").write_text(f"from: scratch\nsteps:\n{fixed}\n")
-    assert found((), "specs", ".", ".store") == Findings((), ())
+    assert found((), "specs", ".") == Findings((), ())
 
 
 def test_a_spec_that_dockerignore_leaves_out_is_not_taken_along(folder: Path) -> None:
     (folder / "specs/a.yaml").write_text("from: scratch\nsteps:\n- {copy: ., dest: /x}\n")
-    (folder / ".dockerignore").write_text("specs\n.store\n")
-    assert found((), "specs", ".", ".store") == Findings((), ())
+    (folder / ".dockerignore").write_text("specs\n")
+    assert found((), "specs", ".") == Findings((), ())
 
 
 def test_lint_warns_of_a_base_that_only_looks_like_a_registrys(folder: Path) -> None:
@@ -151,7 +148,7 @@ def test_lint_warns_of_a_base_that_only_looks_like_a_registrys(folder: Path) -> 
     (folder / "specs/a.yaml").write_text("from: imge:web\n")
     (folder / "specs/b.yaml").write_text("from: rootf:r.tar\n")
     (folder / "specs/c.yaml").write_text("from: nginx:1.25\n")
-    said = [each.message for each in found((), "specs", ".", ".store").warnings]
+    said = [each.message for each in found((), "specs", ".").warnings]
     assert said == [
         "specs/a.yaml:1:7: 'imge:web' is an image of a registry, did you mean 'image:web'?",
         "specs/b.yaml:1:7: 'rootf:r.tar' is an image of a registry, did you mean 'rootfs:r.tar'?",
