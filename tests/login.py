@@ -28,11 +28,11 @@ class Login:
     def __init__(self, home: Path, user: pwd.struct_passwd, team: int) -> None:
         self.home, self.user, self.team = home, user, team
 
-    def run(self, *arguments: str, status: int = 0) -> str:
+    def run(self, *arguments: str, status: int = 0, python: str = PYTHON) -> str:
         """stdout and stderr in one."""
         made = subprocess.run(
             ["setpriv", f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}",
-             f"--groups={self.team}", PYTHON, "-P", "-m", "builder", *arguments],
+             f"--groups={self.team}", python, "-P", "-m", "builder", *arguments],
             cwd=self.home / "own",
             env={"PATH": "/usr/bin:/bin", "HOME": str(self.home / "own"),
                  "PYTHONPATH": str(self.home / "code")},

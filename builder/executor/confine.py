@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from builder.executor import probe, syscalls
+from builder.executor import enter, probe, syscalls
 from builder.executor.base import Command, Parent
 from builder.executor.changes import Tree, changeset
 from builder.executor.overlay import NOWHERE, Overlay, host_files, remove_tree
@@ -77,6 +78,7 @@ class Overlaid:
 
             def prepare() -> Popen[bytes]:
                 syscalls.own_mounts()
+                protect_python()
                 # The process becomes init of a pid namespace: when it ends, all within has ended.
                 syscalls.unshare(syscalls.CLONE_NEWPID)
                 tree, etc = place.mount(command.network)
@@ -101,10 +103,18 @@ class Overlaid:
             yield changeset(upper, tree, epoch, etc=etc or NOWHERE, note=self._warn)
 
 
+def protect_python() -> None:
+    """In a thread with mounts of its own: make Python's program a read-only mount. A command
+    `/proc/self/exe` or a script with that as its interpreter is executed while Python still is what
+    runs, and an image's dynamic linker then holds the host's file: to read, not to change."""
+    program = os.path.realpath(sys.executable)
+    enter.mount(program, program, None, enter.MS_BIND)
+    enter.remount(program, enter.MS_RDONLY)
+
+
 def warn_of_lost(tree: Tree, etc: bytes | None, network: str, warn: Callable[[str], None]) -> None:
     """Say it when the command wrote the files that are the sandbox's."""
-    folder = tree.lstat(etc) if etc is not None else None
-    if etc is None or folder is None or not stat.S_ISDIR(folder.st_mode):
+    if etc is None or not _is_real_folder(tree, etc):
         return
     for name, content in host_files(network).items():
         path = etc + b"/" + name
@@ -116,3 +126,13 @@ def warn_of_lost(tree: Tree, etc: bytes | None, network: str, warn: Callable[[st
                 if file.read(len(content) + 1) == content:
                     continue
         warn(f"/{os.fsdecode(path)} belongs to the sandbox: what the step did to it is lost")
+
+
+def _is_real_folder(tree: Tree, path: bytes) -> bool:
+    """Whether it still is one, and no part of the path a link that the command put there."""
+    parts = path.split(b"/")
+    for number in range(len(parts)):
+        status = tree.lstat(b"/".join(parts[: number + 1]))
+        if status is None or not stat.S_ISDIR(status.st_mode):
+            return False
+    return True

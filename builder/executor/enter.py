@@ -75,6 +75,8 @@ def main(descriptor: int) -> None:
         tell(SETUP, error)
     except MemoryError:
         tell(SETUP, OSError(12, "out of memory"))
+    except Exception as error:  # telling it as Python does would look for the source in the image
+        tell(SETUP, OSError(22, f"{type(error).__name__}: {error}"))
     os._exit(127)
 
 
@@ -103,6 +105,7 @@ def launch(plan: Plan) -> None:
 def enter_chroot(plan: Plan) -> None:
     """Where no namespace can be had."""
     supervise()
+    forget_modules()
     os.chroot(plan["root"])
     os.chdir("/")
     nothing, other = os.pipe()  # the null device that it was started with is the host's
@@ -204,6 +207,9 @@ def enter_namespaces(plan: Plan) -> None:
         os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
     prctl(PR_SET_PDEATHSIG, SIGKILL)
     os.setsid()
+    if not os.statvfs("/proc/self/exe").f_flag & MS_RDONLY:  # see confine.protect_python
+        raise OSError(30, "Python's program could be changed", sys.executable)
+    forget_modules()
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     os.chdir(plan["root"])
     make_tree(plan)
@@ -221,6 +227,12 @@ def enter_namespaces(plan: Plan) -> None:
     os.dup2(null, 0)
 
 
+def forget_modules() -> None:
+    """From here on paths lead into the image: what is not imported by now must not be."""
+    sys.meta_path.clear()
+    sys.path.clear()
+
+
 # -- what is in the tree ---------------------------------------------------------------------------
 
 
@@ -230,13 +242,12 @@ def make_tree(plan: Plan) -> None:
     quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC
     if plan["nodev"]:
         remount(".", MS_NODEV)
+    make_devices()
     mount("proc", "proc", "proc", quiet)
     try:  # of the network that the command has, and without what the host mounted below its own
         mount("sysfs", "sys", "sysfs", quiet | MS_RDONLY)
     except PermissionError:  # a user namespace on the host's network
         bind_host_sys(plan)
-    mount("tmpfs", "dev", "tmpfs", MS_NOSUID, "mode=755,size=65536k")
-    make_devices()
     for path in plan["masked"]:
         cover(path)
     for path in plan["read_only"]:
@@ -280,24 +291,30 @@ def cover(path: str) -> None:
 
 
 def make_devices() -> None:
+    """/dev is `nodev`, as all that a command can write in: it may make nodes, and not use them. The
+    usual ones stand on a tmpfs that no path leads to and are bound each."""
+    quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    mount("tmpfs", "sys", "tmpfs", MS_NOSUID | MS_NOEXEC)
+    mount("tmpfs", "dev", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=65536k")
     for name, (major, minor) in NODES.items():
-        path = "dev/" + name
+        source, path = "sys/" + name, "dev/" + name
+        with open(path, "xb"):
+            pass
         try:
-            os.mknod(path, 0o020666, os.makedev(major, minor))
+            os.mknod(source, 0o020666, os.makedev(major, minor))
         except PermissionError:
             # In a user namespace there is only the host's node, on a read-only mount: it can be
             # written to as a device, and neither mode, owner nor time of it can be changed.
-            with open(path, "xb"):
-                pass
             mount("/dev/" + name, path, None, MS_BIND)
             remount(path, MS_RDONLY)
         else:
-            os.chmod(path, 0o666)
+            os.chmod(source, 0o666)
+            mount(source, path, None, MS_BIND)
+    checked(libc.umount2(b"sys", MNT_DETACH), "sys")
     for name, target in LINKS.items():
         os.symlink(target, "dev/" + name)
-    if os.path.lexists("proc/kcore"):
+    if os.path.lexists("/proc/kcore"):
         os.symlink("/proc/kcore", "dev/core")
-    quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC
     for name in ("pts", "shm", "mqueue"):
         os.mkdir("dev/" + name, 0o755)
     options = "newinstance,ptmxmode=0666,mode=0620"

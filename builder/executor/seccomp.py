@@ -46,6 +46,11 @@ _FAMILIES = frozenset({
 """Of socket(2): all but what has left the kernel, AF_ALG (38: the kernel's ciphers for everybody)
 and AF_VSOCK (40: the machine's host or guests, past every network namespace)."""
 
+_MULTIPLEXED = frozenset({"i386", "ppc64le"})
+"""Where socket(2) can be had by way of socketcall(2) too, which hides the family from a filter. Old
+programs need that (those of s390x for all sockets), so it is closed where there is no network."""
+
+_SYS_SOCKET = 1  # socketcall's number for it
 EPERM, ENOSYS = 1, 38
 
 
@@ -85,24 +90,27 @@ _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 
 
 @functools.cache
-def bpf(machine: str) -> bytes:
+def bpf(machine: str, network: str) -> bytes:
     """The filter as struct sock_filter records. Other architectures' programs get ENOSYS for every
     call."""
     code = _instruction(_LOAD, _ARCHITECTURE)
     for architecture in architectures(machine):
-        body = _architecture(architecture)
+        body = _architecture(architecture, network)
         code += _instruction(_EQUAL, _AUDIT[architecture], 1, 0)
         code += _instruction(_JUMP, len(body) // 8) + body
     return code + _instruction(_RETURN, _ERRNO | ENOSYS)
 
 
-def _architecture(name: str) -> bytes:
+def _architecture(name: str, network: str) -> bytes:
     allowed, eperm = _instruction(_RETURN, _ALLOW), _instruction(_RETURN, _ERRNO | EPERM)
     enosys = _instruction(_RETURN, _ERRNO | ENOSYS)
     numbers = {call.name: call.numbers[name] for call in table() if name in call.numbers}
     code = _instruction(_LOAD, _NUMBER)
     if name == "x86_64":
         code += _instruction(_AT_LEAST, _X32, 0, 1) + enosys
+    if network == "none" and name in _MULTIPLEXED:
+        body = _argument(0) + _instruction(_EQUAL, _SYS_SOCKET, 0, 1) + eperm + allowed
+        code += _instruction(_EQUAL, numbers["socketcall"], 0, len(body) // 8) + body
     for first, last in _runs(name, "allow"):
         code += _instruction(_AT_LEAST, first, 0, 2) + _instruction(_ABOVE, last, 1, 0) + allowed
     flags = 1 if name == "s390x" else 0
@@ -155,7 +163,8 @@ _SCMP = {
 
 def runc_profile(machine: str) -> dict[str, Any]:
     """The same as the `linux.seccomp` object of the runtime-spec. Names that runc's libseccomp does
-    not know yet it leaves out: they get ENOSYS."""
+    not know yet it leaves out: they get ENOSYS. socketcall stays open: libseccomp takes no rule for
+    it beside those for socket."""
     known = architectures(machine)
     calls = [call for call in table() if not call.numbers.keys().isdisjoint(known)]
 

@@ -48,7 +48,7 @@ def command_plan(command: Command) -> dict[str, Any]:
         "gid": command.gid,
         "groups": list(command.groups),
         "capabilities": list(capabilities(command).values()),
-        "seccomp": seccomp.bpf(os.uname().machine),
+        "seccomp": seccomp.bpf(os.uname().machine, command.network),
     }
 
 

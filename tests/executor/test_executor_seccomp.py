@@ -75,9 +75,10 @@ def decide(program: bytes, arch: int, number: int, arguments: Sequence[int] = ()
             place += if_true if met else if_false
 
 
+@pytest.mark.parametrize("network", ["host", "none"])
 @pytest.mark.parametrize("machine", MACHINES)
-def test_the_filter_says_what_the_table_says(machine: str) -> None:
-    program = seccomp.bpf(machine)
+def test_the_filter_says_what_the_table_says(machine: str, network: str) -> None:
+    program = seccomp.bpf(machine, network)
     assert len(program) // 8 < 4096  # BPF_MAXINSNS
     for arch in seccomp.architectures(machine):
         rules = {call.numbers[arch]: call.rule for call in seccomp.table() if arch in call.numbers}
@@ -102,19 +103,23 @@ def test_the_filter_says_what_the_table_says(machine: str) -> None:
         allowed = [each for each in range(64) if decide(program, code, socket, (each,)) == ALLOW]
         assert {1, 2, 10, 16, 17} <= set(allowed)
         assert not {0, 38, 40} & set(allowed)
+        if arch in ("i386", "ppc64le") and (socketcall := numbers["socketcall"]) is not None:
+            closed = EPERM if network == "none" else ALLOW
+            assert decide(program, code, socketcall, (1,)) == closed
+            assert decide(program, code, socketcall, (2,)) == ALLOW
         assert decide(program, code, personality, (0x40000,)) == EPERM
         assert decide(program, code, personality, (0xFFFFFFFF,)) == ALLOW
     assert decide(program, 0x12345678, 1) == ENOSYS
 
 
 def test_a_call_of_the_third_abi_does_not_exist() -> None:
-    program = seccomp.bpf("x86_64")
+    program = seccomp.bpf("x86_64", "host")
     assert decide(program, 0xC000003E, 0x40000000 | 165) == ENOSYS
 
 
 def test_an_unknown_machine_is_told() -> None:
     with pytest.raises(ExecutorError, match="machine 'pdp11': command steps run on x86_64"):
-        seccomp.bpf("pdp11")
+        seccomp.bpf("pdp11", "host")
 
 
 FILTERED = """
@@ -139,7 +144,7 @@ def test_the_kernel_says_so_too(drop: bool, tmp_path: Path) -> None:
     passing = {call.numbers.get(arch) for call in seccomp.table() if call.name == "uprobe"}
     asked = [n for n in range(600) if rules.get(n, "unknown") in ("deny", "unknown")]
     asked = [number for number in asked if number not in passing]
-    (tmp_path / "filter").write_bytes(seccomp.bpf(machine))
+    (tmp_path / "filter").write_bytes(seccomp.bpf(machine, "host"))
     argv = [sys.executable, "-I", "-S", "-c", textwrap.dedent(FILTERED),
             os.path.dirname(enter.__file__), str(tmp_path / "filter"),
             ",".join(map(str, asked))]  # fmt: skip

@@ -138,17 +138,34 @@ static int listen_on(int port)
     return bind(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)&address, sizeof address);
 }
 
-static int node(mode_t kind, int major, int minor, int open_it)
+static int node(const char *folder, mode_t kind, int major, int minor, int open_it)
 {
     char path[60];
-    snprintf(path, sizeof path, "/tmp/node.%d", getpid());
-    if (mknod(path, kind | 0666, makedev(major, minor)) < 0)
+    snprintf(path, sizeof path, "%s/node.%d", folder, getpid());
+    if (mknod(path, kind | 0666, makedev(major, minor)) < 0) {
+        if (errno == ENOENT)
+            errno = EPERM; /* there is no such folder */
         return -1;
+    }
     int handle = open_it ? open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC) : 0;
     int fault = errno;
     unlink(path);
     errno = fault;
     return handle;
+}
+
+/* The old way out of a root directory: another one below while the working directory is above it. */
+static int leave_the_root(void)
+{
+    struct stat inside, here;
+    if (stat("/", &inside) < 0 || chroot("/tmp") < 0)
+        return -1;
+    for (int up = 0; up < 100; up++)
+        if (chdir("..") < 0)
+            return -1;
+    stat(".", &here);
+    errno = EPERM;
+    return inside.st_dev == here.st_dev && inside.st_ino == here.st_ino ? -1 : 0;
 }
 
 static int all_capabilities(void)
@@ -243,6 +260,7 @@ static void things(void)
     TRY(syscall(430, "tmpfs", 0L), "fsopen");
     TRY(syscall(428, AT_FDCWD, "/", 1L), "open_tree");
     TRY(chroot("/tmp"), "chroot");
+    TRY(leave_the_root(), "leave the root");
     TRY(syscall(SYS_pivot_root, ".", "."), "pivot_root");
 
     for (int family = 0; family < 48; family++) {
@@ -268,6 +286,7 @@ static void things(void)
     TRY(listen_on(80), "port 80");
     TRY(ifup(), "set an interface's flags");
 
+    static const char *folders[] = {"/tmp", "/dev", "/dev/shm", "/dev/mqueue", "/dev/pts"};
     static const struct { const char *name; mode_t kind; int major, minor; } nodes[] = {
         {"null", S_IFCHR, 1, 3}, {"mem", S_IFCHR, 1, 1}, {"kmsg", S_IFCHR, 1, 11},
         {"console", S_IFCHR, 5, 1}, {"tty1", S_IFCHR, 4, 1}, {"ttyS0", S_IFCHR, 4, 64},
@@ -276,11 +295,13 @@ static void things(void)
         {"ram", S_IFBLK, 1, 0}, {"loop", S_IFBLK, 7, 0}, {"sda", S_IFBLK, 8, 0}, {"vda", S_IFBLK, 254, 0},
         {"dm", S_IFBLK, 253, 0}, {"whiteout", S_IFCHR, 0, 0}, {"pts", S_IFCHR, 136, 0}, {"usb", S_IFCHR, 189, 0}};
     for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++)
-        for (int open_it = 0; open_it < 2; open_it++)
-            TRY(node(nodes[i].kind, nodes[i].major, nodes[i].minor, open_it), "%s %s",
-                open_it ? "open own node" : "make node", nodes[i].name);
-    TRY(node(S_IFIFO, 0, 0, 0), "make node fifo");
-    TRY(node(S_IFSOCK, 0, 0, 0), "make node socket");
+        for (int folder = 0; folder < 5; folder++)
+            for (int open_it = 0; open_it < 2; open_it++)
+                TRY(node(folders[folder], nodes[i].kind, nodes[i].major, nodes[i].minor, open_it),
+                    "%s %s in %s", open_it ? "open own node" : "make node", nodes[i].name,
+                    folders[folder]);
+    TRY(node("/tmp", S_IFIFO, 0, 0, 0), "make node fifo");
+    TRY(node("/tmp", S_IFSOCK, 0, 0, 0), "make node socket");
 
     TRY(syscall(SYS_add_key, "user", "probe", "x", 1L, -3L), "add_key");
     TRY(syscall(SYS_keyctl, 0L, -3L, 1L), "keyctl");
