@@ -54,6 +54,8 @@ def _show(plans: list[ImagePlan], store: Store) -> None:
         out.append(paint(harmless(head), BOLD, color))
         names = ["image", *(step.name for step in each.steps)]
         column = min(max(map(cells, map(harmless, names))), 40)
+        if width:
+            column = min(column, max(10, width - 30))  # room for a reason
         lines = [("", "base", each.base_status, _base_text(each))]
         lines += [(str(step.number), step.name, step.status, step.why) for step in each.steps]
         lines.append(("", "image", *_image_row(each)))
