@@ -17,6 +17,7 @@ from builder.layer.entry import (
     CHAR,
     DIRECTORY,
     FILE,
+    HARDLINK,
     WHITEOUT,
     Change,
     Content,
@@ -59,6 +60,9 @@ class Changes:
         self.owner = owner or (0, 0)
         self.entries: dict[bytes, Row] = {each.path: (each, None, b"") for each in ground.made}
         self.notes: list[str] = []
+        self.linked: dict[
+            bytes, Row
+        ] = {}  # path -> the file it is another path of, as placed first
         self.unread: list[Tree] = []  # those with files whose digests are not known yet
         self._learned = bytearray()  # the digests of those files, in the layer's order
         self._said: list[bytes] = []  # their lines
@@ -121,6 +125,28 @@ class Changes:
             self.entries = {row[0][0]: row for row in (*self._away, *self.entries.values())}
             self._away = Away(closed=True)
             self._accounts = None
+
+    def settle_links(self) -> None:
+        """Of the paths of one file the first in the layer's order is the file, the others are links
+        to it. They were placed so in the order of their source, which is another where the image's
+        symlinks lead elsewhere, and not all are theirs still where sources overlap. What waits on
+        disk is in order and overlaps with nothing."""
+        if len(self._away):
+            return
+        files: dict[int, list[bytes]] = {}  # paths, by which row they belong to
+        for path, row in self.linked.items():
+            entry, content, _ = self.entries[path]
+            if entry.type == HARDLINK or (entry.type == FILE and _same(content, row[1])):
+                files.setdefault(id(row), []).append(path)
+        for paths in files.values():
+            entry, content, digest = self.linked[paths[0]]
+            first = min(paths, key=sort_key)
+            if first != entry.path:
+                entry = entry._replace(path=first)
+                self.entries[first] = (entry, content, digest)
+                for path in paths:
+                    if path != first:
+                        self.entries[path] = (link_to(entry, path), None, b"")
 
     def sorted(self) -> Iterable[Change]:
         """In the layer's order; may be asked for several times, once all are there."""
@@ -216,6 +242,16 @@ class Changes:
         if self._accounts is None:
             self._accounts = any(is_account_file(entry[0]) for entry, _ in self.sorted())
         return self._accounts
+
+
+def link_to(entry: Entry, path: bytes) -> Entry:
+    """Another path of a file."""
+    return entry._replace(path=path, type=HARDLINK, size=0, link=entry.path)
+
+
+def _same(content: Content, other: Content) -> bool:
+    """Whether two are one host file."""
+    return cast(HostFile, content).path == cast(HostFile, other).path
 
 
 Heads = dict[tuple[str, int, int, int, int], bytes]

@@ -23,7 +23,8 @@ from builder.layer.entry import (
     whiteout,
 )
 from builder.oci.digest import hasher
-from builder.plan.changes import Changes, Ground, reserved
+from builder.plan.away import Row
+from builder.plan.changes import Changes, Ground, link_to, reserved
 from builder.plan.clock import content_time
 from builder.plan.context import Context, Scanned
 from builder.plan.known import UNKNOWN, Pieces, split
@@ -92,6 +93,7 @@ def copy(
         _place(step, tree, digests, base, changes, owner, contents=whole)
     if len(changes) > len(changes.entries):
         changes.put_away()
+    changes.settle_links()
     changes.make_parents()
     return changes
 
@@ -119,6 +121,7 @@ def _place(
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     beneath, root = tree.beneath, tree.at + b"/" if tree.at else b""
     unread = False
+    linked: dict[tuple[int, ...], Row] = {}  # first rows of files with several paths, by inode
     make = tuple.__new__  # thrice as fast as the named tuples' own, in a loop over all files
     for node, digest in _with_digests(tree, digests, changes):
         source, bits, size = node[:3]
@@ -162,11 +165,19 @@ def _place(
             if digest == UNKNOWN:
                 unread, digest = True, b""
             when = content_time(ground.epoch, digest) if by_content else mtime
+            if node[9] > 1:
+                row = linked.get(node[3:5])
+                if row is not None:
+                    changes.add(link_to(row[0], path))
+                    changes.linked[path] = row
+                    continue
             changes.entries[path] = (
                 make(Entry, (path, FILE, mode, uid, gid, when, size, b"", xattrs, NO_DEVICE)),
                 make(HostFile, (host, digest or None, beneath)),
                 digest,
             )
+            if node[9] > 1:
+                linked[node[3:5]] = changes.linked[path] = changes.entries[path]
         elif kind == DIRECTORY:
             landed[source] = (path + b"/" if path else path, there is not None)
             if contents and not source:

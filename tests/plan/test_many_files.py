@@ -101,6 +101,22 @@ def test_rows_on_disk_are_those_in_memory(shop: Any, root: Path, other: str) -> 
     assert [line.split(b"\0")[0] for line in made.lines()] == paths
 
 
+@pytest.mark.parametrize("other", ["late/", "early/"])
+def test_links_among_rows_on_disk(shop: Any, root: Path, other: str) -> None:
+    """`early/` replaces the file that the link is to."""
+    link = root / "tree" / "f001" / "linked"
+    os.link(root / "tree" / "f000" / "5", link)
+    try:
+        step = Copy(HERE, None, ("tree/", other), "/x/")
+        made = shop._replace(context=root).planned(step).make
+        entries = {entry.path: entry for entry, _ in made.sorted()}
+    finally:
+        link.unlink()
+    linked = entries[b"x/f001/linked"]
+    assert (linked.type, linked.link) == (("1", b"x/f000/5") if other == "late/" else ("0", b""))
+    assert entries[b"x/f000/5"].type == "0"
+
+
 def test_a_build_that_leaves_files_unread_has_the_key_of_one_that_does_not(root: Path) -> None:
     spec = "from: scratch\nsteps:\n- {copy: [tree/, late/], dest: /srv/}\n"
     (root / "specs" / "a.yaml").write_text(spec)
