@@ -26,7 +26,7 @@ def copy(*sources: str, dest: str = "/to/", **options: Any) -> Copy:
 
 def tree(shop: Any, *steps: Any) -> dict[str, tuple[str, bytes]]:
     """Path -> the first path of its file, and content; links lead to what came before."""
-    written = write_layer(shop.planned(*steps).make.sorted(), shop.store)
+    written = write_layer(shop.planned(*steps).decision.changes.sorted(), shop.store)
     with shop.store.open(written.layer.blob) as blob:
         data = gzip.decompress(blob.read())
     found: dict[str, tuple[str, bytes]] = {}

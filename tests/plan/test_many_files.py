@@ -108,7 +108,7 @@ def test_links_among_rows_on_disk(shop: Any, root: Path, other: str) -> None:
     os.link(root / "tree" / "f000" / "5", link)
     try:
         step = Copy(HERE, None, ("tree/", other), "/x/")
-        made = shop._replace(context=root).planned(step).make
+        made = shop._replace(context=root).planned(step).decision.changes
         entries = {entry.path: entry for entry, _ in made.sorted()}
     finally:
         link.unlink()
