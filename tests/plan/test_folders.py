@@ -91,7 +91,7 @@ def test_the_folder_of_a_copy_of_many_files_is_made_first(shop: Any) -> None:
         (folder / str(number)).write_text("")
     step = Copy(HERE, None, ("many", "many"), "./")
     planned = shop.planned(step, config=config("/new/deep", "33:7"))
-    made = {entry.path: (entry.uid, entry.gid) for entry, _ in planned.make.sorted()}
+    made = {entry.path: (entry.uid, entry.gid) for entry, _ in planned.decision.changes.sorted()}
     assert (made[b"new"], made[b"new/deep"], made[b"new/deep/3"]) == ((33, 7), (33, 7), (0, 0))
 
 
