@@ -243,25 +243,28 @@ def test_a_link_put_in_a_folders_place_meanwhile_leads_nowhere(tmp_path: Path, f
     """The store is open, and then its folder is swapped."""
     from builder.errors import StoreError
     from builder.oci import media
+    from builder.oci.image import Platform
     from builder.store.gc import gc
+    from builder.store.names import ImageName
     from builder.store.store import Store
 
-    bench_outside = tmp_path / "outside"
-    bench_outside.mkdir()
-    for name in ("0" * 64, "0" * 16 + ".1", "index"):
-        (bench_outside / name).write_text("years of work")
-        os.utime(bench_outside / name, (0, 0))
+    name = ImageName("site", Platform())
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for each in ("0" * 64, "0" * 16 + ".1", "index"):
+        (outside / each).write_text("years of work")
+        os.utime(outside / each, (0, 0))
     store = Store(str(tmp_path / "store"))
     path = Path(store.root, folder)
     moved = tmp_path / "moved"
     if path.exists():
         path.rename(moved)
-    path.symlink_to(bench_outside)
-    before = look(bench_outside)
+    path.symlink_to(outside)
+    before = look(outside)
     for act in (
         lambda: store.put(b"layer", media.LAYER),
         lambda: store.save("records", "0" * 64, b"x"),
-        lambda: store.tag("site", store.put(b"{}", media.MANIFEST)),
+        lambda: store.tag(name, store.put(b"{}", media.MANIFEST)),
         lambda: store.live().__enter__(),
         lambda: gc(store, max_size=0),
         store.close,
@@ -270,7 +273,7 @@ def test_a_link_put_in_a_folders_place_meanwhile_leads_nowhere(tmp_path: Path, f
             act()
         except StoreError as error:
             assert "\n" not in error.message
-    assert look(bench_outside) == before
+    assert look(outside) == before
 
 
 @pytest.mark.root
