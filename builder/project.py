@@ -68,8 +68,10 @@ class Project:
 
     def __init__(self, options: Options, emit: Emit = ignore, files: Files | None = None) -> None:
         self.options = options
-        self.emit = emit
-        self.store = Store(options.cache_dir, emit, files)
+        self.cancel = Cancel()
+        self._saying = allocate_lock()
+        self._told = emit
+        self.store = Store(options.cache_dir, self.emit, files)
         folder = options.context
         if folder and not os.path.isdir(folder):
             raise UsageError(f"--context {folder!r} is not a folder")
@@ -77,8 +79,6 @@ class Project:
         self.context = folder or above
         self.folder = os.path.realpath(above)
         self._name: str | None = None
-        self.cancel = Cancel()
-        self._saying = allocate_lock()
         self._choosing = allocate_lock()
         self._executor: Executor | None = None
         self._executor_fault: ExecutorError | None = None
@@ -86,7 +86,13 @@ class Project:
 
     def tell(self, emit: Emit) -> None:
         """Tell `emit` from now on."""
-        self.emit = self.store.emit = self.store.folder.emit = emit
+        self._told = emit
+
+    def emit(self, event: Event) -> None:
+        """From any thread: whoever is told gets one event at a time, none after an interrupt."""
+        with self._saying:
+            if not self.cancel.is_set():
+                self._told(event)
 
     @property
     def name(self) -> str:
@@ -209,7 +215,7 @@ class Project:
         from builder.make.workshop import Workshop
 
         planner = self._planner()
-        shop = Workshop(self.store, planner, self.executor, self._lowers, self.say, {})
+        shop = Workshop(self.store, planner, self.executor, self._lowers, self.emit, {})
         bases = [spec for spec in specs.values() if spec.base.kind != "image"]
         tasks: dict[Any, Callable[[], Task[Any]]] = {
             base_task(shop, spec): partial(bring_base, shop, spec) for spec in reversed(bases)
@@ -236,12 +242,6 @@ class Project:
         if errors:
             raise errors[0]
         return {name: each.value for name, each in outcomes.items() if isinstance(each, Done)}
-
-    def say(self, event: Event) -> None:
-        """Emit, from any thread. Raises Cancelled where the work is."""
-        self.cancel.check()
-        with self._saying:
-            self.emit(event)
 
     def become_root(self, specs: Mapping[str, ImageSpec]) -> None:
         """As an ordinary user: enter a user namespace in which command steps can run. Only while
@@ -395,14 +395,14 @@ class _Sources(Mapping[str, BaseSource]):
         insecure = frozenset(options.insecure_registries)
         settings = settings_from(options.environ, insecure=insecure)
         return RegistrySource(
-            self._project.store, settings, self._project.say, self._project.cancel
+            self._project.store, settings, self._project.emit, self._project.cancel
         )
 
     def _docker_daemon(self) -> BaseSource:
         from builder.transport.engine_base import DaemonSource
 
         project = self._project
-        return DaemonSource(project.store, project.options.environ, project.say)
+        return DaemonSource(project.store, project.options.environ, project.emit)
 
     def _debootstrap(self) -> BaseSource:
         from builder.transport.debootstrap import DebootstrapSource

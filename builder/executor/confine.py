@@ -51,6 +51,9 @@ class Overlaid:
         """In the thread that has the mounts and a pid namespace for its children."""
         raise NotImplementedError
 
+    def ended(self, place: Overlay) -> None:
+        """Remove what a process that was killed left outside its namespaces."""
+
     def began(self, place: Overlay, running: Running, ended: bool) -> bool:
         """Whether the command itself was started: what was written before is not its output.
         `ended`: nothing runs any more."""
@@ -88,6 +91,7 @@ class Overlaid:
 
             sandbox = Confined(prepare)
             below = stack.enter_context(contextlib.ExitStack())
+            stack.callback(self.ended, place)
             stack.callback(sandbox.kill)
             with self._cancel.ending(sandbox.stop):
                 sandbox.start()

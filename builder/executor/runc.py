@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import CannotRun
@@ -50,8 +50,7 @@ class Runc(Overlaid):
         document = configuration(command, os.fsdecode(place.root), os.uname().machine)
         with open(os.path.join(bundle, "config.json"), "w", encoding="utf-8") as file:
             json.dump(document, file)
-        # its cgroups are named so, and those are shared by all builders of the host
-        name = _NAME + os.urandom(8).hex()
+        name = _name(place)
         argv = [
             self._binary,
             *("--root", os.path.join(bundle, "runc")),
@@ -60,6 +59,12 @@ class Runc(Overlaid):
         ]
         plan = {"mode": "launch", "argv": argv, "env": {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}}
         return start(plan, pipes)
+
+    def ended(self, place: Overlay) -> None:
+        """Remove the cgroups of a container whose runc was killed."""
+        for folder in _groups():
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.join(folder, _name(place)))
 
     def began(self, place: Overlay, running: Running, ended: bool) -> bool:
         """runc takes the FIFO away at which its container waited, after the state was written."""
@@ -133,19 +138,32 @@ def _make_working_dir(root: bytes, command: Command) -> None:
         os.close(folder)
 
 
+def _name(place: Overlay) -> str:
+    """The container's: its cgroups are named so, and those are shared by all builders of the host.
+    The folder's name is random, and no other step's."""
+    return _NAME + os.path.basename(os.fsdecode(place.folder))
+
+
+def _groups() -> Iterator[str]:
+    """The folders that cgroups of containers are in."""
+    with contextlib.suppress(OSError), open("/proc/self/cgroup", encoding="utf-8") as file:
+        for line in file:
+            _, controllers, path = line.rstrip("\n").split(":", 2)
+            yield f"/sys/fs/cgroup/{controllers.removeprefix('name=')}{path}"
+            if not controllers:  # of version 2, beside those of version 1
+                yield f"/sys/fs/cgroup/unified{path}"
+
+
 def _sweep() -> None:
     """Remove the cgroups that builders' containers left long ago: runc gives up on one that the
     kernel still holds as the container ends. One in use cannot be removed."""
     old = time.time() - _OLD
-    with contextlib.suppress(OSError), open("/proc/self/cgroup", encoding="utf-8") as file:
-        for line in file:
-            _, controllers, path = line.rstrip("\n").split(":", 2)
-            folder = f"/sys/fs/cgroup/{controllers.removeprefix('name=')}{path}"
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.name.startswith(_NAME) and entry.stat().st_mtime < old:
-                        with contextlib.suppress(OSError):
-                            os.rmdir(entry.path)
+    for folder in _groups():
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(_NAME) and entry.stat().st_mtime < old:
+                    with contextlib.suppress(OSError):
+                        os.rmdir(entry.path)
 
 
 def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from builder.store.files import (
 
 COLLECTOR = "collector"
 """Shared by builders for the instant of a claim, exclusive to gc for the instant of a removal."""
+_SOON, _LATE = 0.001, 0.05  # seconds between two tries to hold a lock, growing
 _HOLDER = re.compile(rb"(\d{1,10}) (\d{1,12}) ([^\n]{0,200})\n")
 
 
@@ -40,15 +41,16 @@ def take(files: Files, path: str, what: str, waiting: Callable[[str], None]) -> 
     while True:
         handle = _open(files, path)
         try:
-            try:
-                files.flock(handle, LOCK_EX | LOCK_NB)
-            except BlockingIOError:
+            if not _held(files, handle):
                 holder = files.read(handle, 300)
                 if holder != told:
                     told = holder
                     if not holder.startswith(b"%d " % os.getpid()):  # another thread of ours
                         waiting(_describe(holder))
-                files.flock(handle, LOCK_EX)
+                pause = _SOON
+                while not _held(files, handle):
+                    time.sleep(pause)
+                    pause = min(2 * pause, _LATE)
             if _stands(files, path, handle):
                 files.truncate(handle)
                 with contextlib.suppress(OSError):  # a full disk: only the waiters' text is lost
@@ -59,6 +61,15 @@ def take(files: Files, path: str, what: str, waiting: Callable[[str], None]) -> 
             files.close(handle)
             raise
         files.close(handle)
+
+
+def _held(files: Files, handle: int) -> bool:
+    """Try to hold it. Nobody blocks here: only the main thread could be interrupted then."""
+    try:
+        files.flock(handle, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def release(files: Files, path: str, handle: int) -> None:

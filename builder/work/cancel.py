@@ -1,4 +1,9 @@
-"""Cancel: one word from the main thread to all that works for it."""
+"""Cancel: one word from the main thread to all that works for it.
+
+Work in other threads ends as it does in the main thread at Ctrl-C: an exception is raised wherever
+it is, and what it began is undone on the way out. What waits in the system meanwhile has said how
+to end that.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,13 @@ from collections.abc import Callable, Iterator
 
 class Cancelled(Exception):
     """The work was cancelled; whoever did that knows why, so this is shown to nobody."""
+
+
+def raise_in(thread: int) -> None:
+    """Let Cancelled be raised in a thread, by its ident, as soon as it runs Python again."""
+    import ctypes
+
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Cancelled))
 
 
 class Cancel:

@@ -12,14 +12,15 @@ is resumed with the job's result, the list of results, or what the other task re
 
 from __future__ import annotations
 
-import queue
+import contextlib
 import threading
 import time
+from _queue import Empty, SimpleQueue  # queue imports more than a build with nothing to do needs
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from builder.work.cancel import Cancel
+from builder.work.cancel import Cancel, Cancelled, raise_in
 
 T = TypeVar("T")
 Name = TypeVar("Name", bound=Hashable)
@@ -34,9 +35,9 @@ class After(NamedTuple):
 
 Task = Generator[Job | Sequence[Job] | After, Any, T]
 
-PATIENCE = 2.0
-"""Seconds for jobs to notice that they are cancelled; what still hangs in the system ends with the
-process, as its threads are daemons."""
+PATIENCE = 1.5
+"""Seconds for jobs that are cancelled to undo what they began; what still hangs in the system ends
+with the process, as its threads are daemons."""
 _TICK = 0.1  # seconds: a signal that comes just before a thread goes to sleep for good wakes nobody
 
 
@@ -70,8 +71,9 @@ def run(
 
     When one fails, those that wait for it are skipped. The others go on with `keep_going`; without
     it, jobs that run come to their ends, as with make, and nothing else begins. A single worker
-    runs its jobs in turn. KeyboardInterrupt sets `cancel`, gives the jobs PATIENCE to end, and goes
-    on. Tasks that wait for each other in a circle are the caller's mistake: RuntimeError.
+    runs its jobs in turn. KeyboardInterrupt sets `cancel`, is Cancelled in the jobs, gives them
+    PATIENCE to end, and goes on. Tasks that wait for each other in a circle are the caller's
+    mistake: RuntimeError.
     """
     outcomes = _Schedule(tasks, workers, cancel, keep_going).run()
     return {name: outcomes[name] for name in tasks}
@@ -96,10 +98,8 @@ class _Schedule(Generic[T]):
         self._results: dict[Hashable, list[Any]] = {}
         self._several: set[Hashable] = set()
         self._todo: deque[tuple[Hashable, int, Job]] = deque()
-        self._begun: queue.SimpleQueue[tuple[Hashable, int, Job] | None] = queue.SimpleQueue()
-        self._ended: queue.SimpleQueue[tuple[Hashable, int, Any, BaseException | None]] = (
-            queue.SimpleQueue()
-        )
+        self._begun: SimpleQueue[tuple[Hashable, int, Job] | None] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[Hashable, int, Any, BaseException | None]] = SimpleQueue()
         self._running = 0  # jobs that a thread has
         self._threads: list[threading.Thread] = []
         self._first: Hashable = None  # the first task that failed
@@ -116,6 +116,9 @@ class _Schedule(Generic[T]):
                     self._take()
         except BaseException:
             self._cancel.set()
+            for thread in self._threads:
+                if thread.ident is not None and thread.is_alive():
+                    raise_in(thread.ident)
             self._end(PATIENCE)
             raise
         self._end(None)
@@ -180,19 +183,20 @@ class _Schedule(Generic[T]):
             thread.start()
 
     def _work(self) -> None:
-        while (given := self._begun.get()) is not None:
-            name, number, job = given
-            try:
-                result, failure = job(), None
-            except BaseException as error:
-                result, failure = None, error
-            self._ended.put((name, number, result, failure))
-            del job, result, failure, given
+        with contextlib.suppress(Cancelled):  # between two jobs
+            while (given := self._begun.get()) is not None:
+                name, number, job = given
+                try:
+                    result, failure = job(), None
+                except BaseException as error:
+                    result, failure = None, error
+                self._ended.put((name, number, result, failure))
+                del job, result, failure, given
 
     def _take(self) -> None:
         try:
             name, number, result, error = self._ended.get(timeout=_TICK)
-        except queue.Empty:
+        except Empty:
             return
         self._running -= 1
         if name in self._outcomes:
