@@ -101,8 +101,8 @@ class Docker:
     def run(
         self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
     ) -> Iterator[Iterable[Change]]:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(self._turn)  # the SDK's client is not for several threads
+        # the SDK's client is not for several threads
+        with self._turn, contextlib.ExitStack() as stack:
             folder = self._store.temporary()
             stack.callback(remove_tree, folder)
             try:
