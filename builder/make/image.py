@@ -141,11 +141,14 @@ def bring_base(shop: Workshop, spec: ImageSpec) -> Work[Base]:
 
 
 def _known(shop: Workshop, spec: ImageSpec) -> Base | None:
-    """The base, if it is known without asking or making anything."""
+    """The base, if it is known without asking a registry or making anything. An engine is asked:
+    what its names mean is its to say."""
     if shop.planner.settings.pull == "always":
         return None
     try:
-        return shop.planner.base(spec, make=False, pull="never")
+        return shop.planner.base(
+            spec, make=False, pull="never" if spec.base.kind == "registry" else None
+        )
     except TransportError:
         return None  # said when it is brought
 

@@ -96,7 +96,8 @@ class Planner:
         if fault := base_fault(ref, self.context.root):
             raise fault
         try:
-            found = source.resolve(ref, platform, make=make, pull=self.settings.pull)
+            pull = pull or self.settings.pull
+            found = source.resolve(ref, platform, make=make, pull=pull, tell=tell)
         except BuilderError as error:
             from builder.spec.advice import misspelt
 
