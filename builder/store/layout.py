@@ -146,7 +146,8 @@ def _make_in(files: Files, root: str, *, tagged: bool) -> None:
 
 def _write_tag(files: Files, root: str) -> None:
     """On disk before anything else. Another maker may be writing the same bytes there."""
-    handle = files.open(os.path.join(root, "CACHEDIR.TAG"), os.O_WRONLY | os.O_CREAT)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+    handle = files.open(os.path.join(root, "CACHEDIR.TAG"), flags)
     try:
         write_all(files, handle, TAG)
         files.fsync(handle)
