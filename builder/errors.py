@@ -16,6 +16,14 @@ class Place(NamedTuple):
         return f"{self.file}:{self.line}:{self.column}"
 
 
+class FailedStep(NamedTuple):
+    """Which step of which image an error is about; `number` counts from 1."""
+
+    image: str
+    number: int
+    name: str
+
+
 def masked(address: str) -> str:
     """An address without the user and password it may hold, however malformed it is."""
     import re
@@ -59,6 +67,7 @@ class BuilderError(Exception):
     exit_code = 1
     place: Place | None = None
     """What of a spec or template it is about; `message` begins with it."""
+    step: FailedStep | None = None
     snippet: str | None = None
     """The line of the place, and a caret below it."""
 
@@ -75,6 +84,11 @@ class BuilderError(Exception):
             if not self.message.startswith(f"{place}: "):
                 self.message = f"{place}: {self.message}"
                 self.args = (self.message,)
+        return self
+
+    def within(self, step: FailedStep) -> Self:
+        """The error, with its step if it had none."""
+        self.step = self.step or step
         return self
 
 

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from typing import NoReturn
 
 
@@ -38,36 +39,50 @@ def main() -> int:
         return int(status or 0)
     except BuilderError as error:
         from builder.cli.screen import show_error
+        from builder.ui.errors import error_document
 
         show_error(error)
+        _tell_machine(error_document(error))
         return error.exit_code
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):  # a terminal that was closed
             sys.stderr.write(f"{stopped.word}\n")
+            _tell_machine({"message": stopped.word})
         return 128 + stopped.number
     except BrokenPipeError:
         # whoever read our output has gone: nothing left to say, and nowhere to say it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except RecursionError:
-        sys.stderr.write("error: nested too deeply\n")
-        return 1
+        return _fail("nested too deeply")
     except OSError as error:
-        where = f" {os.fsdecode(error.filename)!r}" if error.filename else ""
-        sys.stderr.write(f"error:{where} {error.strerror or error}\n")
-        return 1
+        where = f"{os.fsdecode(error.filename)!r} " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}")
     except MemoryError:
-        sys.stderr.write("error: out of memory\n")
-        return 1
+        return _fail("out of memory")
     except Exception as error:
         # a fault of ours: still one line, and the way to the rest
         if os.environ.get("BUILDER_TRACEBACK"):
             raise
-        sys.stderr.write(
-            f"error: the builder itself failed: {type(error).__name__}: {error}\n"
-            "hint: BUILDER_TRACEBACK=1 shows where; please report it\n"
-        )
-        return 1
+        text = f"the builder itself failed: {type(error).__name__}: {error}"
+        return _fail(text, "BUILDER_TRACEBACK=1 shows where; please report it")
+
+
+def _fail(message: str, hint: str = "") -> int:
+    sys.stderr.write(f"error: {message}\n" + (f"hint: {hint}\n" if hint else ""))
+    _tell_machine({"message": message, **({"hint": hint} if hint else {})})
+    return 1
+
+
+def _tell_machine(error: Mapping[str, object]) -> None:
+    """Of a command that was asked for JSON, a failure is JSON on stdout too."""
+    if "--json" not in sys.argv[1:]:
+        return
+    import json
+
+    with contextlib.suppress(OSError):  # nobody reads it
+        sys.stdout.write(json.dumps({"error": error}, indent=2) + "\n")
+        sys.stdout.flush()
 
 
 def _open_standard() -> None:

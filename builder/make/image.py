@@ -11,7 +11,6 @@ from builder.errors import (
     BuilderError,
     CannotRun,
     CommandFailed,
-    LayerError,
     SpecError,
     StoreError,
     TransportError,
@@ -37,6 +36,7 @@ from builder.plan.describe import steps_of
 from builder.plan.last import LastBuild, LastStep, load_last, save_last
 from builder.plan.nodes import Tree
 from builder.plan.planned import BuildFiles, BuildRun, Hit, Planned, Unknown
+from builder.plan.planner import of_step
 from builder.plan.state import Fetch, State
 from builder.plan.walk import Made, Walked, Work, walk
 from builder.spec.model import Copy, ImageSpec, Run, without_values
@@ -164,6 +164,8 @@ def _bring(shop: Workshop, spec: ImageSpec) -> Base:
             raise SpecError(f"the base {spec.base} could not be made").at(spec.base.place)
         settle(shop.store, base.image, base.fetch, f"{spec.base.place}: {spec.base}")
     except BuilderError as error:
+        if isinstance(error, TransportError):
+            error.at(spec.base.place)
         lines.close()
         shop.emit(StepFailed(spec.name, 0, name, error.message))
         raise
@@ -272,7 +274,13 @@ class _Maker:
         return took._replace(layer=convert(self._shop, layer))
 
     def _make(self, planned: Planned, state: State) -> tuple[Layer | None, CacheKey]:
-        """Make a layer and record it. A step that fails leaves nothing."""
+        """Make a layer and record it. A step that fails leaves nothing, and the error names it."""
+        try:
+            return self._made(planned, state)
+        except BuilderError as error:
+            raise of_step(error, self._spec, planned.number - 1) from None
+
+    def _made(self, planned: Planned, state: State) -> tuple[Layer | None, CacheKey]:
         shop, started = self._shop, time.monotonic()
         match planned.decision:
             case BuildRun(_, command):
@@ -299,9 +307,8 @@ class _Maker:
             return write_files(shop, self._spec, planned, changes, self._last)
         except StoreError:
             raise
-        except BuilderError as error:
+        except BuilderError:
             shop.planner.context.forget(planned.sources)  # a file may not be what was noted of it
-            error.at(planned.step.place)
             raise
 
     def _run(self, planned: Planned, command: Command, state: State) -> Written | None:
@@ -321,9 +328,6 @@ class _Maker:
             with shop.executor().run(command, parent, lines.feed, clamp) as changes:
                 lines.close()
                 return write(shop, spec, planned, changes)
-        except LayerError as error:
-            error.at(planned.step.place)
-            raise
         except CannotRun as error:
             said = without_values(error.message, planned.step)
             shop.emit(StepFailed(spec.name, planned.number, planned.name, said))

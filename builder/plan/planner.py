@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from builder.errors import BuilderError, SpecError, StoreError, UsageError
+from builder.errors import BuilderError, FailedStep, SpecError, StoreError, UsageError
 from builder.oci.digest import CacheKey, chain_id, hex_of, is_key
 from builder.oci.image import MAX_LAYERS, Image, Layer, Platform, empty_image, encode
 from builder.plan import config, keys
@@ -176,15 +176,10 @@ class Planner:
         """Decide about one step; also the state above it, were it built as planned. `leave`: it
         will be built if need be, so the files of a `copy` that was never built are not read for
         its key first, only to be read once more for its layer."""
-        step = steps_of(spec)[index]
         try:
             return self._step(spec, index, state, last, leave=leave)
-        except (SpecError, UsageError, StoreError):
-            raise
         except BuilderError as error:
-            raise SpecError(without_values(error.message, step), error.hint).at(
-                step.place
-            ) from error
+            raise of_step(error, spec, index) from None
 
     def _step(
         self, spec: ImageSpec, index: int, state: State, last: LastBuild | None, *, leave: bool
@@ -389,6 +384,17 @@ class Planner:
 def _told(value: str | None) -> str | None:
     """What is kept of a value that env() gave."""
     return None if value is None else hex_of(value.encode("utf-8", "surrogateescape"))
+
+
+def of_step(error: BuilderError, spec: ImageSpec, index: int) -> BuilderError:
+    """An error with its step and place. What is wrong with what the step names is the spec's fault,
+    whether it is met while planning or while making; what cannot be read is nobody's."""
+    step = steps_of(spec)[index]
+    if type(error) is BuilderError:
+        error = SpecError(without_values(error.message, step), error.hint).at(step.place)
+    elif not isinstance(error, (SpecError, StoreError, UsageError)):
+        error.at(step.place)
+    return error.within(FailedStep(spec.name, index + 1, step_name(step)))
 
 
 def _key_of(changes: Changes, platform: Platform) -> tuple[CacheKey, bytes | None]:

@@ -2,8 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from builder.errors import BuilderError, BuildErrors, CommandFailed, SpecErrors
 from builder.ui.text import BOLD, CYAN, DIM, RED, YELLOW, harmless, paint
+
+
+def error_document(error: BuilderError) -> dict[str, Any]:
+    """An error for --json: what is known of it. Of several errors the first, and all of them."""
+    documents = [_document(each) for each in _each(error)]
+    return {**documents[0], "errors": documents} if len(documents) > 1 else documents[0]
+
+
+def _each(error: BuilderError) -> Iterator[BuilderError]:
+    if isinstance(error, SpecErrors | BuildErrors):
+        for each in error.errors:
+            yield from _each(each)
+    else:
+        yield error
+
+
+def _document(error: BuilderError) -> dict[str, Any]:
+    document: dict[str, Any] = {"message": error.message}
+    if error.place:
+        document["message"] = error.message.removeprefix(f"{error.place}: ")
+        document["place"] = error.place._asdict()
+    if error.hint:
+        document["hint"] = error.hint
+    if error.step:
+        document["step"] = error.step._asdict()
+    if isinstance(error, CommandFailed):
+        document.update(exit_status=error.exit_status, tail=list(error.tail))
+    return document
 
 
 def render_error(

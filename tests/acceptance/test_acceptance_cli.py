@@ -88,3 +88,18 @@ def test_a_store_below_proc_is_an_error_of_one_line(project: Project) -> None:
     project.spec("one", FILES)
     made = project.run("build", "--cache-dir", "/proc/x/y", status=1)
     assert "cannot make the store's folder /proc/x/y" in made.stderr
+
+
+def test_a_failed_command_is_told_in_json(base: Project) -> None:
+    base.spec(
+        "fails",
+        "from: rootfs:base.tar\nsteps:\n  - file: /x\n    content: x\n"
+        "  - name: it ends\n    run: |\n      echo one\n      echo two >&2\n      exit 7\n",
+    )
+    done = base.run("build", "fails", "--json", status=1)
+    error = json.loads(done.stdout)["error"]
+    assert error.pop("place") == {"file": "specs/fails.yaml", "line": 6, "column": 10}
+    assert error.pop("step") == {"image": "fails", "number": 2, "name": "it ends"}
+    assert (error.pop("exit_status"), error.pop("tail")) == (7, ["one", "two"])
+    assert error.pop("message") == "step 'it ends' failed: exit status 7"
+    assert set(error) <= {"hint"}
