@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import os
@@ -49,7 +50,7 @@ class Pipes:
         os.close(self.report)
 
 
-class Confined(threading.Thread):
+class Confined:
     """Starts a process from a thread of its own and waits for it.
 
     The thread has mounts of its own, which the process inherits, and the process dies with the
@@ -64,20 +65,35 @@ class Confined(threading.Thread):
         after: Callable[[], None] = lambda: None,
         stop: signal.Signals = signal.SIGKILL,
     ) -> None:
-        super().__init__(name="sandbox", daemon=True)
         self._prepare, self._after, self._signal = prepare, after, stop
-        self._under_way = threading.Event()
+        self._up, self._under_way, self._over = (threading.Event() for _ in range(3))
         self._process: Popen[bytes] | None = None
         self._failure: BaseException | None = None
         self._cancelled = False
 
     def start(self) -> None:
+        # Not a threading.Thread, which waits without end for a thread that has no memory to begin.
         try:
-            super().start()
-        except RuntimeError as error:
-            raise CannotRun(f"no sandbox: {error}", "the machine has too much to do") from error
+            _thread.start_new_thread(self._run, ())
+            if not self._up.wait(_END):
+                raise RuntimeError("a thread does not begin")
+        except (RuntimeError, MemoryError) as error:
+            self._cancelled = True
+            self._under_way.set()
+            self._over.set()
+            why = str(error) or "out of memory"
+            raise CannotRun(f"no sandbox: {why}", "the machine has too much to do") from error
 
-    def run(self) -> None:
+    def _run(self) -> None:
+        self._up.set()
+        if self._cancelled:
+            return
+        try:
+            self._start_and_wait()
+        finally:
+            self._over.set()
+
+    def _start_and_wait(self) -> None:
         try:
             self._process = self._prepare()
             if self._cancelled:
@@ -103,15 +119,14 @@ class Confined(threading.Thread):
 
     def status(self, running: Running) -> int:
         """The exit status, 128 + n for signal n, once the process has ended."""
-        self.join(running.left())
-        if self.is_alive():
+        if not self._over.wait(running.left()):
             raise running.too_long()
         assert self._process is not None  # started
         code = self._process.returncode
         return code if code >= 0 else 128 - code
 
     def ended(self) -> bool:
-        return not self.is_alive()
+        return self._over.is_set()
 
     def stop(self) -> None:
         """Have it end, and do not wait for that."""
@@ -125,10 +140,9 @@ class Confined(threading.Thread):
         self._under_way.wait()
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(self._signal)
-            self.join(_END)
-            if self.is_alive():
+            if not self._over.wait(_END):
                 self._process.kill()
-        self.join(_END)
+        self._over.wait(_END)
 
 
 class Running:

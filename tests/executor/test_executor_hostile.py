@@ -243,6 +243,17 @@ def test_want_of_something_fails_the_step(
         assert first in ("CannotRun", "CommandFailed", "OSError", "ran"), (limit, said, made.stderr)
 
 
+def test_a_thread_that_has_no_memory_to_begin_is_not_waited_for(
+    rootfs: Path, tmp_path: Path
+) -> None:
+    made = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(SCARCE), str(Path(__file__).parent), "sandbox",
+         str(rootfs), str(tmp_path), "RLIMIT_AS", str(60 << 20)],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert made.stdout.startswith(("CannotRun", "ran")), made
+
+
 def test_a_full_disk_fails_the_step(runner: Any, rootfs: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
