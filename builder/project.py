@@ -18,6 +18,7 @@ from builder.plan.image import ImageUnknown, is_stored
 from builder.plan.plan import ImagePlan, plan_image
 from builder.plan.planned import Settings
 from builder.plan.planner import Planner
+from builder.plan.sources import check_sources
 from builder.plan.state import Fetch, open_table
 from builder.spec.model import File, ImageSpec, Run
 from builder.store.store import Store
@@ -140,6 +141,7 @@ class Project:
 
     def _plan(self, specs: Mapping[str, ImageSpec]) -> dict[str, ImagePlan]:
         planner = self._planner()
+        check_sources(specs.values(), planner.context)
         tasks = {name: partial(plan_image, planner, spec) for name, spec in specs.items()}
         return self._results(run(tasks, 1, self.cancel))
 
@@ -215,6 +217,8 @@ class Project:
         from builder.make.workshop import Workshop
 
         planner = self._planner()
+        if not self.options.keep_going:
+            check_sources(specs.values(), planner.context)
         shop = Workshop(self.store, planner, self.executor, self._lowers, self.emit, {})
         bases = [spec for spec in specs.values() if spec.base.kind != "image"]
         tasks: dict[Any, Callable[[], Task[Any]]] = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from builder.errors import BuilderError, SpecError
+from builder.errors import BuilderError, SpecError, SpecErrors, UsageError
 from builder.plan.context import Context, Source
 from builder.spec.load import error_at
 from builder.spec.model import BaseRef, Copy, ImageSpec, Step, without_values
@@ -28,8 +28,24 @@ def faults(what: BaseRef | Step, context: Context) -> Iterator[SpecError]:
                 context.find(text)
             else:
                 context.scan(what)
+        except (SpecError, UsageError):
+            raise  # of the ignore file
         except BuilderError as error:
             yield error_at(what.place, without_values(error.message, what), error.hint)
+
+
+def check_sources(specs: Iterable[ImageSpec], context: Context) -> None:
+    """Raises all that the context lacks of what these specs name."""
+    found = tuple(
+        fault
+        for spec in specs
+        for what in (spec.base, *spec.steps)
+        for fault in faults(what, context)
+    )
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        raise SpecErrors(found)
 
 
 def base_fault(ref: BaseRef, root: str) -> SpecError | None:
