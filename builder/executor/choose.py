@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -11,9 +10,8 @@ from typing import NamedTuple
 
 from builder.errors import ExecutorError
 from builder.events import Emit, Warned
-from builder.executor import syscalls
 from builder.executor.base import Executor
-from builder.executor.path import TOOLS, in_container
+from builder.executor.path import TOOLS, in_container, namespaces_work
 from builder.store.store import Store
 from builder.work.cancel import Cancel
 
@@ -50,23 +48,6 @@ def choose(
         f"no executor works here: {said}",
         "`builder doctor` says more; without isolation, as root: `--executor chroot`",
     )
-
-
-def namespaces_work() -> bool:
-    """Whether the kernel gives mount namespaces here, tried in a thread of its own."""
-    import threading
-
-    given = []
-
-    def attempt() -> None:
-        with contextlib.suppress(OSError):
-            syscalls.unshare(syscalls.CLONE_NEWNS)
-            given.append(True)
-
-    thread = threading.Thread(target=attempt)
-    thread.start()
-    thread.join()
-    return bool(given)
 
 
 def doctor(

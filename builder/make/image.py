@@ -40,9 +40,8 @@ from builder.plan.planner import of_step
 from builder.plan.state import Fetch, State
 from builder.plan.walk import Made, Walked, Work, walk
 from builder.spec.model import Copy, ImageSpec, Run, without_values
-from builder.store.records import Record, save_document, save_record
+from builder.store.records import Record, is_settled, labelled, save_document, save_record
 from builder.transport.base import Base
-from builder.transport.importing import is_settled, labelled, settle
 from builder.work.schedule import After
 
 if TYPE_CHECKING:
@@ -154,6 +153,8 @@ def _known(shop: Workshop, spec: ImageSpec) -> Base | None:
 
 
 def _bring(shop: Workshop, spec: ImageSpec) -> Base:
+    from builder.transport.importing import settle
+
     name = str(spec.base)
     started = time.monotonic()
     shop.emit(StepStarted(spec.name, 0, name, ""))

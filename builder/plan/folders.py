@@ -13,8 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 from builder.errors import BuilderError
-from builder.spec.model import Remove, Run, Step
-from builder.spec.syntax import MAX_PATH
+from builder.spec.model import MAX_PATH, Remove, Run, Step
 
 if TYPE_CHECKING:
     from builder.layer.entry import Entry

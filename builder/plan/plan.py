@@ -22,6 +22,7 @@ from builder.plan.walk import (
 )
 from builder.spec.model import ImageSpec
 from builder.store.names import ImageName
+from builder.store.records import labelled
 from builder.store.store import Store
 from builder.transport.base import Base
 from builder.work.schedule import After
@@ -82,7 +83,7 @@ class _Looker:
         self.read_first = ""  # what has to be read before the image's documents are known
 
     def base(self, spec: ImageSpec) -> Work[Base | None]:
-        from builder.transport.importing import is_imported, labelled
+        from builder.transport.importing import is_imported
 
         planner, base = self._planner, self._planner.base(spec, make=False)
         if base is None:

@@ -10,7 +10,6 @@ from builder.errors import BuilderError, SpecError, SpecErrors, UsageError
 from builder.plan.context import Context, Source
 from builder.spec.load import error_at
 from builder.spec.model import BaseRef, Copy, ImageSpec, Step, without_values
-from builder.spec.source import written
 
 _FILES = ("docker-archive", "rootfs")
 """Kinds of bases that are a file; a layout is a folder."""
@@ -80,6 +79,8 @@ def takes_specs(spec: ImageSpec, context: Context) -> Iterator[SpecError]:
         except BuilderError:
             continue  # an error already
         if taken:
+            from builder.spec.source import written
+
             folder = os.path.relpath(
                 os.path.dirname(file), os.path.join(context.root, above[0].path)
             )

@@ -340,12 +340,13 @@ def lower_dirs(
 ) -> tuple[str, ...]:
     """The layers as overlay lower dirs, bottom first; what is not yet unpacked is. `tables` are the
     layers' own, in the same order. Layers that a later one hides whole are left out: overlayfs
-    does not look at the opaque mark of a layer's root."""
+    does not look at the opaque mark of a layer's root, and takes no folder twice."""
     start = max((at for at, table in enumerate(tables) if b"" in table.opaque), default=0)
-    return tuple(
+    folders = [
         ensure_unpacked(store, layers[at], View(tuple(tables[: at + 1])), privileged=privileged)
         for at in range(start, len(layers))
-    )
+    ]
+    return tuple(dict.fromkeys(reversed(folders)))[::-1]
 
 
 def ensure_unpacked(store: Store, layer: Layer, view: View, *, privileged: bool) -> str:

@@ -13,6 +13,7 @@ from builder import errors
 from builder.oci.image import Platform
 
 Place = errors.Place
+MAX_PATH = 4095  # bytes of a path
 
 
 class FromEnv(str):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 
+from builder.spec.model import MAX_PATH
 from builder.spec.source import written
 
 MAX_ID = 4294967294
 MAX_NAME = 255  # bytes of a path's component
-MAX_PATH = 4095  # bytes of a path
 
 
 class Malformed(Exception):

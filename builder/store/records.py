@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from builder.errors import BuilderError
 from builder.oci import media
 from builder.oci.digest import CacheKey, DiffID, parse_digest
-from builder.oci.image import Descriptor, Layer, encode
+from builder.oci.image import Descriptor, Image, Layer, encode
 from builder.store.names import parse_descriptor
 
 if TYPE_CHECKING:
@@ -72,6 +72,16 @@ def verified(store: Store, layer: Layer) -> Layer | None:
         if blob[1:] == layer.blob[1:]:  # digest and size
             return layer._replace(blob=blob)
     return None
+
+
+def labelled(store: Store, image: Image) -> Image:
+    """The image with the media types that its layers' bytes have, as far as they are known."""
+    return image._replace(layers=tuple(verified(store, each) or each for each in image.layers))
+
+
+def is_settled(store: Store, image: Image) -> bool:
+    """Whether all that is to be known of a base's layers is (transport.importing.settle)."""
+    return all(verified(store, layer) for layer in image.layers)
 
 
 def add_blob(store: Store, layer: Layer, size: int, name: str) -> None:

@@ -20,7 +20,7 @@ from builder.layer.entry import FILE, Entry
 from builder.oci import media
 from builder.oci.digest import DiffID, hasher
 from builder.oci.image import Image, Layer
-from builder.store.records import add_blob, verified
+from builder.store.records import add_blob, labelled, verified
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -40,16 +40,6 @@ class Readable(Protocol):
 def is_imported(store: Store, layer: Layer) -> bool:
     """The blob is in the store and was checked against this diff_id; gc leaves it from now on."""
     return verified(store, layer) is not None and store.claim(layer.blob)
-
-
-def labelled(store: Store, image: Image) -> Image:
-    """The image with the media types that its layers' bytes have, as far as they are known."""
-    return image._replace(layers=tuple(verified(store, each) or each for each in image.layers))
-
-
-def is_settled(store: Store, image: Image) -> bool:
-    """Whether `settle` would find everything known."""
-    return all(verified(store, layer) for layer in image.layers)
 
 
 def settle(store: Store, image: Image, fetch: Callable[[Layer], None] | None, where: str) -> Image:

@@ -17,6 +17,7 @@ from builder.errors import TransportError
 from builder.oci.digest import digest_of
 from builder.oci.image import Descriptor, Image, Layer, Platform
 from builder.spec.model import BaseRef
+from builder.store.records import labelled
 from builder.transport.base import Base, Tell, quiet
 from builder.transport.documents import (
     MAX_CONFIG,
@@ -32,7 +33,7 @@ from builder.transport.documents import (
     parse_document,
     parse_index,
 )
-from builder.transport.importing import import_layer, is_imported, labelled
+from builder.transport.importing import import_layer, is_imported
 
 if TYPE_CHECKING:
     from builder.store.store import Store

@@ -12,7 +12,8 @@ import pytest
 
 from builder.errors import CommandFailed, ExecutorError
 from builder.executor.base import Command, Parent
-from builder.executor.choose import choose, doctor, in_container, namespaces_work
+from builder.executor.choose import choose, doctor
+from builder.executor.path import in_container, namespaces_work
 from builder.oci.image import empty_image, host_platform
 from builder.store.store import Store
 

@@ -15,10 +15,10 @@ from builder.oci.digest import Digest, digest_of, hex_of, parse_digest
 from builder.oci.image import Image, Layer, Platform, encode
 from builder.oci.reference import Reference, parse_reference
 from builder.spec.model import BaseRef
-from builder.store.records import parse_object
+from builder.store.records import labelled, parse_object
 from builder.transport.base import Base, Tell, quiet
 from builder.transport.documents import make_image, parse_config, parse_manifest
-from builder.transport.importing import is_imported, labelled
+from builder.transport.importing import is_imported
 from builder.transport.registry.settings import Settings
 from builder.work.cancel import Cancel
 
