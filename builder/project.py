@@ -304,20 +304,15 @@ class Project:
 
     def _lowers(self, image: Image, fetch: Fetch) -> tuple[str, ...]:
         """The unpacked layers of an image, bottom first."""
+        from builder.executor.syscalls import initial_user_namespace
         from builder.rootfs.unpack import lower_dirs
 
         for layer in image.layers:
             if fetch and not self.store.has(layer.blob):
                 fetch(layer)
         tables = [open_table(self.store, layer, fetch) for layer in image.layers]
-        in_userns = _in_user_namespace()
-        return lower_dirs(self.store, image.layers, tables, privileged=not in_userns)
-
-
-def _in_user_namespace() -> bool:
-    """Whether this process's root is another user outside."""
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        return file.read().split() != ["0", "0", "4294967295"]
+        privileged = initial_user_namespace()
+        return lower_dirs(self.store, image.layers, tables, privileged=privileged)
 
 
 def _render(

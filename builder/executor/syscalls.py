@@ -9,7 +9,6 @@ import os
 CLONE_NEWNS, CLONE_FS = 0x00020000, 0x00000200
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 MS_RDONLY, MS_REC, MS_SLAVE = 1, 0x4000, 1 << 19
-MNT_DETACH = 2
 _OPENAT2, _RESOLVE_IN_ROOT = 437, 0x10
 
 
@@ -35,11 +34,6 @@ def mount(source: bytes, target: bytes, kind: bytes, flags: int = 0, options: by
         pointer(source), pointer(target), pointer(kind), ctypes.c_ulong(flags), pointer(options)
     )
     _checked(result, os.fsdecode(target))
-
-
-def unmount(target: bytes) -> None:
-    """At once; it is gone for good when its last user closes it."""
-    _checked(_libc().umount2(ctypes.c_char_p(target), MNT_DETACH), os.fsdecode(target))
 
 
 def own_mounts() -> None:

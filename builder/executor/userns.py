@@ -15,11 +15,6 @@ from builder.executor import syscalls
 from builder.executor.path import TOOLS
 
 
-def need_userns() -> bool:
-    """Whether command steps need `become_root` first."""
-    return os.geteuid() != 0
-
-
 def become_root(path: str = TOOLS) -> None:
     """Make this process root of a new user namespace: id 0 is the user, 1 and up the user's range
     of subordinate ids. For good, and only while it has a single thread. `path` is where newuidmap
