@@ -82,7 +82,7 @@ def working_dir(*parts: str | None) -> str:
     for part in parts:
         if part:
             path = posixpath.join(path, part)
-    return posixpath.normpath(path)
+    return "/" + posixpath.normpath(path).lstrip("/")  # POSIX lets two slashes at the front be
 
 
 def environment(config: Mapping[str, Any], step: Run, home: str, epoch: int) -> dict[str, str]:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import SpecError
+from builder.plan.config import working_dir
 from builder.plan.folders import in_image, makes_it
 from builder.spec.model import ConfigChange, Copy, File, Place, Remove
 
@@ -99,3 +100,15 @@ def test_a_path_that_becomes_too_long_is_an_error(shop: Any) -> None:
     long = "/".join(["x" * 200] * 15)
     with pytest.raises(SpecError, match="is longer than 4095 bytes"):
         shop.planned(File(HERE, None, long, ""), config=config("/" + long))
+
+
+def test_working_dirs_are_chained_as_go_joins_paths() -> None:
+    for parts, expected in {
+        (None, None): "/",
+        ("//app", None): "/app",
+        ("//app/", "b"): "/app/b",
+        ("/a", "/b"): "/b",
+        ("a", "../c"): "/c",
+        ("///", ".."): "/",
+    }.items():
+        assert working_dir(*parts) == expected, parts
