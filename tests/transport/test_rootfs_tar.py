@@ -18,7 +18,7 @@ from backports import zstd
 
 from builder.errors import TransportError
 from builder.layer.decompress import open_layer
-from builder.layer.entry import DIRECTORY, HARDLINK
+from builder.layer.entry import DIRECTORY, HARDLINK, Entry
 from builder.layer.read import read_layer, read_tar
 from builder.layer.spool import Spool
 from builder.oci.image import Image, Platform
@@ -26,6 +26,7 @@ from builder.rootfs.table import PathTable
 from builder.rootfs.unpack import unpack_layer
 from builder.spec.model import BaseRef
 from builder.store.store import Store
+from builder.transport.canonical import canonical_layer
 from builder.transport.rootfs_tar import RootfsSource
 from tests.layer.test_tar_shapes import sparse_1_0
 
@@ -262,3 +263,14 @@ def test_an_archive_of_more_than_the_disk_holds_is_refused(
     with pytest.raises(TransportError, match="the archive's files are more than"):
         source.resolve(ref("rootfs:base.tar"), Platform(), make=True, pull="missing")
     assert os.listdir(tmp_path / "store/tmp") == []
+
+
+def test_the_root_is_that_of_engines_whatever_folder_was_packed(store: Store) -> None:
+    """`tar -C $(mktemp -d) -c .` has ./ as 0700 of whoever called it."""
+    root = ("./", None, {"type": tarfile.DIRTYPE, "mode": 0o700, "uid": 5, "mtime": 9})
+    layer = canonical_layer(store, io.BytesIO(tar_of(root, file("./f"))))
+    with store.open(layer.blob) as blob:
+        entries = [entry for entry, _ in read_layer(open_layer(blob, "gzip"))]
+    assert entries[0] == Entry(b"", DIRECTORY, 0o755, mtime=9)
+    table = PathTable.open(store.table_path(layer.diff_id), layer.diff_id)
+    assert table.get(b"") == entries[0]
