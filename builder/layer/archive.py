@@ -58,9 +58,7 @@ def _read_zip(archive: BinaryIO, limits: Limits) -> Iterator[tuple[Entry, Binary
             if len(members) > limits.entries:
                 raise LayerError(f"the archive has more than {limits.entries} entries")
             if sum(member.file_size for member in members) > limits.size:
-                raise LayerError(
-                    f"the archive's files are more than {limits.size} bytes", limits.hint
-                )
+                raise LayerError(f"the archive's files are more than {limits.size} bytes")
             for member in members:
                 if member.flag_bits & 1:
                     raise LayerError(f"entry {show(_name(member))} is encrypted")

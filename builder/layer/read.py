@@ -50,7 +50,8 @@ class Limits(NamedTuple):
     entries: int = 4_000_000
     size: int = 1 << 40  # bytes of all files together, sparse ones expanded
     extended: int = 1 << 20  # bytes of PAX and long-name records before one entry, as Go allows
-    hint: str | None = None  # why `size` is what it is
+    holes: int = 1 << 40  # bytes of all files that the stream does not hold
+    hint: str | None = None  # why `holes` are what they are
 
 
 DEFAULT = Limits()
@@ -61,8 +62,7 @@ def room(folder: str) -> Limits:
     they are more than the disk holds."""
     found = os.statvfs(folder)
     free = found.f_bavail * found.f_frsize
-    hint = f"that is what is free in {folder}"
-    return Limits(size=free, hint=hint) if free < DEFAULT.size else DEFAULT
+    return Limits(holes=free, hint=f"{free} bytes are free in {folder}")
 
 
 # mode, uid, gid, size, mtime, checksum of a header that any common tool writes
@@ -131,7 +131,7 @@ def _read(
     source = Source(stream)
     shared: dict[bytes, bytes] = {}
     nothing = cast(BinaryIO, Content(source, 0))
-    count = total = 0
+    count = total = missing = 0
     while (found := _next(source, limits, shared)) is not None:
         header, numbers, records = found
         if use_globals and shared:
@@ -145,7 +145,13 @@ def _read(
         if count > limits.entries:
             raise LayerError(f"the archive has more than {limits.entries} entries")
         if total > limits.size:
-            raise LayerError(f"the archive's files are more than {limits.size} bytes", limits.hint)
+            raise LayerError(f"the archive's files are more than {limits.size} bytes")
+        missing += entry.size - stored if holes is not None else 0
+        if missing > limits.holes:
+            raise LayerError(
+                f"the archive's sparse files are {missing} bytes larger than what it holds",
+                limits.hint,
+            )
         if not stored and holes is None:
             yield entry, nothing
             continue

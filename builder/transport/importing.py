@@ -164,11 +164,16 @@ def remember(store: Store, layer: Layer, size: int) -> None:
 
 
 def place_table(store: Store, table: str, diff_id: DiffID) -> None:
-    """Publish a table written in the store's tmp/."""
+    """Publish a table written in the store's tmp/. Raises StoreError."""
     from builder.rootfs.table import name_table
+    from builder.store.files import failure
 
-    name_table(table, diff_id)
-    store.folder.place(table, store.table_path(diff_id))
+    path = store.table_path(diff_id)
+    try:
+        name_table(table, diff_id)
+        store.folder.place(table, path)
+    except OSError as error:
+        raise failure(error, "write", path, store.root) from error
 
 
 @contextlib.contextmanager

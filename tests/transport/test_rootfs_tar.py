@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -258,9 +259,10 @@ def test_holes_stay_holes_where_a_layer_is_unpacked(tmp_path: Path) -> None:
 def test_an_archive_of_more_than_the_disk_holds_is_refused(
     store: Store, ref: Ref, tmp_path: Path
 ) -> None:
-    (tmp_path / "base.tar").write_bytes(sparse(1 << 45))
+    free = shutil.disk_usage(tmp_path).free
+    (tmp_path / "base.tar").write_bytes(sparse(min(free + (1 << 30), 1 << 40)))
     source = RootfsSource(store, str(tmp_path))
-    with pytest.raises(TransportError, match="the archive's files are more than"):
+    with pytest.raises(TransportError, match=r"sparse files are [0-9]+ bytes larger than what"):
         source.resolve(ref("rootfs:base.tar"), Platform(), make=True, pull="missing")
     assert os.listdir(tmp_path / "store/tmp") == []
 
