@@ -121,6 +121,17 @@ def open_table(
 ) -> PathTable:
     """A layer's path table. When it is not there it is made: from `entries`, which hold no account
     file, or from the blob."""
+    table = _open_table(store, layer, fetch, entries)
+    table.read = partial(_read_layer_file, store, layer, fetch)
+    return table
+
+
+def _open_table(
+    store: Store,
+    layer: Layer,
+    fetch: Fetch,
+    entries: Callable[[], Iterable[Entry]] | None,
+) -> PathTable:
     from builder.rootfs.table import PathTable, make_table
 
     if fetch and not verified(store, layer):
@@ -130,20 +141,45 @@ def open_table(
     except CorruptBlob:
         if entries:
             return make_table(store, layer.diff_id, entries(), {})
-        blob = (verified(store, layer) or layer).blob
-        if not store.has(blob):
-            info = load_layer(store, layer.diff_id)
-            here = [each for each in info.blobs.values() if store.has(each)] if info else []
-            if here:
-                blob = here[0]
-            elif fetch:
-                fetch(layer)
-        return _table_of_blob(store, layer.diff_id, blob)
+        return _table_of_blob(store, layer.diff_id, _blob(store, layer, fetch))
+
+
+def _blob(store: Store, layer: Layer, fetch: Fetch) -> Descriptor:
+    """A blob of a layer that is in the store; it is brought if need be."""
+    blob = (verified(store, layer) or layer).blob
+    if not store.has(blob):
+        info = load_layer(store, layer.diff_id)
+        here = [each for each in info.blobs.values() if store.has(each)] if info else []
+        if here:
+            blob = here[0]
+        elif fetch:
+            fetch(layer)
+    return blob
+
+
+def _read_layer_file(store: Store, layer: Layer, fetch: Fetch, path: bytes) -> bytes | None:
+    """The bytes of a small file in a layer, read once more; None for one that is too large."""
+    from builder.layer.decompress import open_layer
+    from builder.layer.entry import HARDLINK
+    from builder.layer.read import read_layer
+    from builder.rootfs.accounts import ACCOUNT_FILE
+
+    blob = _blob(store, layer, fetch)
+    with store.reading(blob) as stream:
+        found: bytes | None = None
+        link = b""
+        for entry, content in read_layer(open_layer(stream, media.CODECS[blob.media_type])):
+            if entry.path == path:
+                link = entry.link if entry.type == HARDLINK else b""
+                small = not link and entry.size <= ACCOUNT_FILE
+                found = b"".join(iter(partial(content.read, 1 << 16), b"")) if small else None
+    return _read_layer_file(store, layer, fetch, link) if link else found
 
 
 def _table_of_blob(store: Store, diff_id: DiffID, blob: Descriptor) -> PathTable:
     """Read a layer once more to list its paths."""
     from builder.layer.decompress import open_layer
+    from builder.layer.entry import FILE
     from builder.layer.read import read_layer
     from builder.rootfs.accounts import ACCOUNT_FILE, is_account_file
     from builder.rootfs.table import make_table
@@ -153,7 +189,8 @@ def _table_of_blob(store: Store, diff_id: DiffID, blob: Descriptor) -> PathTable
 
         def entries() -> Iterator[Entry]:
             for entry, content in read_layer(open_layer(stream, media.CODECS[blob.media_type])):
-                if is_account_file(entry.path) and entry.size <= ACCOUNT_FILE:
+                small = entry.type == FILE and entry.size <= ACCOUNT_FILE
+                if small and is_account_file(entry.path):
                     files[entry.path] = b"".join(iter(partial(content.read, 1 << 16), b""))
                 yield entry
 
@@ -174,7 +211,20 @@ def table_of(changes: Changes) -> Table:
     """The paths of a layer that is planned."""
     from builder.rootfs.table import MemoryTable
 
-    return MemoryTable((entry for entry, _ in changes.sorted()), accounts(changes))
+    table = MemoryTable((entry for entry, _ in changes.sorted()), accounts(changes))
+    table.read = partial(_read_planned_file, changes)
+    return table
+
+
+def _read_planned_file(changes: Changes, path: bytes) -> bytes | None:
+    from builder.layer.entry import HARDLINK
+
+    for entry, content in changes.sorted():
+        if entry.path == path:
+            if entry.type == HARDLINK:
+                return _read_planned_file(changes, entry.link)
+            return read_account(content)
+    return None
 
 
 def accounts(changes: Changes) -> dict[bytes, bytes]:

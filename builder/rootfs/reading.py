@@ -7,7 +7,7 @@ import os
 import struct
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from builder.errors import CorruptBlob
 from builder.layer.entry import HARDLINK, Entry
@@ -19,6 +19,10 @@ from builder.store.files import READ, Files
 _U64 = struct.Struct("<Q")
 _MEMO = 50_000  # entries kept per open table, and keys that searches pass
 _NEAR = 32  # how close two paths are when keys between them are no longer kept
+
+
+Read = Callable[[bytes], bytes | None]
+"""Reads the bytes of a small file of a layer by its path; None: it is too large."""
 
 
 class PathTable:
@@ -44,6 +48,7 @@ class PathTable:
         self._memo: dict[bytes, Entry | None] = {}
         self._passed: dict[int, bytes] = {}  # keys that every search passes, by index
         self.whiteouts, self.opaque, self.implied, self.files = self._sides()
+        self.read: Read | None = None
 
     @classmethod
     def open(cls, path: str, of: str = "") -> PathTable:

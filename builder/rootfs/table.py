@@ -10,7 +10,7 @@ from builder.layer.entry import HARDLINK, Entry
 from builder.layer.record import key_of
 from builder.layer.sorter import Sorter
 from builder.rootfs.arrange import Sides, check_links, follow, link_item
-from builder.rootfs.reading import PathTable
+from builder.rootfs.reading import PathTable, Read
 from builder.rootfs.writing import (
     TableWriter,
     name_table,
@@ -57,6 +57,11 @@ class Table(Protocol):
         """Contents of account files, by path."""
         ...
 
+    @property
+    def read(self) -> Read | None:
+        """Reads the bytes of a small file that is not among them."""
+        ...
+
     def get(self, path: bytes) -> Entry | None:
         """The entry of `path`; a hard link has the type and metadata of what it links to."""
         ...
@@ -94,6 +99,7 @@ class MemoryTable:
         self.whiteouts, self.opaque = frozenset(sides.whiteouts), frozenset(sides.opaque)
         self.implied = frozenset(sides.implied)
         self.files: Mapping[bytes, bytes] = dict(files or {})
+        self.read: Read | None = None
 
     def get(self, path: bytes) -> Entry | None:
         entry = self._entries.get(key_of(path))

@@ -162,15 +162,18 @@ class View:
                 waiting.extend(self.children(found.entry.path)[::-1])
 
     def read_small(self, path: bytes) -> bytes | None:
-        """The contents of an account file, symlinks followed; None when it does not exist."""
+        """The contents of an account file, symlinks followed, whatever it is called there; None
+        when it does not exist."""
         resolved = self.resolve(path, follow_last=True)
         found = self.lookup(resolved)
         if found is None or found.entry.type != FILE:
             return None
         data = self.tables[found.table].files.get(resolved)
+        if data is None and found.entry.size == 0:
+            return b""
+        if data is None and (read := self.tables[found.table].read):
+            data = read(resolved)
         if data is None:
-            if found.entry.size == 0:
-                return b""
             raise LayerError(
                 f"/{resolved.decode(errors='replace')}: its contents are not known, "
                 "expected a plain file of at most 1 MiB",
