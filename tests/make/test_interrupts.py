@@ -7,10 +7,13 @@ import contextlib
 import io
 import os
 import signal
+import socket
 import subprocess
 import tarfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +83,8 @@ def end(scene: Any, process: subprocess.Popen[str], number: signal.Signals, stat
     assert took < SECONDS, (took, err)
     assert left.still() == []
     assert str(scene.store) not in Path("/proc/self/mounts").read_text()
-    assert os.listdir(scene.store / "tmp") == []
-    assert os.listdir(scene.store / "live") == []
-    assert set(os.listdir(scene.store / "locks")) <= {"collector"}, took
+    assert [*scene.store.glob("tmp/*"), *scene.store.glob("live/*")] == []
+    assert {path.name for path in scene.store.glob("locks/*")} <= {"collector"}, took
 
 
 @pytest.mark.parametrize("executor", ["sandbox", "runc", "chroot", "docker"])
@@ -193,6 +195,108 @@ def test_while_a_large_base_is_unpacked(scene: Any, until: Until) -> None:
         )
     )
     end(scene, process, *BOTH[0])
+
+
+@pytest.fixture
+def slow_registry(scene: Any) -> Iterator[tuple[str, threading.Event]]:
+    """host:port of what serves the image `b` of another store, its layer a kilobyte at a time, and
+    whether it is at that."""
+    sending = threading.Event()
+    scene.spec("b", BASE)
+    made = scene.build("b")["b"]
+    (scene.root / "specs/b.yaml").unlink()
+    blobs = scene.store.rename(scene.store.with_name("served")) / "blobs/sha256"
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.rpartition("/")[2].removeprefix("sha256:")
+            is_manifest = "/manifests/" in self.path
+            if self.path.rstrip("/") == "/v2":
+                data = b"{}"
+            else:
+                name = made["digest"][7:] if is_manifest else name
+                data = (blobs / name).read_bytes()
+            self.send_response(200)
+            if is_manifest:
+                self.send_header("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+                self.send_header("Docker-Content-Digest", made["digest"])
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            slow = len(data) > 100_000
+            with contextlib.suppress(OSError):
+                for at in range(0, len(data) if self.command == "GET" else 0, 1024):
+                    self.wfile.write(data[at : at + 1024])
+                    if slow:
+                        sending.set()
+                        time.sleep(0.2)
+
+        do_HEAD = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}", sending
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("number", "status"), BOTH, ids=["int", "term"])
+def test_while_a_base_is_pulled(
+    scene: Any,
+    until: Until,
+    slow_registry: tuple[str, threading.Event],
+    number: signal.Signals,
+    status: int,
+) -> None:
+    host, sending = slow_registry
+    for name in "ab":
+        scene.spec(name, f"from: {host}/some/image:1\nsteps:\n- run: echo {name}\n")
+    process = scene.start(
+        "build", "--insecure-registry", host, "--jobs", "2", said=scene.root / "said"
+    )
+    until(lambda: sending.is_set() or process.poll() is not None)
+    time.sleep(0.5)
+    end(scene, process, number, status)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """host:port of what takes every connection and says nothing."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(50)
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_while_a_registry_is_silent(scene: Any, silent: str) -> None:
+    for name in "ab":
+        scene.spec(name, f"from: {silent}/some/image:1\nsteps:\n- run: echo {name}\n")
+    process = scene.start(
+        "build", "--insecure-registry", silent, "--jobs", "2", said=scene.root / "said"
+    )
+    time.sleep(1.5)
+    end(scene, process, *BOTH[0])
+
+
+@pytest.mark.needs("mmdebstrap")
+@pytest.mark.parametrize(("number", "status"), BOTH, ids=["int", "term"])
+def test_while_debootstrap_runs(
+    scene: Any, until: Until, silent: str, number: signal.Signals, status: int
+) -> None:
+    base = f"from: {{debootstrap: bookworm, mirror: 'http://{silent}/debian'}}\n"
+    scene.spec("a", base)
+    scene.spec("b", f"{BASE}steps:\n- run: echo begun; sleep 4713\n")
+    process = scene.start("build", "--jobs", "2", "--progress", "plain", said=scene.root / "said")
+    said = scene.root / "said"
+    until(
+        lambda: (
+            ("apt-get update" in said.read_text() and "| begun" in said.read_text())
+            or process.poll() is not None
+        )
+    )
+    end(scene, process, number, status)
 
 
 def size_below(folder: Path) -> int:
