@@ -298,8 +298,22 @@ class Project:
             options.allow_foreign,
         )
         render = partial(_render, context, options.environ)
+        sources = _Sources(self, context.root)
         return Planner(
-            self.store, context, _Sources(self, context.root), settings, render, options.environ
+            self.store, context, sources, settings, render, self._reread, options.environ
+        )
+
+    def _reread(self, spec: ImageSpec, base: Mapping[str, Any]) -> ImageSpec:
+        from builder.spec.load import load_on_base
+
+        options = self.options
+        return load_on_base(
+            spec,
+            base,
+            environ=options.environ,
+            sets=options.variables,
+            vars_files=options.vars_files,
+            cache=_SpecCache(self.store),
         )
 
     def _lowers(self, image: Image, fetch: Fetch) -> tuple[str, ...]:

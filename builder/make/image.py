@@ -108,7 +108,7 @@ def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
     # what stands on it reads it from the store, and keeps nothing of what it was made of
     state = planner.on(Base(image, "", walked.fetch), walked.state.commands)
     return Built(
-        spec,
+        walked.spec,
         image,
         manifest,
         config,

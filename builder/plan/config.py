@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from builder.oci.image import Document
-from builder.spec.model import ConfigChange, FromEnv, Run
+from builder.spec.model import ConfigChange, FromEnv, Run, shown
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -17,8 +17,8 @@ def merge_config(base: Document, change: ConfigChange) -> dict[str, Any]:
     document = dict(base)
     config: dict[str, Any] = dict(document.get("config") or {})
     config.pop("OnBuild", None)  # as Docker: it was for what is built on the base, not on this
-    if change.env:
-        config["Env"] = list(_merged_env(config.get("Env") or (), change.env))
+    if change.env or change.path:
+        config["Env"] = list(_merged_env(config.get("Env") or (), change))
     if change.user is not None:
         config["User"] = change.user
     if change.working_dir is not None:
@@ -90,15 +90,20 @@ def environment(config: Mapping[str, Any], step: Run, home: str, epoch: int) -> 
     step's; SOURCE_DATE_EPOCH so that tools that know it write the same bytes again."""
     env = {"PATH": DEFAULT_PATH, "HOME": home, "SOURCE_DATE_EPOCH": str(epoch)}
     for item in config.get("Env") or ():
-        name, value = _variable(item)
+        name, value = variable(item)
         env[name] = value
     return {**env, **step.env}
 
 
-def _merged_env(base: Any, change: Mapping[str, str]) -> list[str]:
+def _merged_env(base: Any, change: ConfigChange) -> list[str]:
     """Docker's order: the base's variables in their places, new ones behind them."""
     merged = {item.partition("=")[0]: item for item in base}  # one without = stays so
-    merged.update({name: _item(name, value) for name, value in change.items()})
+    merged.update({name: _item(name, value) for name, value in change.env.items()})
+    if change.path:
+        there = variable(merged.get("PATH", ""))[1] or DEFAULT_PATH
+        folders = (*change.path, there)
+        text, told = ":".join(folders), ":".join(map(shown, folders))
+        merged["PATH"] = _item("PATH", text if text == told else FromEnv(text, told))
     return list(merged.values())
 
 
@@ -107,7 +112,7 @@ def _item(name: str, value: str) -> str:
     return FromEnv(text, f"{name}={value.shown}") if isinstance(value, FromEnv) else text
 
 
-def _variable(item: str) -> tuple[str, str]:
+def variable(item: str) -> tuple[str, str]:
     name, _, value = item.partition("=")
     if isinstance(item, FromEnv):
         return name, FromEnv(value, item.shown.partition("=")[2])

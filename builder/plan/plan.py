@@ -114,7 +114,9 @@ def plan_image(planner: Planner, spec: ImageSpec) -> Work[ImagePlan]:
     if below and isinstance(below.image, ImageUnknown):
         read_first = below.image.after
     image = _decide_image(planner.store, walked, last, read_first)
-    return ImagePlan(spec, name, walked.base, walked.base_decision, walked.steps, image, walked)
+    return ImagePlan(
+        walked.spec, name, walked.base, walked.base_decision, walked.steps, image, walked
+    )
 
 
 def first_change(plans: Mapping[str, ImagePlan], name: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import BuilderError, FailedStep, SpecError, StoreError, UsageError
 from builder.oci.digest import CacheKey, chain_id, hex_of, is_key
-from builder.oci.image import MAX_LAYERS, Image, Layer, Platform, empty_image, encode
+from builder.oci.image import MAX_LAYERS, Document, Image, Layer, Platform, empty_image, encode
 from builder.plan import config, keys
 from builder.plan.clock import command_time, file_time
 from builder.plan.command import decided, settings_of, working_dir_of
@@ -23,6 +23,7 @@ from builder.plan.nodes import Tree
 from builder.plan.planned import BuildFiles, BuildRun, Hit, Planned, Settings, Unknown
 from builder.plan.sources import base_fault
 from builder.plan.state import State, base_state, open_table, table_of
+from builder.plan.waiting import Reread, on_base
 from builder.spec.model import (
     Copy,
     Directory,
@@ -62,6 +63,7 @@ class Planner:
         sources: Mapping[str, BaseSource],
         settings: Settings,
         render: Render,
+        reread: Reread,
         environ: Mapping[str, str],
     ) -> None:
         self.store = store
@@ -69,6 +71,7 @@ class Planner:
         self.settings = settings
         self._sources = sources
         self._render = render
+        self._reread = reread
         self._environ = environ
 
     # -- images -------------------------------------------------------------------------------
@@ -146,6 +149,9 @@ class Planner:
     def on(self, base: Base, commands: int = 0) -> State:
         """The state on a base; `commands` are those of the specs below it."""
         return base_state(self.store, base.image, base.fetch, commands)
+
+    def on_base(self, spec: ImageSpec, document: Document) -> ImageSpec:
+        return on_base(spec, document, self._reread)
 
     def configured(self, spec: ImageSpec, state: State) -> State:
         """With the config that the spec's commands run under."""

@@ -110,6 +110,7 @@ def walk(
     else:
         decision = BaseBuild("made when the image is built")
     chain = state.image.chain_id if state.image else ""
+    spec = planner.on_base(spec, state.config)
     state = planner.configured(spec, state)
     steps = []
     for index in range(len(steps_of(spec))):

@@ -7,9 +7,13 @@ from collections.abc import Iterator, Mapping
 from builder.errors import SpecError
 from builder.spec.base import KINDS
 from builder.spec.load import error_at
-from builder.spec.model import BaseRef, ImageSpec, Run
+from builder.spec.model import BaseRef, Copy, File, ImageSpec, Run
 from builder.spec.source import nearest, quote, written
 
+_SERVED = (
+    *("/usr/share/nginx/html/", "/var/www/", "/usr/local/apache2/htdocs/", "/usr/share/caddy/"),
+    *("/srv/www/", "/srv/http/"),
+)
 _SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh")
 
 
@@ -19,6 +23,21 @@ def advice(spec: ImageSpec, specs: Mapping[str, ImageSpec]) -> Iterator[SpecErro
     for step in spec.steps:
         if isinstance(step, Run):
             yield from _goes_on(step, step.shell or spec.config.shell)
+        elif isinstance(step, (Copy, File)):
+            yield from _served(step)
+
+
+def _served(step: Copy | File) -> Iterator[SpecError]:
+    """Files where a web server of the distributions or of the servers' own images looks for
+    pages: it makes ETags of time and size."""
+    kept = step.times or (isinstance(step, Copy) and "mtime" in step.preserve)
+    if not kept and f"{step.dest}/".startswith(_SERVED):
+        yield error_at(
+            step.place,
+            f"{step.dest!r} is where a web server serves from: a changed file of equal size would"
+            " keep its ETag, and browsers the old one",
+            "write times: content",
+        )
 
 
 def _misspelt_base(spec: ImageSpec, specs: Mapping[str, ImageSpec]) -> Iterator[SpecError]:

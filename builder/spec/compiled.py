@@ -17,7 +17,7 @@ from builder.oci.image import Platform, encode
 from builder.spec import model
 from builder.version import __version__
 
-SPEC_VERSION = 2
+SPEC_VERSION = 4
 """Raised when the same text would be read into another ImageSpec."""
 
 _TYPES: dict[str, Any] = {
@@ -40,12 +40,17 @@ class Cache(Protocol):
 
 
 def entry_name(
-    file: str, text: bytes, sets: Mapping[str, str], vars_files: Sequence[tuple[str, bytes]]
+    file: str,
+    text: bytes,
+    sets: Mapping[str, str],
+    vars_files: Sequence[tuple[str, bytes]],
+    base: Mapping[str, Any] | None = None,
 ) -> str:
     """What the compiled form of a spec is kept under."""
     parts = [
         *(SPEC_VERSION, __version__, file, hex_of(text), dict(sets)),
         [(name, hex_of(data)) for name, data in vars_files],
+        base,
     ]
     return hex_of(encode(parts))
 
@@ -132,6 +137,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "Any": lambda value: True,
     "None": lambda value: value is None,
     "str": lambda value: isinstance(value, str),
+    "bool": lambda value: isinstance(value, bool),
     "int": lambda value: type(value) is int,
     "Step": lambda value: isinstance(value, model.Step),
 }

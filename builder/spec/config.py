@@ -35,6 +35,7 @@ from builder.spec.model import (
 )
 from builder.spec.node import TEXT, Node
 from builder.spec.source import quote, written
+from builder.spec.syntax import Malformed
 
 
 def _read_test(reader: Reader, node: Node) -> Any:
@@ -54,6 +55,12 @@ def _read_test(reader: Reader, node: Node) -> Any:
     if (wanted and len(words) != wanted) or (not wanted and len(words) < 2):
         raise first.fault(f"{words[0]} with {len(words) - 1} words, expected a whole test")
     return words
+
+
+def folder(value: str) -> str:
+    if ":" in value:
+        raise Malformed("holds ':', expected one folder; several are a list")
+    return absolute(value)
 
 
 _HEALTHCHECK: Table = {
@@ -76,6 +83,10 @@ def _read_healthcheck(reader: Reader, node: Node) -> Any:
 
 CONFIG: Table = {
     "env": Field(ENV, "Environment, added to the base's; also for the steps."),
+    "path": Field(
+        list_of(text(folder, pattern="^/[^:]*$"), one=True),
+        "Folders in front of the PATH there is; also for the steps.",
+    ),
     "user": Field(OWNER, "Who runs the image's and the steps' commands."),
     "working_dir": Field(
         text(absolute, pattern="^/"), "Where commands run, and what relative targets start from."

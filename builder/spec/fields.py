@@ -23,7 +23,14 @@ from builder.spec.node import (
     check_key,
     data_of,
 )
-from builder.spec.render import OF_ENV, Renderer, TemplateFault, column_of, is_template
+from builder.spec.render import (
+    OF_ENV,
+    NeedsBase,
+    Renderer,
+    TemplateFault,
+    column_of,
+    is_template,
+)
 from builder.spec.source import (
     Fault,
     Problems,
@@ -49,11 +56,15 @@ class Reader:
     def __init__(self, problems: Problems, renderer: Renderer) -> None:
         self.problems = problems
         self.renderer = renderer
+        self.waits = False  # for the base: what was read is not what will be
 
     def take(self, kind: Kind, node: Node) -> Any:
         given = self.renderer.given
         try:
             return kind.read(self, node)
+        except NeedsBase:
+            self.waits = True
+            return BAD
         except Fault as fault:
             hidden = self.renderer.given > given and not self.renderer.hidden
             self.problems.add(self._without_values(kind, node, fault) if hidden else fault)
@@ -67,7 +78,7 @@ class Reader:
             kind.read(self._scratch(), node)
         except Fault as found:
             return found
-        except TooManyErrors:
+        except (TooManyErrors, NeedsBase):
             pass
         finally:
             self.renderer.hidden = False
@@ -76,10 +87,23 @@ class Reader:
     def _scratch(self) -> Reader:
         return Reader(Problems(self.problems.source), self.renderer)
 
+    def waiting(self, kind: Kind, node: Node, stand_in: Callable[[], Any]) -> Any:
+        """Read what may name the base; `stand_in` is in its place until that is known."""
+        before, earlier = self.waits, len(self.problems)
+        self.waits, self.renderer.may_ask = False, True
+        try:
+            found = self.take(kind, node)
+        finally:
+            self.renderer.may_ask = False
+            now, self.waits = self.waits, self.waits or before
+        return stand_in() if found is BAD and now and len(self.problems) == earlier else found
+
     def fits(self, kind: Kind, node: Node) -> bool:
         """Whether `kind` would take the node: a hint proposes nothing that leads into an error."""
         try:
             return kind.read(self._scratch(), node) is not BAD
+        except NeedsBase:
+            return True
         except (Fault, TooManyErrors):
             return False
 

@@ -8,7 +8,9 @@ from typing import Any
 from builder.errors import BuilderError
 from builder.oci.reference import parse_reference
 from builder.spec import syntax
+from builder.spec.dollars import check_path
 from builder.spec.fields import (
+    BAD,
     Field,
     Kind,
     Reader,
@@ -22,6 +24,7 @@ from builder.spec.model import (
 )
 from builder.spec.node import Node
 from builder.spec.render import RESERVED
+from builder.spec.source import quote
 from builder.spec.syntax import Malformed
 
 
@@ -128,7 +131,21 @@ def _target(*, directory: bool) -> Kind:
 
 TEXT = text()
 WORDS = list_of(TEXT, expected="a list of words such as [nginx, -g]", split=words)
-ENV = mapping_of(TEXT, check_env, "a mapping of names to text")
+_NAMED = mapping_of(TEXT, check_env, "a mapping of names to text")
+
+
+def _environment(reader: Reader, node: Node) -> Any:
+    found = _NAMED.read(reader, node)
+    path = node.get("PATH")
+    if found is not BAD and path is not None:
+        try:
+            check_path(found["PATH"], reader.renderer.variables)
+        except Malformed as error:
+            raise path.fault(f"{quote(found['PATH'])} {error.what}", error.hint) from None
+    return found
+
+
+ENV = Kind(_environment, _NAMED.schema)
 OWNER = text(syntax.parse_owner, expected="user[:group]", pattern=syntax.OWNER)
 MODE = text(
     syntax.parse_mode,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from builder.errors import BuilderError
@@ -31,9 +32,9 @@ from builder.spec.kinds import (
 )
 from builder.spec.model import ConfigChange, ImageSpec, shown
 from builder.spec.node import INT, LIST, MAPPING, Node, data_of, parse_yaml
-from builder.spec.render import Renderer, is_template
+from builder.spec.render import NeedsBase, Renderer, is_template
 from builder.spec.source import Fault, Problems, Source, quote
-from builder.spec.steps import VERBS, read_step
+from builder.spec.steps import VERBS, read_step, waiting_step
 from builder.spec.syntax import Malformed
 
 
@@ -59,6 +60,14 @@ def _read_platforms(reader: Reader, node: Node) -> Any:
     return BAD if platforms is BAD else platforms[0]
 
 
+def _read_config(reader: Reader, node: Node) -> Any:
+    return reader.waiting(Kind(read_config, {}), node, ConfigChange)
+
+
+def _read_step(reader: Reader, node: Node) -> Any:
+    return reader.waiting(Kind(read_step, {}), node, partial(waiting_step, reader, node))
+
+
 _PLATFORMS = list_of(
     text(_platform, expected="os/arch[/variant]"), least=1, expected="a list of one platform"
 )
@@ -74,10 +83,10 @@ SPEC: Table = {
         text(syntax.parse_name, pattern=syntax.IMAGE_NAME), "The image's name, else the file's."
     ),
     "vars": VARS_FIELD,
-    "config": Field(Kind(read_config, table_schema(CONFIG)), "What the image's config says."),
+    "config": Field(Kind(_read_config, table_schema(CONFIG)), "What the image's config says."),
     "steps": Field(
         list_of(
-            Kind(read_step, {"oneOf": [{"$ref": f"#/$defs/{verb}"} for verb in VERBS]}),
+            Kind(_read_step, {"oneOf": [{"$ref": f"#/$defs/{verb}"} for verb in VERBS]}),
             expected="a list of steps",
         ),
         "What is done to the base, in order; each step is a layer.",
@@ -113,11 +122,12 @@ def read_spec(
     environ: Mapping[str, str],
     shared: Mapping[str, Any],
     sets: Mapping[str, str],
+    base: Mapping[str, Any] | None = None,
 ) -> ImageSpec:
     """The spec that `source` holds. Variables are the spec's own, `shared` over them (from vars
-    files), `sets` (--set) over those of both that they name. Raises SpecErrors with all that is
-    wrong."""
-    return _Reading(source, environ, shared, sets).spec()
+    files), `sets` (--set) over those of both that they name. `base` is what the base says, if that
+    is known. Raises SpecErrors with all that is wrong."""
+    return _Reading(source, environ, shared, sets, base).spec()
 
 
 def read_variables(source: Source) -> dict[str, Any]:
@@ -160,10 +170,12 @@ class _Reading:
         environ: Mapping[str, str],
         shared: Mapping[str, Any],
         sets: Mapping[str, str],
+        base: Mapping[str, Any] | None = None,
     ) -> None:
         self.problems = Problems(source)
         self.node = Node(MAPPING, 1, 1)
         self.renderer = Renderer({}, environ)
+        self.renderer.base = base
         self.reader = Reader(self.problems, self.renderer)
         self.shared = shared
         self.sets = sets
@@ -202,6 +214,7 @@ class _Reading:
             fields.get("platforms"),
             variables,
             dict(sorted(self.renderer.asked.items())),
+            reader.waits,
         )
 
     def _name(self) -> str | None:
@@ -222,6 +235,7 @@ class _Reading:
         for key, value in self.node.pairs:
             if key.text == "vars":
                 continue
+            self.renderer.may_ask = key.text in ("steps", "config")
             document[key.text] = self._plain(value, key.text == "steps")
         variables = {k: v for k, v in self.renderer.variables.items() if k != "spec"}
         return {**document, "vars": variables} if variables else document
@@ -234,7 +248,10 @@ class _Reading:
                 key.text: data_of(value) if steps and key.text == "vars" else self._plain(value)
                 for key, value in node.pairs
             }
-        return int(node.text, 0) if node.kind == INT else shown(self.reader.text(node))
+        try:
+            return int(node.text, 0) if node.kind == INT else shown(self.reader.text(node))
+        except NeedsBase:
+            return node.text
 
 
 def json_schema() -> dict[str, Any]:

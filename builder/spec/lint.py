@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 from builder.errors import BuilderError, SpecError
 from builder.spec.advice import advice
+from builder.spec.dollars import dollars
 from builder.spec.language import render_spec
 from builder.spec.load import asked_specs, error_at, gather, read_bytes, read_vars_files
 from builder.spec.model import BaseRef, File, ImageSpec, Step
-from builder.spec.node import TEXT, parse_yaml, scalar_kind
-from builder.spec.render import render_template
-from builder.spec.source import Problems, decode, quote
+from builder.spec.node import TEXT, Node, parse_yaml, scalar_kind
+from builder.spec.render import NeedsBase, render_template
+from builder.spec.source import Fault, Problems, decode, quote
 
 _NAMED = re.compile(r"\{\{[-+]?\s*([A-Za-z_]\w*)")
 
@@ -49,7 +50,10 @@ def lint(
     specs, errors = gather(paths, folder, environ, sets or {}, read_vars_files(vars_files))
     warnings: list[SpecError] = []
     for spec in specs.values():
-        errors += _never_rendered(spec)
+        source = decode(spec.file, read_bytes(spec.file, "spec"))
+        top = parse_yaml(source, Problems(source))
+        errors += map(source.error, _never_rendered(spec, top))
+        warnings += map(source.error, dollars(top, spec.variables))
         errors += _sources(spec, context, look, environ)
         warnings += advice(spec, specs)
         warnings += advise(spec)
@@ -87,9 +91,7 @@ def render(
     return str(yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
-def _never_rendered(spec: ImageSpec) -> Iterator[SpecError]:
-    source = decode(spec.file, read_bytes(spec.file, "spec"))
-    top = parse_yaml(source, Problems(source))
+def _never_rendered(spec: ImageSpec, top: Node) -> Iterator[Fault]:
     steps = top.get("steps") or top
     tables = [each.get("vars") for each in (top, *steps.items)]
     waiting = [each for each in tables if each is not None][::-1]
@@ -102,7 +104,7 @@ def _never_rendered(spec: ImageSpec) -> Iterator[SpecError]:
         if node.kind == TEXT and (found := next((each for each in names if each in known), None)):
             message = f"{quote(node.text)} stays as it is: values of vars are not rendered"
             hint = f"write the template where the value is used, where {found!r} means something"
-            yield source.error(node.fault(message, hint))
+            yield node.fault(message, hint)
 
 
 def _sources(
@@ -117,6 +119,8 @@ def _sources(
             shown = {"name": spec.name}
             try:
                 render_template(path, step.variables, shown, environ, name=step.template)
+            except NeedsBase:
+                pass
             except SpecError as error:
                 yield error
             except BuilderError as error:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from builder.errors import SpecError, SpecErrors, UsageError
 from builder.spec.compiled import Cache, decode_spec, encode_spec, entry_name
-from builder.spec.model import ImageSpec, Place
+from builder.spec.model import ImageSpec, Place, holds_env
 from builder.spec.named import open_named
 
 SUFFIXES = (".yaml", ".yml")
@@ -208,15 +208,34 @@ def _at(folder: str, name: str) -> str | None:
     return os.path.normpath(found[0]) if found else None
 
 
+def load_on_base(
+    spec: ImageSpec,
+    base: Mapping[str, Any],
+    *,
+    environ: Mapping[str, str],
+    sets: Mapping[str, str] | None = None,
+    vars_files: Sequence[str] = (),
+    cache: Cache | None = None,
+) -> ImageSpec:
+    """A spec that waits for its base, read once more with what that says: env, user, working_dir,
+    labels."""
+    cache = None if holds_env(base) else cache
+    found = _load(spec.file, environ, sets or {}, read_vars_files(vars_files), cache, base)
+    if (found.name, found.base, len(found.steps)) != (spec.name, spec.base, len(spec.steps)):
+        raise SpecError(f"{spec.file}: it changed while it was read", "build again")
+    return found
+
+
 def _load(
     path: str,
     environ: Mapping[str, str],
     sets: Mapping[str, str],
     vars_files: Sequence[tuple[str, bytes]],
     cache: Cache | None,
+    base: Mapping[str, Any] | None = None,
 ) -> ImageSpec:
     data = read_bytes(path, "spec")
-    name = entry_name(path, data, sets, vars_files) if cache else ""
+    name = entry_name(path, data, sets, vars_files, base) if cache else ""
     if cache and (known := decode_spec(cache.load(name), environ)) is not None:
         return known
     from builder.spec.language import read_spec, read_variables
@@ -225,7 +244,7 @@ def _load(
     shared = {}
     for file, text in vars_files:
         shared.update(read_variables(decode(file, text)))
-    spec = read_spec(decode(path, data), environ, shared, sets)
+    spec = read_spec(decode(path, data), environ, shared, sets, base)
     if cache and not any(value is not None for value in spec.environment.values()):
         cache.save(name, encode_spec(spec))
     return spec

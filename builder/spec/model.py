@@ -32,6 +32,12 @@ def shown(text: str) -> str:
     return text.shown if isinstance(text, FromEnv) else text
 
 
+def holds_env(base: Mapping[str, Any]) -> bool:
+    """Whether env() had a part in what a base says."""
+    groups = (each.values() if isinstance(each, dict) else (each,) for each in base.values())
+    return any(isinstance(value, FromEnv) for group in groups for value in group)
+
+
 def without_values(message: str, step: Step) -> str:
     """A message about a step, with what may be shown in the places of its texts."""
     for field in step[1:]:
@@ -155,6 +161,7 @@ class ConfigChange(NamedTuple):
     labels: Mapping[str, str] = {}
     stop_signal: str | None = None
     healthcheck: Healthcheck | None = None
+    path: tuple[str, ...] = ()  # folders in front of the PATH there is
 
 
 class ImageSpec(NamedTuple):
@@ -167,3 +174,4 @@ class ImageSpec(NamedTuple):
     platform: Platform | None = None  # None: the host's, or --platform
     variables: Mapping[str, Any] = {}  # after --set; for `why`
     environment: Mapping[str, str | None] = {}  # what env('NAME') was asked for; part of the keys
+    waits: bool = False  # for its base, which templates name; what they stand in is not yet right

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from builder.errors import BuilderError, Place, SpecError
-from builder.spec.model import FromEnv
+from builder.spec.model import FromEnv, holds_env, shown
 from builder.spec.source import Fault, Source, did_you_mean
 
 MAX_SCALAR = 1 << 20  # characters that one scalar may become
@@ -40,6 +40,10 @@ class TemplateFault(Exception):
         self.line = line
         self.word = word
         self.hint = hint
+
+
+class NeedsBase(Exception):
+    """A template asks for the base's config, which is not known yet."""
 
 
 class TooLong(TemplateFault):
@@ -79,9 +83,12 @@ class Renderer:
         self._environment: Any = None
         self._compiled: dict[str, Any] = {}
         self._names: dict[str, None] = {}  # that env() gave a value for in this rendering
+        self.base: Mapping[str, Any] | None = None  # its env, user, working_dir, labels
+        self.may_ask = False  # a step's or config's text is rendered: it may name the base
 
     def render(self, text: str, limit: int = MAX_SCALAR) -> str:
-        """`text` with its tags replaced, FromEnv if env() gave a value. Raises TemplateFault."""
+        """`text` with its tags replaced, FromEnv if env() gave a value. Raises TemplateFault,
+        NeedsBase."""
         from builder.spec import meter, sandbox
 
         if len(text) > self._longest:
@@ -94,11 +101,18 @@ class Renderer:
             if template is None:
                 template = sandbox.compiled(self._environment, text, _FILE)
                 self._compiled[text] = template
+            variables = self.variables
+            if asks := self.may_ask and self._names_base(text):
+                if self.base is None:
+                    raise NeedsBase
+                variables = {"base": plain_base(self.base, hidden=self.hidden), **variables}
             parts: list[str] = []
             written: list[bool] = []  # whether a part stands so in the template
             asked, self._names = self.given, {}
+            if asks and self.base and holds_env(self.base):
+                self.given, self._names["base"] = self.given + 1, None
             size = 0
-            for part in template.root_render_func(template.new_context(self.variables)):
+            for part in template.root_render_func(template.new_context(variables)):
                 size += len(part)
                 if size > limit:
                     text = f"template error: the text is longer than {limit} characters"
@@ -116,10 +130,18 @@ class Renderer:
                     for part, stands in zip(parts, written, strict=True)
                 ),
             )
-        except TooLong:
+        except (TooLong, NeedsBase):
             raise
         except Exception as error:
             raise self._fault(error) from None
+
+    def _names_base(self, text: str) -> bool:
+        """Whether the base is meant: a variable of that name hides it."""
+        if "base" not in text or "base" in self.variables:
+            return False
+        from jinja2.meta import find_undeclared_variables
+
+        return "base" in find_undeclared_variables(self._environment.parse(text))
 
     def _env(self, name: str, *default: Any) -> Any:
         """`env('NAME')`, `env('NAME', 'default')`."""
@@ -196,6 +218,17 @@ _FILE = "<template>"
 OF_ENV = "what env() gave is not what is expected here"
 
 
+def plain_base(base: Mapping[str, Any], *, hidden: bool = False) -> dict[str, Any]:
+    """A base as templates read it; `hidden`: what may be shown of it."""
+    text: Callable[[str], str] = shown if hidden else str  # not FromEnv: templates take no others
+    return {
+        key: {name: text(each) for name, each in value.items()}
+        if isinstance(value, dict)
+        else text(value)
+        for key, value in base.items()
+    }
+
+
 def _hidden(names: str, value: str) -> str:
     from builder.oci.digest import hex_of
 
@@ -215,7 +248,7 @@ def render_template(
     and its kind of line end kept. `spec` is seen by it as `spec` (`spec.name`), `asked` takes what
     it asked env() for. `name` is how errors call the file. Raises SpecError with the place within
     the file, and BuilderError without one for the file as a whole: the caller knows who asked for
-    it.
+    it; NeedsBase if it names `base` and `variables` do not.
     """
     name = str(path) if name is None else name
     try:
@@ -244,6 +277,7 @@ def render_template(
     renderer = Renderer(
         seen, environ, asked, fuel=FILE_FUEL, longest=MAX_FILE_SOURCE, newline=newline
     )
+    renderer.may_ask = True
     try:
         return renderer.render(text, MAX_FILE).encode("utf-8")
     except TooLong:

@@ -75,6 +75,9 @@ class Problems:
         self.source = source
         self._faults: dict[tuple[int, int, str], Fault] = {}
 
+    def __len__(self) -> int:
+        return len(self._faults)
+
     def note(self, fault: Fault) -> None:
         self._faults.setdefault((fault.line, fault.column, fault.message), fault)
 

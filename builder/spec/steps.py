@@ -330,6 +330,17 @@ def _begins(reader: Reader, value: Node, verb: str) -> bool:
     return reader.fits(VERBS[verb].fields[verb].kind, value)
 
 
+def waiting_step(reader: Reader, node: Node) -> Step:
+    """In the place of a step that names the base, until that is known: it tells what it will be,
+    and is never made."""
+    verb = next(key.text for key, _ in node.pairs if key.text in VERBS)
+    at, name = node.get(verb) or node, node.get("name")
+    shown = name.text if name else " ".join((verb, *at.text.split()))
+    if verb == "run":
+        return Run(place(reader, at), shown, shown)
+    return Directory(place(reader, at), shown, "/")
+
+
 def read_step(reader: Reader, node: Node) -> Any:
     if node.kind != MAPPING:
         raise node.fault(f"found {node.show()}, expected a step", _ONLY_STEPS)

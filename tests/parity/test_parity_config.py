@@ -26,6 +26,21 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "ENV Z=1 A=changed\nENV C=2 PATH=/mine:$PATH",
         {"env": {"Z": "1", "A": "changed", "C": "2", "PATH": "/mine:/base/bin"}},
     ),
+    "folders in front of the base's PATH": (
+        "ENV PATH=/mine:/more:$PATH",
+        {"path": ["/mine", "/more"]},
+    ),
+    "folders in front of an own PATH": (
+        "ENV PATH=/own\nENV PATH=/mine:$PATH",
+        {"env": {"PATH": "/own"}, "path": "/mine"},
+    ),
+    "what the base says, in templates": (
+        "ENV PATH=/mine:$PATH A=$A-$B\nLABEL user=5",
+        {
+            "env": {"PATH": "/mine:{{ base.env.PATH }}", "A": "{{ base.env.A }}-{{ base.env.B }}"},
+            "labels": {"user": "{{ base.user }}"},
+        },
+    ),
     "an empty and an odd value": (
         'ENV EMPTY= EQUALS=a=b SPACE="a b"',
         {"env": {"EMPTY": "", "EQUALS": "a=b", "SPACE": "a b"}},

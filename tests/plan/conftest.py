@@ -54,6 +54,10 @@ def base_image(store: Store, accounts: Mapping[str, bytes] = ACCOUNTS) -> Image:
     return empty_image(Platform()).append(written.layer, history)
 
 
+def _no_base(spec: ImageSpec, base: Mapping[str, Any]) -> ImageSpec:
+    raise AssertionError("specs are values here")
+
+
 class Shop(NamedTuple):
     """A store, a context folder, and what a step becomes in them."""
 
@@ -77,7 +81,9 @@ class Shop(NamedTuple):
         context = Context(str(self.context), store)
         environ = environ or {}
         settings = Settings(platform or Platform(), epoch, executor=lambda: executor)
-        planner = Planner(store, context, {}, settings, partial(_render, context, environ), environ)
+        planner = Planner(
+            store, context, {}, settings, partial(_render, context, environ), _no_base, environ
+        )
         place = Place(spec.pop("file", "specs/a.yaml"), 1, 1)
         made = ImageSpec(
             "a", place.file, BaseRef("scratch", "", place), steps, config or ConfigChange(), **spec

@@ -215,7 +215,7 @@ def test_config_reaches_commands_alone(shop: Any, context: Path) -> None:
 
 def test_what_else_a_spec_says_is_in_no_key(shop: Any, context: Path) -> None:
     more = {"tags": ("x:1",), "variables": {"unused": "1"}, "environment": {"USER": "me"}}
-    known = {"name", "file", "base", "steps", "config", "platform", *more}
+    known = {"name", "file", "base", "steps", "config", "platform", "waits", *more}
     assert set(ImageSpec._fields) == known
     for step in STEPS.values():
         assert shop.key(step) == shop.key(step, file="specs/b.yaml", **more)

@@ -239,11 +239,13 @@ def test_whatever_goes_into_a_spec_is_in_its_entrys_name() -> None:
         entry_name("b", b"x", {}, []),
         entry_name("a", b"y", {}, []),
         entry_name("a", b"x", {"k": "v"}, []),
+        entry_name("a", b"x", {}, [], {}),
+        entry_name("a", b"x", {}, [], {"user": "a"}),
         entry_name("a", b"x", {}, [("f", b"1")]),
         entry_name("a", b"x", {}, [("f", b"2")]),
         entry_name("a", b"x", {}, [("f", b"1"), ("f", b"1")]),
     }
-    assert len(names) == 7
+    assert len(names) == 9
 
 
 def test_an_entry_counts_only_while_env_answers_the_same(folder: Path) -> None:

@@ -1,0 +1,63 @@
+"""`$NAME` where no shell reads it, as Dockerfiles say it, and the template that says it here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+from builder.spec.node import TEXT, Node
+from builder.spec.source import Fault, quote, written
+from builder.spec.syntax import Malformed
+
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::-([^{}$'\\]*))?\})")
+_ANY = re.compile(r"\$(?:[A-Za-z_]|\{[A-Za-z_])")
+_PLACES = ("dest", "file", "directory", "symlink", "remove", "user", "owner", "working_dir")
+
+
+def names_one(text: str) -> bool:
+    return _ANY.search(text) is not None
+
+
+def as_template(text: str, variables: Collection[str]) -> str | None:
+    """The text with templates for variables: those of the spec, else the base's environment. None:
+    it is more than that."""
+
+    def template(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        what = name if name in variables else f"base.env.{name}"
+        default = f" | default('{found[3]}')" if found[3] is not None else ""
+        return f"{{{{ {what}{default} }}}}"
+
+    made = _VARIABLE.sub(template, text)
+    return None if names_one(made) else made
+
+
+def hint(text: str, variables: Collection[str]) -> str | None:
+    made = as_template(text, variables)
+    return f"write {written(made)}" if made is not None and len(made) < 200 else None
+
+
+def check_path(text: str, variables: Collection[str]) -> None:
+    """Of PATH in an environment. Raises Malformed."""
+    if names_one(text):
+        raise Malformed(
+            "names a variable, which no shell reads here; folders in front of the PATH there is"
+            " are config's 'path'",
+            hint(text, variables),
+        )
+
+
+def dollars(top: Node, variables: Collection[str]) -> Iterator[Fault]:
+    """Warnings about such values of a spec."""
+    config, steps = top.get("config"), top.get("steps")
+    for table in (*([config] if config else ()), *(steps.items if steps else ())):
+        values = [table.get(name) for name in _PLACES]
+        for name in ("env", "labels"):
+            pairs = table.get(name)
+            # PATH is an error already
+            values += [v for k, v in (pairs.pairs if pairs else ()) if k.text != "PATH"]
+        for value in values:
+            for each in (value.items or [value]) if value else ():
+                if each.kind == TEXT and names_one(each.text):
+                    message = f"{quote(each.text)} names a variable, which no shell reads here"
+                    yield each.fault(message, hint(each.text, variables))
