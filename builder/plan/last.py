@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from builder.oci.digest import is_digest
+from builder.oci.digest import is_digest, is_key
 from builder.oci.image import encode
 from builder.store.names import ImageName
 from builder.store.records import parse_object
@@ -55,9 +55,8 @@ def load_last(store: Store, image: ImageName) -> LastBuild | None:
     for value, types in ((last, _BUILD), *((step, _STEP) for step in steps)):
         if not all(isinstance(part, type_) for part, type_ in zip(value, types, strict=True)):
             return None
-    if not all(step.diff_id == "" or is_digest(step.diff_id) for step in steps):
-        return None
-    return last
+    named = all(is_key(step.key) and is_digest(step.diff_id or last.manifest) for step in steps)
+    return last if named and is_digest(last.manifest) else None
 
 
 def save_last(store: Store, image: ImageName, last: LastBuild) -> None:
