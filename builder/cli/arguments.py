@@ -103,7 +103,10 @@ def _build(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--push", action="store_true", help="push to the spec's tags")
     parser.add_argument(
-        "--jobs", "-j", metavar="N", help="how much runs at once (default: the cores)"
+        "--jobs",
+        "-j",
+        metavar="N",
+        help="do N things at once (default: as many as there are cores)",
     )
     parser.add_argument(
         "--keep-going", "-k", action="store_true",
