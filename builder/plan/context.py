@@ -76,7 +76,7 @@ class Context:
             if self._left_out(path, is_dir) or self._in_store(path):
                 continue
             below = path[len(prefix) + 1 if prefix else 0 :]
-            inside, is_dir = self._inside(path, text)
+            inside, is_dir = self._inside(path, path)
             found.append(Source(inside, below, is_dir, True))
             last = path if is_dir else None
         if not found:
@@ -288,10 +288,14 @@ class Context:
     def ignore(self) -> Ignore:
         """The context's .dockerignore."""
         if self._ignore is None:
-            found = self._resolve(".dockerignore", ".dockerignore")
+            try:
+                found = self._resolve(".dockerignore", ".dockerignore")
+                handle = _regular(self.beneath, os.fsencode(found[0])) if found else None
+            except BuilderError as error:  # no fault of the step that asked first
+                raise UsageError(error.message, error.hint) from error
             text = ""
-            if found:
-                with open(_regular(self.beneath, os.fsencode(found[0])), "rb") as file:
+            if handle is not None:
+                with open(handle, "rb") as file:
                     data = file.read()
                 try:
                     text = data.decode("utf-8-sig")

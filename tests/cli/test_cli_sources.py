@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -60,6 +62,26 @@ def test_a_bad_ignore_file_is_told_once_with_its_line(project: Any) -> None:
     for command in ("build", "plan", "lint"):
         said = project.run(command, status=2).stderr
         assert said.count(".dockerignore:2:1: '[a' is no pattern") == 1, (command, said)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (os.mkfifo, "is not a regular file"),
+        (os.mkdir, "is not a regular file"),
+        (lambda path: os.symlink("/etc/passwd", path), "leads out of the context"),
+        (lambda path: os.symlink(path, path), "leads through symlinks in a circle"),
+    ],
+)
+def test_what_is_no_ignore_file_is_told_once_and_is_no_steps_fault(
+    project: Any, make: Callable[[str], None], said: str
+) -> None:
+    project.spec("a", "from: scratch\nsteps:\n- {copy: [here, here], dest: /a/}\n")
+    project.file("here", "")
+    make(str(project.root / ".dockerignore"))
+    for command in ("build", "plan", "lint"):
+        text = project.run(command, status=2).stderr
+        assert text.count(said) == 1 and "specs/a.yaml" not in text, (command, text)
 
 
 COPIES = {

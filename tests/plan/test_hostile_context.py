@@ -63,6 +63,8 @@ def outside(folder: Path) -> None:
         ("di*/key", "'di*/key' leads out of the context through a symlink"),
         ("absolute", "'absolute' leads out of the context through a symlink"),
         ("loop", "'loop' leads through symlinks in a circle"),
+        ("lo*", "'loop' leads through symlinks in a circle"),
+        ("dangl*", "'dangling' does not exist in the context"),
         ("one", "'one' leads through symlinks in a circle"),
         ("dangling", "'dangling' does not exist in the context"),
         ("insid", "'insid' does not exist in the context"),
