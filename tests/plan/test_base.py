@@ -43,6 +43,7 @@ def test_a_base_is_asked_for_as_the_caller_says_else_as_the_settings(
         {"registry": source},
         Settings(Platform(), 0, pull=settings),
         lambda *_: b"",
+        lambda spec, _: spec,
         {},
     )
     spec = ImageSpec("a", PLACE.file, BaseRef("registry", "debian:12", PLACE), ())
