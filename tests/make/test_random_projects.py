@@ -26,7 +26,7 @@ def write_project(scene: Any, seeded: random.Random) -> None:
     (scene.root / "specs").mkdir()
     shutil.rmtree(scene.root / "src", ignore_errors=True)
     for folder in range(4):
-        for number in range(seeded.choice((1, 5, 70))):
+        for number in range(seeded.choice((3, 5, 70))):
             path = scene.root / f"src/{folder}/{number % 3}/{number}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(seeded.randbytes(seeded.choice((0, 10, 5000))))
