@@ -3,6 +3,7 @@ on it."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,8 @@ def test_all_failures_are_shown(scene: Any) -> None:
     assert "specs/one.yaml:3:8: " in errors[0]
     done = scene.run("build", "--keep-going", status=1)
     assert done.stderr.count("\nerror:") == 2
+    error = json.loads(scene.run("build", "--keep-going", "--json", status=1).stdout)["error"]
+    assert [each["exit_status"] for each in error["errors"]] == [error["exit_status"], 4] == [3, 4]
 
 
 def test_one_job_and_eight_give_equal_digests(scene: Any, tmp_path: Path) -> None:
