@@ -1,5 +1,5 @@
 """What the planner keeps in a store, as bytes. Whatever stands there is read: what is none of it
-comes back empty, and takes no more memory than a few times its own size."""
+comes back empty, and takes no more memory than some times its own size."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ Index = dict[bytes, tuple[bytes, bool]]
 and whether that of every file is known."""
 
 _COUNT = struct.Struct("<I")
+_NODES = 1 << 20  # of a part; they are some thousands
 _COLUMNS = "IQQQqqIII"  # of a node, behind its path
 _PART = struct.Struct("<32s?I")  # name, whole, digests that follow
 
@@ -37,6 +38,8 @@ def unpack_nodes(data: bytes) -> list[Node]:
     if len(data) < _COUNT.size:
         return []
     (count,) = _COUNT.unpack_from(data)
+    if not 0 < count <= _NODES:
+        return []
     at = _COUNT.size
     columns: list[list[int]] = []
     for code in _COLUMNS:
@@ -47,10 +50,9 @@ def unpack_nodes(data: bytes) -> list[Node]:
         column.frombytes(data[at:end])
         columns.append(column.tolist())
         at = end
-    paths = data[at:].split(b"\0")
-    return (
-        cast("list[Node]", list(zip(paths, *columns, strict=True))) if len(paths) == count else []
-    )
+    if data.count(b"\0", at) != count - 1:
+        return []
+    return cast("list[Node]", list(zip(data[at:].split(b"\0"), *columns, strict=True)))
 
 
 def pack_index(index: Index) -> bytes:

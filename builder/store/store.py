@@ -36,7 +36,10 @@ from builder.store.names import ImageName, Names
 
 __all__ = ["KINDS", "Incoming", "Store"]
 
-MAX_ENTRY = 256 << 20
+_LARGE = {"trees": 256 << 20, "documents": 64 << 20, "bases": 32 << 20, "specs": 16 << 20}
+_MOST = 8 << 20
+"""Bytes of an entry, by kind. What is JSON takes up to thirty times as much memory when it is read,
+whatever it is."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:=,-]{0,199}")
 _DIGEST = re.compile(r"(sha256:)?[0-9a-f]{64}")
 
@@ -148,7 +151,7 @@ class Store:
 
     def load(self, kind: str, name: str) -> bytes | None:
         """The bytes saved under (kind, name), or None: never saved, or corrupt (one Warned)."""
-        data = self.folder.read(self._entry_path(kind, name), f"{kind}/{name}", MAX_ENTRY)
+        data = self.folder.read(self._entry_path(kind, name), f"{kind}/{name}", _most(kind))
         if data is None:
             return None
         if data[:65] != _checksum_of(kind, name, memoryview(data)[65:]) + b"\n":
@@ -159,8 +162,10 @@ class Store:
     def save(self, kind: str, name: str, data: bytes) -> None:
         """Replace what is saved under (kind, name)."""
         path = self._entry_path(kind, name)
-        if len(data) > MAX_ENTRY:
-            raise StoreError(f"{path}: an entry of {len(data)} bytes, at most {MAX_ENTRY} are kept")
+        if len(data) > _most(kind) - 65:
+            raise StoreError(
+                f"{path}: an entry of {len(data)} bytes, at most {_most(kind)} are kept"
+            )
         write(self.folder, path, _checksum_of(kind, name, data) + b"\n", data)
 
     def remember(self, kind: str, name: str, data: bytes) -> None:
@@ -323,6 +328,10 @@ class Store:
         self.folder.warn(f"blob {blob.digest} is corrupt ({reason}); it is made again")
         self.discard(blob.digest)
         return corrupt_blob(blob.digest, reason)
+
+
+def _most(kind: str) -> int:
+    return _LARGE.get(kind, _MOST)
 
 
 def _hex(digest: str) -> str:
