@@ -271,7 +271,7 @@ def failure(
             "no space left on the device" if code == errno.ENOSPC else "quota used up on the disk"
         )
         reason = f"{what} that holds {root}" + (f": {readable(needed)} needed" if needed else "")
-        hint = "`builder cache gc` frees space; --cache-dir names a folder on another disk"
+        hint = "`builder cache gc --max-age 7d` frees space; --cache-dir takes another disk"
     elif code == errno.ENOLCK or (doing == "lock" and code in NO_LOCKS):
         reason = "the file system has no locks (NFS without lockd?)"
         hint = "--cache-dir names a folder on a local disk"
