@@ -138,7 +138,12 @@ def _moby(pattern: str) -> list[Item]:
         return [*literal(pattern[:-2]), (LOOP, anything)]
     if kind == "suffix" and not pattern.startswith("**/"):
         return [(LOOP, anything), *literal(pattern[2:])]
-    return [*ANY_FOLDERS, *literal(pattern[3:])] if kind == "suffix" else _go(said)
+    if kind == "suffix":
+        return [*ANY_FOLDERS, *literal(pattern[3:])]
+    try:
+        return _go(said)
+    except IndexError:
+        raise ValueError("'[' without ']'") from None
 
 
 def _check(pattern: str) -> None:
@@ -157,7 +162,7 @@ def _check(pattern: str) -> None:
 
 
 def _go(text: str) -> list[Item]:
-    """The items of such a regular expression."""
+    """The items of such a regular expression. Raises IndexError where a class does not end."""
     items: list[Item] = []
     at = 0
     while at < len(text):
@@ -183,12 +188,10 @@ def _go(text: str) -> list[Item]:
 
 def _go_class(text: str, at: int) -> tuple[Test, int]:
     """The class whose first sign stands at `at`; and where it ends."""
-    negated = text[at : at + 1] == "^"
+    negated = text[at] == "^"
     at = start = at + negated
     tests: list[Test] = []
-    while text[at : at + 1] != "]" or at == start:
-        if at + 1 >= len(text):
-            raise ValueError("'[' without ']'")
+    while text[at] != "]" or at == start:
         named = re.compile(r"\[:(\^?)(.*?):\]").match(text, at)
         if named:
             if named[2] not in _GO_CLASSES:
