@@ -218,8 +218,10 @@ def test_a_copied_path_is_as_long_as_the_host_and_an_image_can_have_it(scene: An
             refused(done, "long.yaml:3", "longer than a path may be")
         else:
             assert done.status == 0, done.err
-    tree_spec(scene, "copy", path_of(4095))  # which no call takes together with where it lies
-    refused(scene.run("build", "long"), "long.yaml:3", "File name too long")
+    # No call takes this together with where it lies: it is read all the same, component by
+    # component, and refused for where it would stand in the image.
+    tree_spec(scene, "copy", path_of(4095))
+    refused(scene.run("build", "long"), "long.yaml:3", "longer than a path may be")
     shutil.rmtree(scene.project / "made")
 
 

@@ -64,7 +64,8 @@ def test_an_engine_takes_what_is_built_on_them(engine: Engine, tmp_path: Path) -
     built = build([], emit=events.append, **options)
     warned = [event for event in events if isinstance(event, Warned)]
     assert len(warned) == 4
-    assert "base2.tar: its history tells of 1 layers and it has 2" in warned[0].text
+    told_of = "base2.tar: its history tells of 1 layers and it has 2"
+    assert sum(told_of in event.text for event in warned) == 1  # bases come side by side
     from builder.store.store import Store
     from builder.transport.outputs import parse_output
 
