@@ -106,7 +106,7 @@ def apart(work: Callable[[], str]) -> str:
             os._exit(0)
     os.close(writing)
     with open(reading, "rb") as pipe:
-        said = pipe.read().decode()
+        said = pipe.read().decode("utf-8", "replace")
     _, status = os.waitpid(child, 0)
     return said if status == 0 else f"CRASH: status {status}"
 

@@ -2,7 +2,7 @@
 
 Three layers, B below and L or X above it, which lead a path elsewhere; layouts, archives and a
 registry that say the truth, or another diff_id, size or compression. BUILDER_ORDERS=all tries every
-order of two and of the worst four instead of some.
+order of two and 480 of the worst four instead of some.
 """
 
 from __future__ import annotations
@@ -238,13 +238,14 @@ def orders(scene: Scene) -> Iterator[tuple[str, ...]]:
     ]
     if ALL:
         yield from everything
-        yield from fours
+        yield from random.Random(4).sample(fours, 480)
     else:
         pick = random.Random(8)
         yield from pick.sample(everything, 16)
         yield from pick.sample(fours, 8)
 
 
+@pytest.mark.timeout(7200)
 def test_in_one_store_each_is_as_in_a_fresh_one(
     scene: Scene, alone: dict[str, str], tmp_path: Path
 ) -> None:
