@@ -41,16 +41,16 @@ def take(files: Files, path: str, what: str, waiting: Callable[[str], None]) -> 
     while True:
         handle = _open(files, path)
         try:
-            if not _held(files, handle):
-                holder = files.read(handle, 300)
-                if holder != told:
+            holder, pause = b"", _SOON
+            while not _held(files, handle):
+                # who has only just taken it has not written yet who it is
+                holder = holder or files.read(handle, 300)
+                if holder != told and (holder or pause == _LATE):
                     told = holder
                     if not holder.startswith(b"%d " % os.getpid()):  # another thread of ours
                         waiting(_describe(holder))
-                pause = _SOON
-                while not _held(files, handle):
-                    time.sleep(pause)
-                    pause = min(2 * pause, _LATE)
+                time.sleep(pause)
+                pause = min(2 * pause, _LATE)
             if _stands(files, path, handle):
                 files.truncate(handle)
                 with contextlib.suppress(OSError):  # a full disk: only the waiters' text is lost

@@ -69,7 +69,8 @@ def test_sixteen_builders_make_each_step_once_and_agree(
                 ended = [each["name"] for each in told if each["event"] == "step_done"]
                 interrupted |= begun - set(ended)
                 for each in told:
-                    if each["event"] == "step_done" and each["status"] == "built":
+                    # the base is step 0: several may look at it, whoever brought it
+                    if each["event"] == "step_done" and each["status"] == "built" and each["step"]:
                         built[f"{each['image']} {each['name']}"] += 1
                 continue
             assert done.said_clearly().status == 0, done.err
@@ -81,8 +82,8 @@ def test_sixteen_builders_make_each_step_once_and_agree(
                     built[f"{image['name']} {layer['name']}"] += layer["status"] == "built"
             waited = waited or "waiting for" in done.err
         for step, times in built.items():
-            image, _, name = step.partition(" ")
-            if image != "base" and times:
+            name = step.partition(" ")[2]
+            if times:
                 assert times == 1 or name in interrupted, (number, built, interrupted)
         if not kill:
             assert built["common slow"] == 1 and waited
