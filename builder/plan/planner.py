@@ -122,7 +122,8 @@ class Planner:
             return
         name = f"machine-{image.chain_id[7:]}"
         known = self.store.load("memos", name)
-        if known is None:
+        # before it is said that they are for others, they are looked at
+        if known is None or known not in (b"", platform.architecture.encode()):
             from builder.rootfs.machine import architecture
 
             view = base_state(self.store, image, None, 0).view
