@@ -47,7 +47,7 @@ def write_files(
 ) -> Written | None:
     """A file step's layer. What stands unchanged in the layer it had in the last build is taken
     from there, neither read nor compressed again: a speed-up, for layers that are worth it."""
-    if len(changes) < _WORTH:
+    if len(changes) < _WORTH and not changes.unread:
         return write(shop, spec, planned, changes.sorted())
     earlier = _earlier(shop, planned, last)
     try:

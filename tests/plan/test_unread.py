@@ -18,6 +18,7 @@ from builder.oci.digest import CacheKey
 from builder.plan.context import Context, Source
 from builder.plan.keys import parse
 from builder.plan.known import UNKNOWN, split
+from builder.plan.packed import pack_index, unpack_index
 from builder.project import Options, Project
 from builder.store.records import load_document
 from builder.store.store import Store
@@ -174,3 +175,25 @@ def contents(store: Path, image: Built) -> dict[str, bytes]:
                 assert file is not None
                 found[member.name] = file.read()
     return found
+
+
+def test_a_file_that_is_said_to_be_known_without_its_digest_is_read(tmp_path: Path) -> None:
+    for name in ("tree", "more", "specs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "tree/a").write_text("a")
+    (tmp_path / "specs/a.yaml").write_text(SPEC)
+    time.sleep(2.1)  # as `settled`
+    right = built(tmp_path, "one").manifest
+    store = Store(str(tmp_path / "one"))
+    zeroed = 0
+    for name in store.entries("trees"):
+        index = unpack_index(store.load("trees", name) or b"")
+        if index and all(whole for _, whole in index.values()):
+            zeroed += 1
+            index = {part: (bytes(len(digests)), True) for part, (digests, _) in index.items()}
+            store.save("trees", name, pack_index(index))
+    assert zeroed == 2
+    for kind in ("memos", "records"):
+        for name in store.entries(kind):
+            store.forget(kind, name)
+    assert built(tmp_path, "one").manifest == right
