@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple, Self
 
 
@@ -60,30 +61,38 @@ _CUT = r"(:/+)[^\s:]{0,250}:(?!\d+/)\S{0,500}?\.\.\."
 class BuilderError(Exception):
     """A failure a user can act on.
 
-    `message` is one line: place, what is wrong with the value quoted, what was expected.
-    `hint` says what to do about it. Raised where the fault is known; caught in `cli` only.
+    `what` is one line: what is wrong with the value quoted, what was expected; where it stands and
+    in which step are data beside it. `hint` says what to do about it. Raised where the fault is
+    known; shown by `ui.errors` only, as text, JSON or an annotation.
     """
 
     exit_code = 1
     place: Place | None = None
-    """What of a spec or template it is about; `message` begins with it."""
+    """What of a spec or template it is about."""
     step: FailedStep | None = None
     snippet: str | None = None
     """The line of the place, and a caret below it."""
+    output_shown = False
+    """Whether the renderer of a build has shown what the failed step printed."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
-        message = without_passwords(message)
         super().__init__(message)
-        self.message = message
+        self.what = without_passwords(message)
         self.hint = hint and without_passwords(hint)
+
+    @property
+    def message(self) -> str:
+        """What is wrong, with its place before it: the line that people read."""
+        return f"{self.place}: {self.what}" if self.place else self.what
+
+    def __str__(self) -> str:
+        return self.message
 
     def at(self, place: Place) -> Self:
         """The error, with its place if it had none."""
         if self.place is None:
             self.place = place
-            if not self.message.startswith(f"{place}: "):
-                self.message = f"{place}: {self.message}"
-                self.args = (self.message,)
+            self.what = self.what.removeprefix(f"{place}: ")
         return self
 
     def within(self, step: FailedStep) -> Self:
@@ -125,6 +134,15 @@ class BuildErrors(BuilderError):
         super().__init__("\n".join(error.message for error in errors))
         self.errors = errors
         self.exit_code = errors[0].exit_code
+
+
+def each_of(error: BuilderError) -> Iterator[BuilderError]:
+    """The errors that are in one, in their order; most are one alone."""
+    if isinstance(error, SpecErrors | BuildErrors):
+        for each in error.errors:
+            yield from each_of(each)
+    else:
+        yield error
 
 
 class CommandFailed(BuilderError):

@@ -1,13 +1,16 @@
 """What happened, as values: the build emits them, one renderer in `ui` shows them.
 
 Seconds are floats from a monotonic clock, sizes are bytes. `step` counts a spec's steps from 1;
-the base of an image is step 0.
+the base of an image is step 0. An event is emitted when it happens: its time is the renderer's to
+note. `image` is "" where none is meant.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
+
+from builder.errors import Place
 
 
 class ImageStarted(NamedTuple):
@@ -65,15 +68,19 @@ class ImageDone(NamedTuple):
 
 
 class Warned(NamedTuple):
-    """Something the user should know that does not stop the build; one line."""
+    """Something the user should know that does not stop the build; one line. `place`: what of a
+    spec it is about."""
 
     text: str
+    place: Place | None = None
+    image: str = ""
 
 
 class Noted(NamedTuple):
     """One line of progress that belongs to no step: waiting for a lock, pushing a blob."""
 
     text: str
+    image: str = ""
 
 
 Event = (

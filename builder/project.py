@@ -239,7 +239,7 @@ class Project:
                 raise error
         for name, outcome in outcomes.items():
             if isinstance(outcome, Skipped) and len(outcomes) > 2:
-                self.emit(Noted(f"{name}: not built, {outcome.because} failed"))
+                self.emit(Noted(f"{name}: not built, {outcome.because} failed", str(name)))
         errors = [error for error in failures if isinstance(error, BuilderError)]
         if len(errors) > 1:
             raise BuildErrors(tuple(errors))

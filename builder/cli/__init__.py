@@ -18,6 +18,7 @@ def main() -> int:
 
     _open_standard()
     stopped = _Stopped()
+    progress = ""
     sys.unraisablehook = stopped.dropped
     signal.signal(signal.SIGALRM, stopped.again)
     signal.signal(signal.SIGTERM, stopped.stop)
@@ -34,6 +35,7 @@ def main() -> int:
         from builder.cli.arguments import parse
 
         arguments = parse(sys.argv[1:])
+        progress = getattr(arguments, "progress", "")
         status = arguments.run(arguments)
         sys.stdout.flush()
         return int(status or 0)
@@ -41,7 +43,7 @@ def main() -> int:
         from builder.cli.screen import show_error
         from builder.ui.errors import error_document
 
-        show_error(error)
+        show_error(error, progress)
         _tell_machine(error_document(error))
         return error.exit_code
     except KeyboardInterrupt:

@@ -60,7 +60,7 @@ def _build(
                 if fetch and not project.store.has(layer.blob):
                     fetch(layer)
             delivered = destination.put(image)
-            project.emit(Noted(f"{name}: written to {delivered.where}"))
+            project.emit(Noted(f"{name}: written to {delivered.where}", name))
         if arguments.push:
             from builder.cli.registry import push_built
 

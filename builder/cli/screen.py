@@ -18,7 +18,7 @@ def renderer(mode: str) -> Renderer:
     from builder.ui import choose_renderer
 
     environ = os.environ
-    return choose_renderer(
+    shown = choose_renderer(
         mode,
         sys.stderr,
         is_tty=sys.stderr.isatty(),
@@ -27,6 +27,16 @@ def renderer(mode: str) -> Renderer:
         no_color=bool(environ.get("NO_COLOR")),
         force_color=bool(environ.get("FORCE_COLOR") or environ.get("CLICOLOR_FORCE")),
     )
+    if mode != "json" and _annotated():
+        from builder.ui.annotations import Annotated
+
+        return Annotated(shown, sys.stderr)
+    return shown
+
+
+def _annotated() -> bool:
+    """Whether this is a job of GitHub's Actions, which shows errors beside the lines of a diff."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 @contextlib.contextmanager
@@ -36,7 +46,7 @@ def telling(shown: Renderer) -> Iterator[Renderer]:
         with shown as emit:
             yield emit
     except BuilderError as error:
-        error.output_shown = shown.shows_output  # type: ignore[attr-defined]  # for show_error
+        error.output_shown = shown.shows_output
         raise
 
 
@@ -61,14 +71,28 @@ def show_warning(warning: BuilderError) -> None:
     from builder.ui.errors import render_error
 
     sys.stderr.write(render_error(warning, color=color(sys.stderr), word="warning"))
+    if _annotated():
+        from builder.ui.annotations import commands
+
+        sys.stderr.write(commands(warning, "warning"))
 
 
-def show_error(error: BuilderError) -> None:
-    from builder.ui.errors import render_error
+def show_error(error: BuilderError, progress: str) -> None:
+    """`progress`: the mode that was asked for; `json` has the error as its last line."""
+    from builder.ui.errors import error_document, render_error
 
+    if progress == "json":
+        from builder.ui.jsonl import line
+
+        sys.stderr.write(line("error", error_document(error)))
+        return
     if error.place and not error.snippet and not isinstance(error, CommandFailed):
         from builder.spec.load import snippet_at
 
         error.snippet = snippet_at(error.place)
-    shown = getattr(error, "output_shown", False)
-    sys.stderr.write(render_error(error, color=color(sys.stderr), tail=not shown))
+    tail = not error.output_shown
+    sys.stderr.write(render_error(error, color=color(sys.stderr), tail=tail))
+    if _annotated():
+        from builder.ui.annotations import commands
+
+        sys.stderr.write(commands(error))

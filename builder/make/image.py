@@ -204,10 +204,10 @@ class _Maker:
         base: Base = yield After(task)
         self._shop.planner.check_machine(spec, base.image)
         if base.note:
-            self._shop.emit(Warned(f"{spec.base.place}: {spec.base}: {base.note}"))
+            self._shop.emit(Warned(f"{spec.base}: {base.note}", spec.base.place, spec.name))
         if (base.image.config.get("config") or {}).get("OnBuild"):
-            place = spec.base.place
-            self._shop.emit(Warned(f"{place}: the base's ONBUILD is not run: write it as steps"))
+            text = "the base's ONBUILD is not run: write it as steps"
+            self._shop.emit(Warned(text, spec.base.place, spec.name))
         self._fetch = base.fetch
         return base
 
@@ -254,7 +254,7 @@ class _Maker:
         shop, name = self._shop, self._spec.name
         started = time.monotonic()
         for note in () if hidden else planned.notes:
-            shop.emit(Warned(f"{planned.step.place}: {note}"))
+            shop.emit(Warned(note, planned.step.place, name))
         with shop.store.lock(f"step-{planned.key or planned.inputs}", f"{name}: {planned.name}"):
             # who waited for the lock may find that the work is done
             if found := shop.planner.found(planned):
@@ -330,14 +330,14 @@ class _Maker:
                 lines.close()
                 return write(shop, spec, planned, changes)
         except CannotRun as error:
-            said = without_values(error.message, planned.step)
+            said = without_values(error.what, planned.step)
             shop.emit(StepFailed(spec.name, planned.number, planned.name, said))
             raise CannotRun(f"step {planned.name!r} could not be run: {said}", error.hint).at(
                 planned.step.place
             ) from error
         except CommandFailed as error:
             lines.close()
-            said = without_values(error.message, planned.step)
+            said = without_values(error.what, planned.step)
             shop.emit(StepFailed(spec.name, planned.number, planned.name, said))
             raise CommandFailed(
                 f"step {planned.name!r} failed: {said}",

@@ -398,7 +398,7 @@ def of_step(error: BuilderError, spec: ImageSpec, index: int) -> BuilderError:
     whether it is met while planning or while making; what cannot be read is nobody's."""
     step = steps_of(spec)[index]
     if type(error) is BuilderError:
-        error = SpecError(without_values(error.message, step), error.hint).at(step.place)
+        error = SpecError(without_values(error.what, step), error.hint).at(step.place)
     elif not isinstance(error, (SpecError, StoreError, UsageError)):
         error.at(step.place)
     return error.within(FailedStep(spec.name, index + 1, step_name(step)))

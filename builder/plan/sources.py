@@ -30,7 +30,7 @@ def faults(what: BaseRef | Step, context: Context) -> Iterator[SpecError]:
         except (SpecError, UsageError):
             raise  # of the ignore file
         except BuilderError as error:
-            yield error_at(what.place, without_values(error.message, what), error.hint)
+            yield error_at(what.place, without_values(error.what, what), error.hint)
 
 
 def check_sources(specs: Iterable[ImageSpec], context: Context) -> None:

@@ -124,4 +124,4 @@ def _sources(
             except SpecError as error:
                 yield error
             except BuilderError as error:
-                yield error_at(step.place, error.message, error.hint)
+                yield error_at(step.place, error.what, error.hint)

@@ -60,7 +60,7 @@ class DaemonSource:
         try:
             return self._resolve(ref, platform, make, pull)
         except LayerError as error:
-            raise TransportError(f"{ref}: {error.message}", error.hint).at(ref.place) from error
+            raise TransportError(f"{ref}: {error.what}", error.hint).at(ref.place) from error
         except TransportError as error:
             error.at(ref.place)
             raise

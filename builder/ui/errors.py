@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from builder.errors import BuilderError, BuildErrors, CommandFailed, SpecErrors
+from builder.errors import BuilderError, BuildErrors, CommandFailed, SpecErrors, each_of
 from builder.ui.text import BOLD, CYAN, DIM, RED, YELLOW, harmless, paint
 
 
 def error_document(error: BuilderError) -> dict[str, Any]:
     """An error for --json: what is known of it. Of several errors the first, and all of them."""
-    documents = [_document(each) for each in _each(error)]
+    documents = [_document(each) for each in each_of(error)]
     return {**documents[0], "errors": documents} if len(documents) > 1 else documents[0]
 
 
-def _each(error: BuilderError) -> Iterator[BuilderError]:
-    if isinstance(error, SpecErrors | BuildErrors):
-        for each in error.errors:
-            yield from _each(each)
-    else:
-        yield error
-
-
 def _document(error: BuilderError) -> dict[str, Any]:
-    document: dict[str, Any] = {"message": error.message}
+    document: dict[str, Any] = {"message": error.what}
     if error.place:
-        document["message"] = error.message.removeprefix(f"{error.place}: ")
         document["place"] = error.place._asdict()
     if error.hint:
         document["hint"] = error.hint

@@ -1,15 +1,18 @@
 """JSON lines: every event as one object, for programs that follow a build.
 
-{"event": "step_done", "image": "site", "step": 1, "name": "pages", "status": "built", ...}
+{"event": "step_done", "time": 1700000000.123, "image": "site", "step": 1, "name": "pages", ...}
 
-What a step prints is an object for each line.
+`time` is in seconds since the epoch. What a step prints is an object for each line. The last object
+of a build that failed is {"event": "error", ...}, with what `--json` says of it.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from threading import Lock
-from typing import Self, TextIO, get_args
+from time import time
+from typing import Any, Self, TextIO, get_args
 
 from builder.events import Event, StepOutput
 
@@ -17,6 +20,10 @@ NAMES: dict[type, str] = {
     kind: "".join("_" + char.lower() if char.isupper() else char for char in kind.__name__)[1:]
     for kind in get_args(Event)
 }
+
+
+def line(name: str, fields: Mapping[str, Any]) -> str:
+    return json.dumps({"event": name, "time": round(time(), 3), **fields}) + "\n"
 
 
 class JsonLines:
@@ -29,11 +36,14 @@ class JsonLines:
     def __call__(self, event: Event) -> None:
         name = NAMES[type(event)]
         if isinstance(event, StepOutput):
-            head = json.dumps({"event": name, "image": event.image, "step": event.step})[:-1]
+            head = line(name, {"image": event.image, "step": event.step})[:-2]
             lines = event.text.split("\n")
-            text = "".join(f'{head}, "line": {json.dumps(line)}}}\n' for line in lines)
+            text = "".join(f'{head}, "line": {json.dumps(each)}}}\n' for each in lines)
         else:
-            text = json.dumps({"event": name, **event._asdict()}) + "\n"
+            fields = event._asdict()
+            if place := fields.get("place"):
+                fields["place"] = place._asdict()
+            text = line(name, fields)
         with self._lock:
             if self._stream is None:
                 return

@@ -29,13 +29,12 @@ from builder.events import (
     Warned,
 )
 from builder.ui import human
-from builder.ui.plain import amount, image_line, step_label, step_line
+from builder.ui.plain import amount, image_line, step_label, step_line, warning_line
 from builder.ui.text import (
     CYAN,
     DIM,
     GREEN,
     RED,
-    YELLOW,
     cells,
     cut,
     harmless,
@@ -149,8 +148,8 @@ class Live:
                 short = event._replace(digest=event.digest[:19])  # results say it whole on stdout
                 line = image_line(short, self._steps.get(event.image), self._color)
                 self._ended.append(f"{paint(self._ok, GREEN, self._color)} {line}")
-            case Warned(text):
-                self._ended.append(f"{paint('warning:', YELLOW, self._color)} {harmless(text)}")
+            case Warned():
+                self._ended.append(warning_line(event, self._color))
             case Noted(text):
                 self._ended.append(harmless(text))
 

@@ -73,8 +73,8 @@ class Plain:
                 self._steps[image] = steps
             case ImageDone():
                 return image_line(event, self._steps.get(event.image), self._color) + "\n"
-            case Warned(text):
-                return f"{paint('warning:', YELLOW, self._color)} {harmless(text)}\n"
+            case Warned():
+                return warning_line(event, self._color) + "\n"
             case Noted(text):
                 return harmless(text) + "\n"
         return ""
@@ -144,6 +144,11 @@ def image_line(event: ImageDone, steps: int | None, color: bool) -> str:
         what = f"{built} built, {steps - built} reused" if steps > built else f"{built} built"
     name = paint(harmless(image), BOLD, color)
     return f"{name}  {what}  {human.seconds(time)}  {digest}"
+
+
+def warning_line(event: Warned, color: bool) -> str:
+    text = f"{event.place}: {event.text}" if event.place else event.text
+    return f"{paint('warning:', YELLOW, color)} {harmless(text)}"
 
 
 def amount(done: int, total: int | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -139,3 +140,72 @@ def test_no_reader_is_no_fault(project: Any) -> None:
         env={**os.environ, "BUILDER_CACHE_DIR": str(project.store)},
     )  # fmt: skip
     assert done.returncode in (1, 2) and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_progress_as_json_ends_with_the_error(project: Any, fault: str) -> None:
+    """Every line of stderr is an object, and the last one says what `--json` says."""
+    project.file("torn.tar", b"x" * 600)
+    project.spec("x", FAULTS[fault][0])
+    status = 1 if fault in ("a torn archive", "a registry that is not there") else 2
+    done = project.run("build", "--json", "--progress", "json", status=status)
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    last = events[-1]
+    assert last.pop("event") == "error" and last.pop("time") > 1.7e9
+    assert last == error_of(done)
+
+
+ANNOTATION = re.compile(r"::(error|warning)(?: ([^:]*))?::(.*)")
+
+
+def annotations(stderr: str) -> list[tuple[str, dict[str, str], str]]:
+    """Workflow commands, read as GitHub's runner reads them."""
+
+    def plain(text: str) -> str:
+        for sign in ":,\n\r%":
+            text = text.replace(f"%{ord(sign):02X}", sign)
+        return text
+
+    found = []
+    for line in stderr.splitlines():
+        if line.startswith("::"):
+            match = ANNOTATION.fullmatch(line)
+            assert match, line
+            pairs = [each.partition("=") for each in (match[2] or "").split(",") if each]
+            found.append((match[1], {n: plain(v) for n, _, v in pairs}, plain(match[3])))
+    return found
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_in_githubs_actions_an_error_is_an_annotation(project: Any, fault: str) -> None:
+    project.file("torn.tar", b"x" * 600)
+    project.spec("x", FAULTS[fault][0])
+    status = 1 if fault in ("a torn archive", "a registry that is not there") else 2
+    done = project.run("build", "--json", status=status, env={"GITHUB_ACTIONS": "true"})
+    error = error_of(done)
+    kind, properties, text = annotations(done.stderr)[0]
+    place = error.get("place", {})
+    assert kind == "error"
+    assert properties.get("file") == place.get("file")
+    assert properties.get("line") == (str(place["line"]) if place else None)
+    assert text == error["message"] + (f"\n{error['hint']}" if "hint" in error else "")
+
+
+def test_what_a_step_prints_and_names_hold_is_no_workflow_command(project: Any) -> None:
+    """A step's output may not speak to the runner, nor may a name break out of its property."""
+    project.spec(
+        "x",
+        "from: scratch\nsteps:\n  - name: 'a,b::c%0A::set-env name=x::y'\n    run:"
+        " [/bin/echo, '::error::x']\n",
+    )
+    done = project.run("build", status=1, env={"GITHUB_ACTIONS": "true"})
+    found = annotations(done.stderr)
+    assert [kind for kind, _, _ in found] == ["error"], done.stderr
+    assert found[0][1]["title"] == "x step 1 (a,b::c%0A::set-env name=x::y)"
+
+
+def test_warnings_are_annotations_too(project: Any) -> None:
+    project.spec("x", STEP + "copy: .\n    dest: /b\n")
+    done = project.run("lint", env={"GITHUB_ACTIONS": "true"})
+    kind, properties, _ = annotations(done.stderr)[0]
+    assert (kind, properties["file"], properties["line"]) == ("warning", "specs/x.yaml", "3")

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from threading import Thread
 
 import pytest
@@ -146,6 +147,8 @@ def test_json_lines_hold_every_field_of_every_event() -> None:
             emit(event)
     objects = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert len(objects) == len(BUILD)
+    times = [each.pop("time") for each in objects]
+    assert times == sorted(times) and time.time() - 60 < times[0] <= time.time()
     assert objects[0] == {"event": "image_started", "image": "site", "steps": 3}
     assert objects[6] == {
         "event": "step_done",

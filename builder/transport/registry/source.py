@@ -67,7 +67,7 @@ class RegistrySource:
         try:
             reference = parse_reference(ref.value)
         except BuilderError as error:
-            raise SpecError(error.message, error.hint).at(ref.place) from error
+            raise SpecError(error.what, error.hint).at(ref.place) from error
         try:
             known = self._known(reference, platform)
             if known is None or (pull == "always" and reference.digest is None):
