@@ -23,13 +23,13 @@ def merge_config(base: Document, change: ConfigChange) -> dict[str, Any]:
         config["User"] = change.user
     if change.working_dir is not None:
         config["WorkingDir"] = working_dir(config.get("WorkingDir"), change.working_dir)
-    if change.entrypoint is not None:
-        config["Entrypoint"] = list(change.entrypoint)
-        config.pop("Cmd", None)  # as Docker: it belonged to the entrypoint that is replaced
-    if change.cmd is not None:
-        config["Cmd"] = list(change.cmd)
     if change.shell is not None:
         config["Shell"] = list(change.shell)
+    if change.entrypoint is not None:
+        config["Entrypoint"] = _command(change.entrypoint, config)
+        config.pop("Cmd", None)  # as Docker: it belonged to the entrypoint that is replaced
+    if change.cmd is not None:
+        config["Cmd"] = _command(change.cmd, config)
     for name, values in (("ExposedPorts", change.exposed_ports), ("Volumes", change.volumes)):
         if values:
             config[name] = {**(config.get(name) or {}), **{value: {} for value in values}}
@@ -44,12 +44,20 @@ def merge_config(base: Document, change: ConfigChange) -> dict[str, Any]:
             "Interval": check.interval,
             "Timeout": check.timeout,
             "StartPeriod": check.start_period,
+            "StartInterval": check.start_interval,
             "Retries": check.retries,
         }
         config["Healthcheck"] = {name: value for name, value in fields.items() if value}
     if config or document.get("config"):
         document["config"] = config
     return document
+
+
+def _command(command: str | tuple[str, ...], config: Mapping[str, Any]) -> list[str]:
+    """Text runs under the image's shell, as in Docker: without -e if the image names none."""
+    if isinstance(command, str):
+        return [*(config.get("Shell") or ("/bin/sh", "-c")), command]
+    return list(command)
 
 
 def fit_history(document: Document, layers: int) -> tuple[Document, str]:

@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping
 
 from builder.errors import SpecError
 from builder.spec.base import KINDS
+from builder.spec.kinds import words
 from builder.spec.load import error_at
 from builder.spec.model import BaseRef, Copy, File, ImageSpec, Run
-from builder.spec.source import nearest, quote, written
+from builder.spec.node import Node
+from builder.spec.render import is_template
+from builder.spec.source import Fault, nearest, quote, written
 
 _SERVED = (
     *("/usr/share/nginx/html/", "/var/www/", "/usr/local/apache2/htdocs/", "/usr/share/caddy/"),
@@ -25,6 +28,20 @@ def advice(spec: ImageSpec, specs: Mapping[str, ImageSpec]) -> Iterator[SpecErro
             yield from _goes_on(step, step.shell or spec.config.shell)
         elif isinstance(step, (Copy, File)):
             yield from _served(step)
+
+
+def cmd_passed_by(top: Node) -> Iterator[Fault]:
+    """A shell takes what comes behind the text of an entrypoint for its own $0 and $1."""
+    config = top.get("config") or top
+    entrypoint, cmd = config.get("entrypoint"), config.get("cmd")
+    if entrypoint is None or cmd is None or not entrypoint.text or not (cmd.text or cmd.items):
+        return
+    meant = [] if is_template(entrypoint.text) else words(entrypoint.text)
+    shown = f"[{', '.join(map(written, meant))}]"
+    yield entrypoint.fault(
+        "an entrypoint as text runs under a shell, which passes cmd by",
+        f"write {shown}" if meant and len(shown) < 200 else None,
+    )
 
 
 def _served(step: Copy | File) -> Iterator[SpecError]:

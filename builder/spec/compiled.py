@@ -17,7 +17,7 @@ from builder.oci.image import Platform, encode
 from builder.spec import model
 from builder.version import __version__
 
-SPEC_VERSION = 4
+SPEC_VERSION = 5
 """Raised when the same text would be read into another ImageSpec."""
 
 _TYPES: dict[str, Any] = {

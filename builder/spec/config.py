@@ -33,14 +33,14 @@ from builder.spec.model import (
     ConfigChange,
     Healthcheck,
 )
-from builder.spec.node import TEXT, Node
+from builder.spec.node import LIST, MAPPING, NULL, TEXT, Node
 from builder.spec.source import quote, written
 from builder.spec.syntax import Malformed
 
 
 def _read_test(reader: Reader, node: Node) -> Any:
-    if node.kind != "list":
-        return ("CMD-SHELL", SCRIPT.read(reader, node))
+    if node.kind != LIST:
+        return _test_text(reader, node)
     expected = "does not say how to run the test, expected CMD, CMD-SHELL or NONE"
     first = node.items[0] if node.items else node
     if node.items and first.kind != TEXT:
@@ -57,6 +57,18 @@ def _read_test(reader: Reader, node: Node) -> Any:
     return words
 
 
+def _test_text(reader: Reader, node: Node) -> Any:
+    """Text for the shell; NONE, and a Dockerfile's CMD in front of it, are no commands."""
+    test = SCRIPT.read(reader, node)
+    if test == "NONE":
+        return ("NONE",)
+    first, _, rest = test.partition(" ")
+    if first in ("CMD", "CMD-SHELL"):
+        hint = f"write {written(rest.strip())}" if rest.strip() and len(rest) < 200 else None
+        raise node.fault(f"{quote(test)} begins with {first}, expected the command alone", hint)
+    return ("CMD-SHELL", test)
+
+
 def folder(value: str) -> str:
     if ":" in value:
         raise Malformed("holds ':', expected one folder; several are a list")
@@ -66,19 +78,45 @@ def folder(value: str) -> str:
 _HEALTHCHECK: Table = {
     "test": Field(
         Kind(_read_test, {"anyOf": [SCRIPT.schema, ARGV.schema]}),
-        "[CMD, word, ...], [CMD-SHELL, text], [NONE], or text for the shell.",
+        "[CMD, word, ...], [CMD-SHELL, text], NONE, or text for the shell.",
         required=True,
     ),
     "interval": Field(DURATION, "Time between two checks, such as 30s."),
     "timeout": Field(DURATION, "How long a check may take."),
     "start_period": Field(DURATION, "How long failures do not count after the start."),
+    "start_interval": Field(DURATION, "Time between two checks until start_period is over."),
     "retries": Field(number(0, 1000), "How many failures in a row make it unhealthy."),
 }
 
 
 def _read_healthcheck(reader: Reader, node: Node) -> Any:
     given = read_table(reader, node, _HEALTHCHECK, "a healthcheck")
-    return BAD if given is None else Healthcheck(**given)
+    if given is None:
+        return BAD
+    if given["test"] == ("NONE",) and len(given) > 1:
+        other = next(key for key, _ in node.pairs if key.text != "test")
+        raise other.fault(f"{quote(other.text)} is given, but NONE says that there is no test")
+    return Healthcheck(**given)
+
+
+def _read_command(reader: Reader, node: Node) -> Any:
+    if node.kind in (LIST, MAPPING, NULL):
+        return WORDS.read(reader, node)
+    return SCRIPT.read(reader, node)
+
+
+_COMMAND = Kind(_read_command, {"anyOf": [SCRIPT.schema, WORDS.schema]})
+
+
+def _read_ports(reader: Reader, node: Node) -> Any:
+    found = _PORTS.read(reader, node)
+    return BAD if found is BAD else tuple(port for ports in found for port in ports)
+
+
+_PORTS = list_of(
+    text(syntax.parse_ports, expected="a port such as 80/tcp", pattern=syntax.PORT),
+    expected="a list of ports",
+)
 
 
 CONFIG: Table = {
@@ -92,17 +130,17 @@ CONFIG: Table = {
         text(absolute, pattern="^/"), "Where commands run, and what relative targets start from."
     ),
     "entrypoint": Field(
-        WORDS,
-        "The command's first words; setting it clears an inherited cmd.",
+        _COMMAND,
+        "The command's first words, or text for the shell, to which no cmd comes; setting it clears"
+        " an inherited cmd.",
     ),
     "cmd": Field(
-        WORDS,
-        "The command, or the entrypoint's arguments.",
+        _COMMAND,
+        "The command, or the entrypoint's arguments: words, or text for the shell.",
     ),
     "shell": Field(SHELL, "The shell for commands given as text."),
     "exposed_ports": Field(
-        list_of(text(syntax.parse_port, expected="a port such as 80/tcp", pattern=syntax.PORT)),
-        "Ports that the image serves, such as 80/tcp.",
+        Kind(_read_ports, _PORTS.schema), "Ports that the image serves: 80, 53/udp, 8000-8010/tcp."
     ),
     "volumes": Field(list_of(text(absolute, pattern="^/")), "Paths that hold data."),
     "labels": Field(

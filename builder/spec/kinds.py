@@ -130,7 +130,7 @@ def _target(*, directory: bool) -> Kind:
 
 
 TEXT = text()
-WORDS = list_of(TEXT, expected="a list of words such as [nginx, -g]", split=words)
+WORDS = list_of(TEXT, expected="a list of words such as [nginx, -g]")
 _NAMED = mapping_of(TEXT, check_env, "a mapping of names to text")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from builder.errors import BuilderError, SpecError
-from builder.spec.advice import advice
+from builder.spec.advice import advice, cmd_passed_by
 from builder.spec.dollars import dollars
 from builder.spec.language import render_spec
 from builder.spec.load import asked_specs, error_at, gather, read_bytes, read_vars_files
@@ -54,6 +54,7 @@ def lint(
         top = parse_yaml(source, Problems(source))
         errors += map(source.error, _never_rendered(spec, top))
         warnings += map(source.error, dollars(top, spec.variables))
+        warnings += map(source.error, cmd_passed_by(top))
         errors += _sources(spec, context, look, environ)
         warnings += advice(spec, specs)
         warnings += advise(spec)

@@ -145,6 +145,7 @@ class Healthcheck(NamedTuple):
     timeout: int = 0
     start_period: int = 0
     retries: int = 0
+    start_interval: int = 0
 
 
 class ConfigChange(NamedTuple):
@@ -153,8 +154,8 @@ class ConfigChange(NamedTuple):
     env: Mapping[str, str] = {}
     user: str | None = None
     working_dir: str | None = None
-    entrypoint: tuple[str, ...] | None = None  # set: clears an inherited cmd, as Docker does
-    cmd: tuple[str, ...] | None = None
+    entrypoint: str | tuple[str, ...] | None = None  # text: for the shell; clears an inherited cmd
+    cmd: str | tuple[str, ...] | None = None
     shell: tuple[str, ...] | None = None
     exposed_ports: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()

@@ -28,7 +28,7 @@ OCTAL = "^0?[0-7]{3,4}$"
 SYMBOLIC = "^[ugoa]*([-+=]([rwxXst]+|[ugo])?)+(,[ugoa]*([-+=]([rwxXst]+|[ugo])?)+)*$"
 OWNER = "^[A-Za-z0-9_.][A-Za-z0-9_.@$-]*(:[A-Za-z0-9_.][A-Za-z0-9_.@$-]*)?$"
 DURATION = "^(0|([0-9]+(\\.[0-9]+)?(h|m|s|ms|us|µs|ns))+)$"
-PORT = "^[0-9]{1,5}(/(tcp|udp|sctp))?$"
+PORT = "^[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp|sctp))?$"
 IMAGE_NAME = "^[a-z0-9]+([._-][a-z0-9]+)*$"
 SUITE = "^[a-z0-9][a-z0-9.-]*$"
 PACKAGE = "^[a-z0-9][a-z0-9+.-]*(:[a-z0-9]+)?(=[A-Za-z0-9.+~:-]+)?$"
@@ -97,12 +97,31 @@ def parse_duration(text: str) -> int:
     return total
 
 
-def parse_port(text: str) -> str:
-    """`80` or `80/udp`, to `80/tcp`, `80/udp`."""
-    number, slash, protocol = text.partition("/")
-    if not re.fullmatch(PORT, text) or not 1 <= int(number) <= 65535:
-        raise Malformed("is not a port, expected 1 to 65535, then /tcp, /udp or /sctp if not tcp")
-    return f"{int(number)}/{protocol if slash else 'tcp'}"
+def parse_ports(text: str) -> tuple[str, ...]:
+    """`80`, `80/udp` or a range `8000-8010/tcp`, to the ports one by one: `80/tcp`, `80/udp` ..."""
+    if not re.fullmatch(PORT, text):
+        raise _no_port(text)
+    numbers, slash, protocol = text.partition("/")
+    first, _, last = numbers.partition("-")
+    start, end = int(first), int(last or first)
+    if not (1 <= start <= 65535 and 1 <= end <= 65535):
+        raise _no_port(text)
+    if start > end:
+        ports = f"{end}-{start}{slash}{protocol}"
+        raise Malformed("ends before it starts, expected a range of ports", f"write {ports}")
+    return tuple(f"{number}/{protocol if slash else 'tcp'}" for number in range(start, end + 1))
+
+
+def _no_port(text: str) -> Malformed:
+    published = re.fullmatch(r"[^/]*:([0-9-]+(?:/\w+)?)", text)
+    meant = (published[1] if published else text).lower()
+    hint = f"write {meant}" if meant != text and re.fullmatch(PORT, meant) else None
+    if published:
+        return Malformed(
+            "publishes a port, which is said where the image is run; expected the image's own", hint
+        )
+    expected = "expected 1 to 65535 or a range of them, then /tcp, /udp or /sctp if not tcp"
+    return Malformed(f"is not a port, {expected}", hint)
 
 
 def parse_signal(text: str) -> str:

@@ -54,6 +54,29 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "cmd": ('CMD ["only"]', {"cmd": ["only"]}),
     "an empty cmd": ("CMD []", {"cmd": []}),
     "an empty entrypoint": ("ENTRYPOINT []", {"entrypoint": []}),
+    "cmd as text": ("CMD only $A && b", {"cmd": "only $A && b"}),
+    "cmd as text of several lines": ("CMD a; \\\n  b", {"cmd": "a;   b"}),
+    "entrypoint as text": ("ENTRYPOINT exec /new $A", {"entrypoint": "exec /new $A"}),
+    "both as text": (
+        "ENTRYPOINT exec /new\nCMD b 'c d'",
+        {"entrypoint": "exec /new", "cmd": "b 'c d'"},
+    ),
+    "entrypoint as text with words of cmd": (
+        'ENTRYPOINT exec /new\nCMD ["b"]',
+        {"entrypoint": "exec /new", "cmd": ["b"]},
+    ),
+    "text for an own shell": (
+        'SHELL ["/bin/bash", "-eo", "pipefail", "-c"]\nENTRYPOINT a | b\nCMD c',
+        {"shell": ["/bin/bash", "-eo", "pipefail", "-c"], "entrypoint": "a | b", "cmd": "c"},
+    ),
+    "ranges of ports": (
+        "EXPOSE 8000-8010/tcp 53-55/udp 70-70 80-82 9-10/sctp 65534-65535",
+        {
+            "exposed_ports": [
+                *("8000-8010/tcp", "53-55/udp", "70-70", "80-82", "9-10/sctp", "65534-65535"),
+            ]
+        },
+    ),
     "exposed ports add up": (
         "EXPOSE 80/tcp 53/udp 8080",
         {"exposed_ports": ["80/tcp", "53/udp", "8080"]},
@@ -77,6 +100,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "healthcheck by the shell": ("HEALTHCHECK CMD /ok x", {"healthcheck": {"test": "/ok x"}}),
     "no healthcheck": ("HEALTHCHECK NONE", {"healthcheck": {"test": ["NONE"]}}),
+    "no healthcheck, as a word": ("HEALTHCHECK NONE", {"healthcheck": {"test": "NONE"}}),
     "shell": ('SHELL ["/bin/bash", "-c"]', {"shell": ["/bin/bash", "-c"]}),
     "stop signal": ("STOPSIGNAL SIGQUIT", {"stop_signal": "SIGQUIT"}),
     "an absolute working directory": ("WORKDIR /other", {"working_dir": "/other"}),
@@ -115,6 +139,41 @@ def test_config_is_what_docker_makes_of_it(
     assert {name: ours.get(name) or None for name in FIELDS} == {
         name: theirs.get(name) or None for name in FIELDS
     }
+
+
+@pytest.mark.root
+@pytest.mark.needs("dockerd")
+def test_text_runs_under_the_shell_of_the_base(sides: Any, base: Path, tmp_path: Path) -> None:
+    shell = 'FROM parity:config-base\nSHELL ["/odd", "-x", "-c"]\n'
+    assert not sides.build(shell, base, "parity:shell-base", buildkit=True)
+    (tmp_path / "base.tar").write_bytes(sides.out("save", "parity:shell-base"))
+    text = "FROM parity:shell-base\nENTRYPOINT a $A\nCMD b\nHEALTHCHECK CMD c\n"
+    assert not sides.build(text, tmp_path, "parity:theirs", buildkit=True)
+    change = {"entrypoint": "a $A", "cmd": "b", "healthcheck": {"test": "c"}}
+    done = sides.ours({"from": "docker-archive:base.tar", "config": change}, tmp_path, tmp_path)
+    assert done.returncode == 0, done.stderr
+    theirs = sides.config("parity:theirs")
+    ours = sides.built(tmp_path)[1]["config"]
+    assert {name: ours.get(name) or None for name in FIELDS} == {
+        name: theirs.get(name) or None for name in FIELDS
+    }
+    assert ours["Cmd"] == ["/odd", "-x", "-c", "b"]
+
+
+@pytest.mark.root
+@pytest.mark.needs("dockerd")
+def test_the_first_interval_of_a_healthcheck(sides: Any, base: Path, tmp_path: Path) -> None:
+    """Docker has it from version 25: StartInterval of the config document, in nanoseconds, beside
+    the fields that this engine knows."""
+    text = "FROM parity:config-base\nHEALTHCHECK --start-period=1m CMD c\n"
+    assert not sides.build(text, base, "parity:theirs", buildkit=True)
+    check = {"test": "c", "start_period": "1m", "start_interval": "500ms"}
+    spec = {"from": "docker-archive:base.tar", "config": {"healthcheck": check}}
+    done = sides.ours(spec, base, tmp_path)
+    assert done.returncode == 0, done.stderr
+    theirs = sides.config("parity:theirs")["Healthcheck"]
+    ours = sides.built(tmp_path)[1]["config"]["Healthcheck"]
+    assert ours == {**theirs, "StartInterval": 500_000_000}
 
 
 @pytest.mark.root

@@ -137,6 +137,30 @@ def test_lint_warns_of_what_is_hardly_meant(folder: Path, spec: str, warning: st
     assert found((), "specs", ".") == Findings((), ())
 
 
+@pytest.mark.parametrize(
+    ("config", "warning", "hint"),
+    [
+        ("{entrypoint: nginx -g x, cmd: [b]}", "passes cmd by", "write [nginx, -g, x]"),
+        ("{entrypoint: a $A, cmd: b}", "passes cmd by", 'write [/bin/sh, -c, "a $A"]'),
+        ("{entrypoint: '{{ 1 }} a', cmd: b}", "passes cmd by", None),
+        ("{entrypoint: a, cmd: []}", None, None),
+        ("{entrypoint: a}", None, None),
+        ("{entrypoint: [a], cmd: b}", None, None),
+        ("{cmd: b}", None, None),
+    ],
+)
+def test_lint_tells_a_cmd_that_nothing_reads(
+    folder: Path, config: str, warning: str | None, hint: str | None
+) -> None:
+    (folder / "specs/a.yaml").write_text(f"from: scratch\nconfig: {config}\n")
+    seen = found((), "specs", ".")
+    assert seen.errors == ()
+    assert [(warning in each.message, each.hint) for each in seen.warnings if warning] == (
+        [(True, hint)] if warning else []
+    )
+    assert len(seen.warnings) == bool(warning)
+
+
 def test_a_spec_that_dockerignore_leaves_out_is_not_taken_along(folder: Path) -> None:
     (folder / "specs/a.yaml").write_text("from: scratch\nsteps:\n- {copy: ., dest: /x}\n")
     (folder / ".dockerignore").write_text("specs\n")
@@ -238,7 +262,7 @@ BAD = [
     "{from: scratch, steps: [{run: a, network: bridge}]}",
     "{from: scratch, steps: [{remove: []}]}",
     "{from: scratch, platforms: [a, b]}",
-    "{from: scratch, config: {cmd: a}}",
+    "{from: scratch, config: {cmd: {a: b}}}",
     "{from: scratch, config: {env: {A: 1.5}}}",
     "{from: scratch, config: {stop_signal: term}}",
     "{from: scratch, config: {healthcheck: {interval: 3s}}}",
