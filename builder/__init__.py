@@ -12,16 +12,11 @@ from builder.version import __version__
 __all__ = ["__version__", "build", "load_spec", "make_plan"]
 
 if TYPE_CHECKING:
-    from builder.project import build, make_plan
-    from builder.spec.load import load_spec
+    from builder.project import build, load_spec, make_plan
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_spec":
-        from builder.spec.load import load_spec
-
-        return load_spec
-    if name in ("build", "make_plan"):
+    if name in ("build", "load_spec", "make_plan"):
         from builder import project
 
         return getattr(project, name)

@@ -20,7 +20,9 @@ from builder.plan.planned import Settings
 from builder.plan.planner import Planner
 from builder.plan.sources import check_sources
 from builder.plan.state import Fetch, open_table
-from builder.spec.model import File, ImageSpec, Run
+from builder.plan.step import CommandStep
+from builder.spec.model import ImageSpec
+from builder.steps import VERBS
 from builder.store.store import Store
 from builder.transport.base import BaseSource
 from builder.work.cancel import Cancel
@@ -123,6 +125,7 @@ class Project:
             project = load_project(
                 images,
                 options.specs,
+                verbs=VERBS,
                 environ=options.environ,
                 sets=options.variables,
                 vars_files=options.vars_files,
@@ -252,7 +255,7 @@ class Project:
         this process has one thread; where it is not possible, the first command step says why."""
         if os.geteuid() == 0 or self.options.executor == "docker":
             return
-        if not any(isinstance(step, Run) for spec in specs.values() for step in spec.steps):
+        if not any(isinstance(step, CommandStep) for spec in specs.values() for step in spec.steps):
             return
         from builder.executor.userns import become_root
 
@@ -297,11 +300,8 @@ class Project:
             self.name,
             options.allow_foreign,
         )
-        render = partial(_render, context, options.environ)
         sources = _Sources(self, context.root)
-        return Planner(
-            self.store, context, sources, settings, render, self._reread, options.environ
-        )
+        return Planner(self.store, context, sources, settings, self._reread, options.environ)
 
     def _reread(self, spec: ImageSpec, base: Mapping[str, Any]) -> ImageSpec:
         from builder.spec.load import load_on_base
@@ -310,6 +310,7 @@ class Project:
         return load_on_base(
             spec,
             base,
+            verbs=VERBS,
             environ=options.environ,
             sets=options.variables,
             vars_files=options.vars_files,
@@ -327,23 +328,6 @@ class Project:
         tables = [open_table(self.store, layer, fetch) for layer in image.layers]
         privileged = initial_user_namespace()
         return lower_dirs(self.store, image.layers, tables, privileged=privileged)
-
-
-def _render(
-    context: Context,
-    environ: Mapping[str, str],
-    step: File,
-    spec: ImageSpec,
-    asked: dict[str, str | None],
-) -> bytes:
-    if step.template is None:
-        return (step.content or "").encode("utf-8", "surrogateescape")
-    from builder.spec.render import render_template
-
-    (source,) = context.find(step.template)  # the plan has looked at it
-    file = context.open(source)
-    shown = {"name": spec.name}
-    return render_template(file, step.variables, shown, environ, asked, name=step.template)
 
 
 class _SpecCache:
@@ -422,6 +406,15 @@ class _Sources(Mapping[str, BaseSource]):
 
         project = self._project
         return DebootstrapSource(project.store, project.options.environ, cancel=project.cancel)
+
+
+def load_spec(path: str, **options: Any) -> ImageSpec:
+    """Read one spec; `options` are `environ`, which must be given, `sets` and `vars_files`, as of
+    spec.load. Raises SpecErrors with everything wrong in the file, UsageError for what cannot be
+    read."""
+    from builder.spec.load import load_spec
+
+    return load_spec(path, verbs=VERBS, **options)
 
 
 def make_plan(images: Sequence[str] = (), **options: Any) -> dict[str, ImagePlan]:

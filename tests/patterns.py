@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from builder.plan.context import Context
-from builder.spec.model import Copy, Place
+from builder.spec.model import Place
+from builder.steps.copy import Copy
 from builder.store.store import Store
 
 NAMES = (
@@ -104,7 +105,7 @@ def make(root: Path, paths: Iterable[str]) -> None:
 def kept(root: Path, store: Store, exclude: Sequence[str] = ()) -> set[str]:
     """The paths that `copy: .` takes."""
     step = Copy(Place("a.yaml", 1, 1), None, (".",), "/", tuple(exclude))
-    ((_, found),) = Context(str(root), store).scan(step)
+    ((_, found),) = step.scan(Context(str(root), store))
     return {os.fsdecode(node[0]) for nodes in found.parts() for node in nodes} - {""}
 
 

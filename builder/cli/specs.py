@@ -14,8 +14,10 @@ from builder.errors import SpecErrors, UsageError
 
 def lint(arguments: argparse.Namespace) -> int:
     from builder.plan.context import Context
-    from builder.plan.sources import faults, takes_specs
+    from builder.plan.sources import advice
+    from builder.plan.sources import lint as look
     from builder.spec.lint import lint as check
+    from builder.steps import VERBS
 
     root = arguments.context or os.path.dirname(os.path.abspath(arguments.specs))
     if not os.path.isdir(root):
@@ -24,9 +26,9 @@ def lint(arguments: argparse.Namespace) -> int:
     found = check(
         arguments.images,
         arguments.specs,
-        root,
-        partial(faults, context=context),
-        partial(takes_specs, context=context),
+        partial(look, context=context, environ=os.environ),
+        partial(advice, context=context),
+        verbs=VERBS,
         environ=os.environ,
         sets=wiring.pairs(arguments.sets),
         vars_files=arguments.vars_file,
@@ -40,18 +42,21 @@ def lint(arguments: argparse.Namespace) -> int:
 
 def schema(arguments: argparse.Namespace) -> int:
     from builder.spec.language import json_schema
+    from builder.steps import VERBS
 
-    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
+    sys.stdout.write(json.dumps(json_schema(VERBS), indent=2) + "\n")
     return 0
 
 
 def render(arguments: argparse.Namespace) -> int:
     from builder.spec.lint import render as rendered
     from builder.spec.load import find_spec
+    from builder.steps import VERBS
 
     sys.stdout.write(
         rendered(
             find_spec(arguments.image, arguments.specs),
+            verbs=VERBS,
             environ=os.environ,
             sets=wiring.pairs(arguments.sets),
             vars_files=arguments.vars_file,

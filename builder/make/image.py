@@ -32,14 +32,14 @@ from builder.oci.digest import CacheKey, DiffID
 from builder.oci.image import Descriptor, Image, Layer, encode
 from builder.plan.clock import command_time
 from builder.plan.context import Context
-from builder.plan.describe import steps_of
 from builder.plan.last import LastBuild, LastStep, load_last, save_last
 from builder.plan.nodes import Tree
 from builder.plan.planned import BuildFiles, BuildRun, Hit, Planned, Unknown
 from builder.plan.planner import of_step
 from builder.plan.state import Fetch, State
+from builder.plan.step import Step, own_steps, steps_of
 from builder.plan.walk import Made, Walked, Work, walk
-from builder.spec.model import Copy, ImageSpec, Run, without_values
+from builder.spec.model import ImageSpec, without_values
 from builder.store.records import Record, is_settled, labelled, save_document, save_record
 from builder.transport.base import Base
 from builder.work.schedule import After
@@ -200,7 +200,7 @@ class _Maker:
     def base(self, spec: ImageSpec) -> Work[Base | None]:
         task = base_task(self._shop, spec)
         if task not in self._shop.bases:  # while it comes, copies are hashed
-            yield [partial(self._hash, step) for step in spec.steps if isinstance(step, Copy)]
+            yield [partial(self._hash, step) for step in own_steps(spec) if step.hashes]
         base: Base = yield After(task)
         self._shop.planner.check_machine(spec, base.image)
         if base.note:
@@ -211,12 +211,12 @@ class _Maker:
         self._fetch = base.fetch
         return base
 
-    def _hash(self, step: Copy) -> None:
-        """Note the digests of a copy's files, with a context of its own: this one is another
-        thread's."""
+    def _hash(self, step: Step) -> None:
+        """Note the digests of the files that a step takes, with a context of its own: this one is
+        another thread's."""
         context = Context(self._shop.planner.context.root, self._shop.store)
         try:
-            for _, tree in context.scan(step):
+            for _, tree in step.scan(context):
                 context.digests(tree)
         except BuilderError:
             pass  # said when the step's turn comes
@@ -380,12 +380,12 @@ def _remember(
             continue
         old = before.get(step.key)
         diff_id = step.layer.diff_id if step.layer else DiffID("")
-        verb = "run" if isinstance(steps_of(spec)[step.number - 1], Run) else "files"
+        kind = steps_of(spec)[step.number - 1].kind
         if old and step.status != "built":
             steps.append(old._replace(name=step.name, diff_id=diff_id))
         else:
             why = step.why if step.status == "built" else "found in the cache: built before"
-            steps.append(LastStep(step.name, verb, step.key, diff_id, why, now))
+            steps.append(LastStep(step.name, kind, step.key, diff_id, why, now))
     this = LastBuild(
         str(spec.base),
         walked.base_chain,

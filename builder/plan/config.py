@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from builder.oci.image import Document
-from builder.spec.model import ConfigChange, FromEnv, Run, shown
+from builder.spec.model import ConfigChange, FromEnv, shown
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -93,14 +93,13 @@ def working_dir(*parts: str | None) -> str:
     return "/" + posixpath.normpath(path).lstrip("/")  # POSIX lets two slashes at the front be
 
 
-def environment(config: Mapping[str, Any], step: Run, home: str, epoch: int) -> dict[str, str]:
-    """The whole environment of a command: PATH and HOME as Docker sets them, the config's, the
-    step's; SOURCE_DATE_EPOCH so that tools that know it write the same bytes again."""
-    env = {"PATH": DEFAULT_PATH, "HOME": home, "SOURCE_DATE_EPOCH": str(epoch)}
-    for item in config.get("Env") or ():
-        name, value = variable(item)
-        env[name] = value
-    return {**env, **step.env}
+def settings_of(document: Document) -> dict[str, Any]:
+    """The `config` of a config document."""
+    return document.get("config") or {}
+
+
+def working_dir_of(document: Document) -> str:
+    return working_dir(settings_of(document).get("WorkingDir"))
 
 
 def _merged_env(base: Any, change: ConfigChange) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from builder.errors import BuilderError, UsageError
@@ -19,7 +19,6 @@ from builder.oci.digest import hasher
 from builder.plan.ignore import KEPT, LEFT_OUT, MAGIC, At, Exclude, Ignore, Rules, glob_of
 from builder.plan.known import Known, Pieces
 from builder.plan.nodes import Tree, look
-from builder.spec.model import Copy, File, Step, Unpack
 from builder.store.layout import TAG
 from builder.store.store import Store
 
@@ -168,19 +167,8 @@ class Context:
                 else:
                     yield path, is_dir
 
-    def scan(self, step: Step) -> Scanned:
-        """Look at what a step takes from the context; no file is read. Nothing for most kinds."""
-        if isinstance(step, Copy):
-            exclude = Exclude(step.exclude)
-            full = bool(step.preserve)
-            return [each for text in step.sources for each in self._copied(text, exclude, full)]
-        if isinstance(step, Unpack):
-            return [self._one_file(step.source, "archive")]
-        if isinstance(step, File) and step.template:
-            return [self._one_file(step.template, "template")]
-        return []
-
-    def _one_file(self, text: str, what: str) -> tuple[Source, Tree]:
+    def one_file(self, text: str, what: str) -> tuple[Source, Tree]:
+        """The one file that a source text names; `what` it is, for errors. Raises BuilderError."""
         found = self.find(text)
         if len(found) != 1:
             raise BuilderError(f"{text!r} matches {len(found)} files, expected one {what}")
@@ -188,6 +176,12 @@ class Context:
         if not stat.S_ISREG(tree.part(0)[0][1]):
             raise BuilderError(f"{text!r} is not a file, expected a file: the {what}")
         return found[0], tree
+
+    def copied(self, texts: Iterable[str], exclude: Sequence[str], *, full: bool) -> Scanned:
+        """What source texts name, without what `exclude` and the ignore file leave out; no file is
+        read. `full` looks at times and owners of directories too. Raises BuilderError."""
+        patterns = Exclude(exclude)
+        return [each for text in texts for each in self._copied(text, patterns, full)]
 
     def _copied(self, text: str, exclude: Exclude, full: bool) -> Scanned:
         """What one source text of a `copy` names, without what is left out."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import posixpath
-import re
 from typing import TYPE_CHECKING
 
 from builder.errors import BuilderError
-from builder.spec.model import MAX_PATH, Remove, Run, Step
+from builder.spec.model import MAX_PATH
 
 if TYPE_CHECKING:
     from builder.layer.entry import Entry
@@ -29,27 +28,13 @@ def in_image(path: str, folder: str) -> str:
     return whole + "/" if path.endswith("/") and whole != "/" else whole
 
 
-def in_folder(step: Step, folder: str) -> Step:
-    """The step with its targets absolute."""
-    if isinstance(step, Run):
-        return step
-    if isinstance(step, Remove):
-        return step._replace(paths=tuple(in_image(path, folder) for path in step.paths))
-    return step._replace(dest=in_image(step.dest, folder))
-
-
-def lies_in_it(step: Step) -> bool:
-    """Whether a file step needs the working directory. To remove something nothing is made."""
-    return not isinstance(step, (Run, Remove)) and not step.dest.startswith("/")
-
-
-def made_for(step: Step, state: State, folder: str, user: str, time: int) -> tuple[Entry, ...]:
-    """What is made of the working directory for a file step. While its user does not exist yet, it
-    is root's."""
+def made_in(folder: str, state: State, user: str, time: int) -> tuple[Entry, ...]:
+    """What is made of the working directory for a file step in it. While its user does not exist
+    yet, it is root's."""
     from builder.layer.entry import DIRECTORY, Entry
     from builder.rootfs.accounts import resolve_owner
 
-    missing = state.view.missing(os.fsencode(folder)) if lies_in_it(step) else []
+    missing = state.view.missing(os.fsencode(folder))
     if not missing:
         return ()
     try:
@@ -57,20 +42,3 @@ def made_for(step: Step, state: State, folder: str, user: str, time: int) -> tup
     except BuilderError:
         owner = (0, 0)
     return tuple(Entry(each, DIRECTORY, 0o755, *owner, time) for each in missing)
-
-
-def makes_it(command: str | tuple[str, ...], folder: str) -> bool:
-    """Whether a command, by what it says, makes `folder` itself in a way that works only where it
-    is not there yet: mkdir fails then, and a new account's home stays root's."""
-    text = command if isinstance(command, str) else " ".join(command)
-    parent, name = posixpath.split(folder)
-    for part in re.split(r"[;&|\n()]+", text):
-        program, *words = [word.strip("'\"") for word in part.split()] or [""]
-        paths = {word.rpartition("=")[2].rstrip("/") for word in words}
-        program = program.rpartition("/")[2]
-        if program == "mkdir" and folder in paths:
-            return not any(re.fullmatch("-[a-zA-Z]*p[a-zA-Z]*|--parents", word) for word in words)
-        home = folder in paths or (parent == "/home" and name in words)
-        if home and program in ("useradd", "adduser"):
-            return True
-    return False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 from builder.oci.digest import CacheKey
 from builder.oci.image import Layer, Platform
 from builder.plan.nodes import Tree
-from builder.spec.model import Step
+from builder.plan.step import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable

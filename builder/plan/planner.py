@@ -6,37 +6,26 @@ only in that a miss is made and its layer put on the State before the next step 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, assert_never
 
 from builder.errors import BuilderError, FailedStep, SpecError, StoreError, UsageError
 from builder.oci.digest import CacheKey, chain_id, hex_of, is_key
 from builder.oci.image import MAX_LAYERS, Document, Image, Layer, Platform, empty_image, encode
 from builder.plan import config, keys
 from builder.plan.clock import command_time, file_time
-from builder.plan.command import decided, settings_of, working_dir_of
+from builder.plan.config import settings_of, working_dir_of
 from builder.plan.context import Context, Scanned
-from builder.plan.describe import history, step_name, steps_of
-from builder.plan.folders import in_folder, lies_in_it, made_for
+from builder.plan.describe import history, step_name
+from builder.plan.folders import made_in
 from builder.plan.last import LastBuild
 from builder.plan.nodes import Tree
 from builder.plan.planned import BuildFiles, BuildRun, Hit, Planned, Settings, Unknown
 from builder.plan.sources import base_fault
 from builder.plan.state import State, base_state, open_table, table_of
+from builder.plan.step import CommandStep, FileStep, Materials, Step, steps_of
 from builder.plan.waiting import Reread, on_base
-from builder.spec.model import (
-    Copy,
-    Directory,
-    File,
-    ImageSpec,
-    Place,
-    Remove,
-    Run,
-    Step,
-    Symlink,
-    Unpack,
-    without_values,
-)
+from builder.spec.model import ImageSpec, without_values
 from builder.store.names import ImageName
 from builder.store.records import Record, load_layer, load_record, parse_object
 from builder.store.store import Store
@@ -49,9 +38,6 @@ if TYPE_CHECKING:
     from builder.plan.why import Below
     from builder.rootfs.table import Table
 
-Render = Callable[[File, ImageSpec, dict[str, str | None]], bytes]
-"""A `file` or `template` step to its bytes; the dict takes what env() was asked for."""
-
 
 class Planner:
     """Decides about steps. Reads the context and the store; makes nothing."""
@@ -62,7 +48,6 @@ class Planner:
         context: Context,
         sources: Mapping[str, BaseSource],
         settings: Settings,
-        render: Render,
         reread: Reread,
         environ: Mapping[str, str],
     ) -> None:
@@ -70,7 +55,6 @@ class Planner:
         self.context = context
         self.settings = settings
         self._sources = sources
-        self._render = render
         self._reread = reread
         self._environ = environ
 
@@ -195,10 +179,10 @@ class Planner:
         name = step_name(step)
         label = f"step {index + 1} ({name})"
         platform = self.platform(spec)
-        scanned = self.context.scan(step)
+        scanned = step.scan(self.context)
         sources = tuple(tree for _, tree in scanned)
         planned = Planned(index + 1, name, step, Unknown(state.undecided), sources=sources)
-        command_step = isinstance(step, Run)
+        command_step = isinstance(step, CommandStep)
         if state.identities is None or (command_step and state.image is None):
             return planned, state.unknown(label, command=True) if command_step else state
         planned = planned._replace(inputs=self._inputs(step, scanned, state, platform))
@@ -208,9 +192,9 @@ class Planner:
             return planned, self._above(state, planned)
         asked: dict[str, str | None] = {}
         miss: BuildFiles | BuildRun
-        if isinstance(step, Run):
+        if isinstance(step, CommandStep):
             assert state.image is not None
-            command = decided(step, state, self.settings.epoch)
+            command = step.command_on(state, self.settings.epoch)
             clamp = command_time(self.settings.epoch, state.commands)
             document: bytes | None = keys.run_document(
                 command, clamp, state.image.chain_id, platform, self.settings.executor()
@@ -223,7 +207,7 @@ class Planner:
             # what is too young to be known the next time is better hashed, and perhaps found
             leave = leave and all(tree.settled for tree in sources)
             leave = leave and (last is None or last.match(index, name, "files") is None)
-            changes, asked = self._changes(spec, step, scanned, state, leave=leave)
+            changes = self._changes(spec, step, scanned, state, asked, leave=leave)
             planned = planned._replace(notes=tuple(changes.notes))
             if changes.unread:
                 why = self._why(spec, index, None, None, last, state)
@@ -256,52 +240,51 @@ class Planner:
         return (planned.key, hit) if hit else None
 
     def _changes(
-        self, spec: ImageSpec, step: Step, scanned: Scanned, state: State, *, leave: bool
-    ) -> tuple[Changes, dict[str, str | None]]:
-        """A file step's changes, and what its template asked the environment for."""
-        from builder.plan import files
+        self,
+        spec: ImageSpec,
+        step: FileStep,
+        scanned: Scanned,
+        state: State,
+        asked: dict[str, str | None],
+        *,
+        leave: bool,
+    ) -> Changes:
+        """A file step's changes; `asked` takes what its template asked the environment for."""
         from builder.plan.changes import Ground
 
         epoch = self.settings.epoch
         time = file_time(epoch, state.commands)
-        folder, user = working_dir_of(state), settings_of(state).get("User") or "0"
-        made = made_for(step, state, folder, user, time)
+        folder, user = working_dir_of(state.config), settings_of(state.config).get("User") or "0"
+        made = made_in(folder, state, user, time) if step.in_working_dir else ()
         view = state.view
         if made:
             from builder.rootfs.table import MemoryTable
 
             view = view.push(MemoryTable(made))
         ground = Ground(view, time, epoch, made)
-        step = in_folder(step, folder)
-        asked: dict[str, str | None] = {}
-        if isinstance(step, Copy):
-            return files.copy(step, self.context, scanned, ground, leave=leave), asked
-        if isinstance(step, File):
-            return files.file(step, self._render(step, spec, asked), ground), asked
-        if isinstance(step, Directory):
-            return files.directory(step, ground), asked
-        if isinstance(step, Symlink):
-            return files.symlink(step, ground), asked
-        if isinstance(step, Remove):
-            return files.remove(step, ground), asked
-        assert isinstance(step, Unpack)
-        from builder.plan.unpack import unpack
-
-        return unpack(step, scanned[0][1], ground), asked
+        return step.rooted(folder).changes(
+            Materials(self.context, scanned, ground, spec.name, self._environ, asked, leave)
+        )
 
     def _inputs(self, step: Step, scanned: Scanned, state: State, platform: Platform) -> str:
-        settings = settings_of(state)
+        settings, folder = settings_of(state.config), working_dir_of(state.config)
+        match step:
+            case FileStep():
+                under: Any = [settings.get("User"), folder] if step.in_working_dir else None
+            case CommandStep():
+                under = [settings, self.settings.executor()]
+            case other:
+                assert_never(other)
         inputs = [
             keys.KEY_VERSION,
-            type(step).__name__,
-            in_folder(step, working_dir_of(state))._replace(place=Place("", 0, 0), name=None),
-            settings.get("User") if lies_in_it(step) else None,
+            step.verb,
+            step.rooted(folder).values(),
+            under,
             state.identities,
             self.settings.epoch,
             state.commands,
             platform,
             [(source, tree.fingerprint()) for source, tree in scanned],
-            (settings, self.settings.executor()) if isinstance(step, Run) else None,
         ]
         return hex_of(encode(inputs))
 
@@ -342,8 +325,8 @@ class Planner:
         steps = steps_of(spec)
         names = [step_name(each) for each in steps]
         below = _below(state.image, names[:index]) if state.image else None
-        verb = "run" if isinstance(steps[index], Run) else "files"
-        return why_step(self.store, last, index, names, verb, document, key, below)
+        kind = steps[index].kind
+        return why_step(self.store, last, index, names, kind, document, key, below)
 
     def _hit(self, key: CacheKey) -> Hit | None:
         record = load_record(self.store, key)
@@ -378,14 +361,14 @@ class Planner:
         """The state over a step whose layer is there; `made` is what it was made of just now."""
         image = None
         if state.image is not None:
-            image = state.image.append(layer, history(step, name, self.settings.epoch))
+            image = state.image.append(layer, history(step, self.settings.epoch))
         entries = None if made is None else lambda: (entry for entry, _ in made.sorted())
 
         def table() -> Table:
             assert layer is not None, "an empty layer has no table"
             return open_table(self.store, layer, None, entries)
 
-        return state.with_layer(layer, image, table, command=isinstance(step, Run))
+        return state.with_layer(layer, image, table, command=isinstance(step, CommandStep))
 
 
 def _told(value: str | None) -> str | None:

@@ -4,43 +4,29 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from builder.errors import BuilderError, SpecError, SpecErrors, UsageError
-from builder.plan.context import Context, Source
+from builder.errors import SpecError, SpecErrors
+from builder.plan.context import Context
+from builder.plan.step import own_steps
 from builder.spec.load import error_at
-from builder.spec.model import BaseRef, Copy, ImageSpec, Step, without_values
+from builder.spec.model import BaseRef, ImageSpec
 
 _FILES = ("docker-archive", "rootfs")
 """Kinds of bases that are a file; a layout is a folder."""
 
 
-def faults(what: BaseRef | Step, context: Context) -> Iterator[SpecError]:
-    """What the context lacks of what a base or a step names, whatever the steps before it do."""
-    if isinstance(what, BaseRef):
-        if fault := base_fault(what, context.root):
-            yield fault
-        return
-    for text in what.sources if isinstance(what, Copy) else ("",):
-        try:
-            if text:
-                context.find(text)
-            else:
-                context.scan(what)
-        except (SpecError, UsageError):
-            raise  # of the ignore file
-        except BuilderError as error:
-            yield error_at(what.place, without_values(error.what, what), error.hint)
+def lacks(spec: ImageSpec, context: Context) -> Iterator[SpecError]:
+    """What the context lacks of what a spec names, whatever its steps do."""
+    if fault := base_fault(spec.base, context.root):
+        yield fault
+    for step in own_steps(spec):
+        yield from step.lacks(context)
 
 
 def check_sources(specs: Iterable[ImageSpec], context: Context) -> None:
     """Raises all that the context lacks of what these specs name."""
-    found = tuple(
-        fault
-        for spec in specs
-        for what in (spec.base, *spec.steps)
-        for fault in faults(what, context)
-    )
+    found = tuple(fault for spec in specs for fault in lacks(spec, context))
     if len(found) == 1:
         raise found[0]
     if found:
@@ -66,30 +52,16 @@ def base_fault(ref: BaseRef, root: str) -> SpecError | None:
     return error_at(ref.place, what) if what else None
 
 
-def takes_specs(spec: ImageSpec, context: Context) -> Iterator[SpecError]:
-    """Warnings for copies that bring the spec itself: each change of it would change the layer."""
-    file = os.path.realpath(spec.file)
-    for step in spec.steps:
-        if not isinstance(step, Copy):
-            continue
-        try:
-            found = [source for text in step.sources for source in context.find(text)]
-            above = [each for each in found if _below(file, context, each)]
-            taken = bool(above) and any(file in tree.paths() for _, tree in context.scan(step))
-        except BuilderError:
-            continue  # an error already
-        if taken:
-            from builder.spec.source import written
-
-            folder = os.path.relpath(
-                os.path.dirname(file), os.path.join(context.root, above[0].path)
-            )
-            yield error_at(
-                step.place,
-                f"the copy takes {spec.file!r} along: each change of the spec changes the layer",
-                f"write exclude: [{written(folder + '/')}], or a line in .dockerignore",
-            )
+def lint(spec: ImageSpec, context: Context, environ: Mapping[str, str]) -> Iterator[SpecError]:
+    """What is wrong with what a spec's base and steps name, as far as the context tells."""
+    if fault := base_fault(spec.base, context.root):
+        yield fault
+    for step in own_steps(spec):
+        lacking = list(step.lacks(context))
+        yield from lacking or step.check(spec, context, environ)
 
 
-def _below(file: str, context: Context, source: Source) -> bool:
-    return file.startswith(os.path.join(context.root, source.path).rstrip("/") + "/")
+def advice(spec: ImageSpec, context: Context) -> Iterator[SpecError]:
+    """Warnings about a spec's steps."""
+    for step in own_steps(spec):
+        yield from step.advice(spec, context)

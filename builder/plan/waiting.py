@@ -7,7 +7,8 @@ from typing import Any
 
 from builder.oci.image import Document
 from builder.plan.config import DEFAULT_PATH, variable, working_dir
-from builder.spec.model import File, ImageSpec
+from builder.plan.step import own_steps
+from builder.spec.model import ImageSpec
 
 Reread = Callable[[ImageSpec, Mapping[str, Any]], ImageSpec]
 """A spec that waits, and what `base` is in its templates, to the spec as it is then."""
@@ -20,18 +21,7 @@ def on_base(spec: ImageSpec, document: Document, reread: Reread) -> ImageSpec:
     base = _values(document)
     if spec.waits:
         spec = reread(spec, base)
-    if not any(isinstance(step, File) and step.template is not None for step in spec.steps):
-        return spec
-    from builder.spec.render import plain_base
-
-    seen = plain_base(base)
-    steps = tuple(
-        step._replace(variables={"base": seen, **step.variables})
-        if isinstance(step, File) and step.template is not None
-        else step
-        for step in spec.steps
-    )
-    return spec._replace(steps=steps)
+    return spec._replace(steps=tuple(step.on_base(base) for step in own_steps(spec)))
 
 
 def _values(document: Document) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from builder.plan.describe import steps_of
 from builder.plan.image import finish
 from builder.plan.last import LastBuild
 from builder.plan.planned import Planned
 from builder.plan.planner import Planner
 from builder.plan.state import Fetch, State, no_view
+from builder.plan.step import steps_of
 from builder.spec.model import ImageSpec
 from builder.transport.base import Base
 

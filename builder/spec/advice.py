@@ -8,7 +8,7 @@ from builder.errors import SpecError
 from builder.spec.base import KINDS
 from builder.spec.kinds import words
 from builder.spec.load import error_at
-from builder.spec.model import BaseRef, Copy, File, ImageSpec, Run
+from builder.spec.model import BaseRef, ImageSpec, Place
 from builder.spec.node import Node
 from builder.spec.render import is_template
 from builder.spec.source import Fault, nearest, quote, written
@@ -17,17 +17,11 @@ _SERVED = (
     *("/usr/share/nginx/html/", "/var/www/", "/usr/local/apache2/htdocs/", "/usr/share/caddy/"),
     *("/srv/www/", "/srv/http/"),
 )
-_SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh")
 
 
 def advice(spec: ImageSpec, specs: Mapping[str, ImageSpec]) -> Iterator[SpecError]:
     """Warnings about one spec of a project."""
     yield from _misspelt_base(spec, specs)
-    for step in spec.steps:
-        if isinstance(step, Run):
-            yield from _goes_on(step, step.shell or spec.config.shell)
-        elif isinstance(step, (Copy, File)):
-            yield from _served(step)
 
 
 def cmd_passed_by(top: Node) -> Iterator[Fault]:
@@ -44,14 +38,13 @@ def cmd_passed_by(top: Node) -> Iterator[Fault]:
     )
 
 
-def _served(step: Copy | File) -> Iterator[SpecError]:
-    """Files where a web server of the distributions or of the servers' own images looks for
-    pages: it makes ETags of time and size."""
-    kept = step.times or (isinstance(step, Copy) and "mtime" in step.preserve)
-    if not kept and f"{step.dest}/".startswith(_SERVED):
+def served(place: Place, dest: str) -> Iterator[SpecError]:
+    """Files with the clock's time where a web server of the distributions or of the servers' own
+    images looks for pages: it makes ETags of time and size."""
+    if f"{dest}/".startswith(_SERVED):
         yield error_at(
-            step.place,
-            f"{step.dest!r} is where a web server serves from: a changed file of equal size would"
+            place,
+            f"{dest!r} is where a web server serves from: a changed file of equal size would"
             " keep its ETag, and browsers the old one",
             "write times: content",
         )
@@ -72,25 +65,3 @@ def misspelt(base: BaseRef) -> str | None:
     kind, colon, rest = base.value.partition(":")
     near = nearest(kind, KINDS) if base.kind == "registry" and colon else None
     return f"{near}:{rest}" if near else None
-
-
-def _goes_on(step: Run, shell: tuple[str, ...] | None) -> Iterator[SpecError]:
-    """A shell that goes on after a line that failed: the step is judged by its last line."""
-    if shell is None or not isinstance(step.command, str):
-        return
-    lines = [line.strip() for line in step.command.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
-    options = [word for word in shell[1:] if word.startswith("-") and not word.startswith("--")]
-    stops = any("e" in word for word in options) or "errexit" in shell
-    if len(lines) < 2 or shell[0].rpartition("/")[2] not in _SHELLS or stops:
-        return
-    if lines[0].startswith(("set -e", "set -o errexit")) or all(
-        line.endswith(("&&", "\\", "|")) for line in lines[:-1]
-    ):
-        return
-    words = ", ".join(map(written, (shell[0], "-e", *shell[1:])))
-    yield error_at(
-        step.place,
-        f"a line that fails is passed over: the shell {' '.join(shell)!r} has no -e",
-        f"write shell: [{words}]",
-    )

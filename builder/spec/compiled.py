@@ -17,15 +17,14 @@ from builder.oci.image import Platform, encode
 from builder.spec import model
 from builder.version import __version__
 
-SPEC_VERSION = 5
+SPEC_VERSION = 6
 """Raised when the same text would be read into another ImageSpec."""
 
 _TYPES: dict[str, Any] = {
     each.__name__: each
     for each in (
-        *(model.BaseRef, model.Copy, model.File, model.Directory, model.Symlink, model.Remove),
-        *(model.Unpack, model.Run, model.Healthcheck, model.ConfigChange, model.ImageSpec),
-        *(model.Place, Platform),
+        *(model.BaseRef, model.Healthcheck, model.ConfigChange, model.ImageSpec, model.Place),
+        Platform,
     )
 }
 _HEX = 64
@@ -61,12 +60,15 @@ def encode_spec(spec: model.ImageSpec) -> bytes:
     return hex_of(document).encode() + document
 
 
-def decode_spec(data: bytes | None, environ: Mapping[str, str]) -> model.ImageSpec | None:
-    """The spec, or None for what is not one or was made with other answers of env()."""
+def decode_spec(
+    data: bytes | None, environ: Mapping[str, str], verbs: model.Verbs
+) -> model.ImageSpec | None:
+    """The spec, or None for what is not one or was made with other answers of env(). Only the verbs
+    of its steps are asked for."""
     if data is None or hex_of(data[_HEX:]).encode() != data[:_HEX]:
         return None
     try:
-        spec = _unpack(json.loads(data[_HEX:]))
+        spec = _unpack(json.loads(data[_HEX:]), verbs)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     if not isinstance(spec, model.ImageSpec):
@@ -77,7 +79,12 @@ def decode_spec(data: bytes | None, environ: Mapping[str, str]) -> model.ImageSp
 
 
 def _pack(value: Any) -> Any:
-    """Tuples become {"t": [...]}, our own types {"Name": [...]}, mappings {"m": {...}}."""
+    """Tuples become {"t": [...]}, our own types {"Name": [...]}, mappings {"m": {...}}, steps
+    {"s": [verb, ...]} and those in their place {"w": [verb, ...]}."""
+    if isinstance(value, model.Step):
+        if value.stands_in:
+            return {"w": [value.verb, _pack(value.place), _pack(value.name)]}
+        return {"s": [value.verb, *map(_pack, (value.place, value.name, *value.values()))]}
     if isinstance(value, tuple):
         kind = type(value).__name__
         return {kind if kind in _TYPES else "t": [_pack(each) for each in value]}
@@ -88,20 +95,32 @@ def _pack(value: Any) -> Any:
     return value
 
 
-def _unpack(value: Any) -> Any:
+def _unpack(value: Any, verbs: model.Verbs) -> Any:
     if isinstance(value, list):
-        return [_unpack(each) for each in value]
+        return [_unpack(each, verbs) for each in value]
     if not isinstance(value, dict):
         return value
     ((kind, inner),) = value.items()
-    if kind == "t":
-        return tuple(map(_unpack, inner))
     if kind == "m":
-        return {key: _unpack(each) for key, each in inner.items()}
-    made = _TYPES[kind](*map(_unpack, inner))
-    for field, wanted in made.__annotations__.items():
+        return {key: _unpack(each, verbs) for key, each in inner.items()}
+    values = [_unpack(each, verbs) for each in inner]
+    if kind == "t":
+        return tuple(values)
+    if kind == "w":
+        verb, *rest = values
+        return _checked(verbs[verb].waiting(*rest))
+    if kind == "s":
+        verb, *values = values
+        return _checked(verbs[verb](*values))
+    return _checked(_TYPES[kind](*values))
+
+
+def _checked(made: Any) -> Any:
+    """A named tuple whose values are of the types that it declares. Raises TypeError."""
+    declared = next(each for each in type(made).__mro__ if "_fields" in vars(each))
+    for field, wanted in declared.__annotations__.items():
         if not _fits(getattr(made, field), _text_of(wanted)):
-            raise TypeError(f"{kind}.{field}")
+            raise TypeError(f"{declared.__name__}.{field}")
     return made
 
 

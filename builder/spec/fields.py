@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from builder.spec.model import FromEnv
+from builder.spec.model import FromEnv, Verbs
 from builder.spec.node import (
     BOOL,
     FLOAT,
@@ -53,9 +53,10 @@ _TEMPLATE_SCHEMA = {"type": "string", "pattern": "\\{[{%#]"}
 class Reader:
     """What reading needs: where faults go, and how texts are rendered."""
 
-    def __init__(self, problems: Problems, renderer: Renderer) -> None:
+    def __init__(self, problems: Problems, renderer: Renderer, verbs: Verbs) -> None:
         self.problems = problems
         self.renderer = renderer
+        self.verbs = verbs
         self.waits = False  # for the base: what was read is not what will be
 
     def take(self, kind: Kind, node: Node) -> Any:
@@ -85,7 +86,7 @@ class Reader:
         return Fault(fault.line, fault.column, OF_ENV)
 
     def _scratch(self) -> Reader:
-        return Reader(Problems(self.problems.source), self.renderer)
+        return Reader(Problems(self.problems.source), self.renderer, self.verbs)
 
     def waiting(self, kind: Kind, node: Node, stand_in: Callable[[], Any]) -> Any:
         """Read what may name the base; `stand_in` is in its place until that is known."""

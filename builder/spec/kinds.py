@@ -14,6 +14,7 @@ from builder.spec.fields import (
     Field,
     Kind,
     Reader,
+    choice,
     data,
     list_of,
     mapping_of,
@@ -165,3 +166,6 @@ NAME_FIELD = Field(text(one_line), "Shown in progress and in the image's history
 OWNER_FIELD = Field(OWNER, "user[:group], by number or by a name of the image's own passwd.")
 MODE_FIELD = Field(MODE, "Octal text ('0644') or symbolic (u=rwX,go=rX).")
 VARS_FIELD = Field(data(check_variable), "Values for templates; data, never rendered.")
+TIMES_FIELD = Field(
+    choice("content"), "content: a file's time follows its content, as a web server's ETags want."
+)

@@ -30,11 +30,11 @@ from builder.spec.kinds import (
     check_variable,
     reference,
 )
-from builder.spec.model import ConfigChange, ImageSpec, shown
+from builder.spec.model import ConfigChange, ImageSpec, Verbs, shown
 from builder.spec.node import INT, LIST, MAPPING, Node, data_of, parse_yaml
 from builder.spec.render import NeedsBase, Renderer, is_template
 from builder.spec.source import Fault, Problems, Source, quote
-from builder.spec.steps import VERBS, read_step, waiting_step
+from builder.spec.steps import read_step, verb_schemas, waiting_step
 from builder.spec.syntax import Malformed
 
 
@@ -86,7 +86,7 @@ SPEC: Table = {
     "config": Field(Kind(_read_config, table_schema(CONFIG)), "What the image's config says."),
     "steps": Field(
         list_of(
-            Kind(_read_step, {"oneOf": [{"$ref": f"#/$defs/{verb}"} for verb in VERBS]}),
+            Kind(_read_step, {"$ref": "#/$defs/step"}),
             expected="a list of steps",
         ),
         "What is done to the base, in order; each step is a layer.",
@@ -122,12 +122,13 @@ def read_spec(
     environ: Mapping[str, str],
     shared: Mapping[str, Any],
     sets: Mapping[str, str],
+    verbs: Verbs,
     base: Mapping[str, Any] | None = None,
 ) -> ImageSpec:
     """The spec that `source` holds. Variables are the spec's own, `shared` over them (from vars
     files), `sets` (--set) over those of both that they name. `base` is what the base says, if that
     is known. Raises SpecErrors with all that is wrong."""
-    return _Reading(source, environ, shared, sets, base).spec()
+    return _Reading(source, environ, shared, sets, verbs, base).spec()
 
 
 def read_variables(source: Source) -> dict[str, Any]:
@@ -144,7 +145,7 @@ def read_project_file(source: Source) -> dict[str, Any]:
     problems = Problems(source)
     fields = None
     with problems.collected():
-        reader = Reader(problems, Renderer({}, {}))
+        reader = Reader(problems, Renderer({}, {}), {})
         fields = read_table(reader, parse_yaml(source, problems), PROJECT, "a project file")
     return fields or {}
 
@@ -154,9 +155,10 @@ def render_spec(
     environ: Mapping[str, str],
     shared: Mapping[str, Any],
     sets: Mapping[str, str],
+    verbs: Verbs,
 ) -> dict[str, Any]:
     """The spec as plain data after Jinja, `vars` as they are in force. Raises SpecErrors."""
-    reading = _Reading(source, environ, shared, sets)
+    reading = _Reading(source, environ, shared, sets, verbs)
     reading.spec()
     return reading.rendered()
 
@@ -170,13 +172,14 @@ class _Reading:
         environ: Mapping[str, str],
         shared: Mapping[str, Any],
         sets: Mapping[str, str],
+        verbs: Verbs,
         base: Mapping[str, Any] | None = None,
     ) -> None:
         self.problems = Problems(source)
         self.node = Node(MAPPING, 1, 1)
         self.renderer = Renderer({}, environ)
         self.renderer.base = base
-        self.reader = Reader(self.problems, self.renderer)
+        self.reader = Reader(self.problems, self.renderer, verbs)
         self.shared = shared
         self.sets = sets
 
@@ -254,16 +257,17 @@ class _Reading:
             return node.text
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema(verbs: Verbs) -> dict[str, Any]:
     """What an editor needs to complete and check a spec: JSON Schema 2020-12. A text with a
     template in it is accepted wherever a text is."""
-    verbs = {
-        name: {"description": verb.doc, **table_schema(verb.fields)} for name, verb in VERBS.items()
-    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": SCHEMA_ID,
         "title": "An image spec of builder",
         **table_schema(SPEC),
-        "$defs": {**verbs, "project": table_schema(PROJECT)},
+        "$defs": {
+            **verb_schemas(verbs),
+            "step": {"oneOf": [{"$ref": f"#/$defs/{verb}"} for verb in verbs]},
+            "project": table_schema(PROJECT),
+        },
     }

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from builder.errors import BuilderError, SpecError
+from builder.errors import SpecError
 from builder.spec.advice import advice, cmd_passed_by
 from builder.spec.dollars import dollars
 from builder.spec.language import render_spec
-from builder.spec.load import asked_specs, error_at, gather, read_bytes, read_vars_files
-from builder.spec.model import BaseRef, File, ImageSpec, Step
+from builder.spec.load import asked_specs, gather, read_bytes, read_vars_files
+from builder.spec.model import ImageSpec, Verbs
 from builder.spec.node import TEXT, Node, parse_yaml, scalar_kind
-from builder.spec.render import NeedsBase, render_template
 from builder.spec.source import Fault, Problems, decode, quote
 
 _NAMED = re.compile(r"\{\{[-+]?\s*([A-Za-z_]\w*)")
@@ -26,28 +24,27 @@ class Findings(NamedTuple):
     """What can be built and is hardly meant."""
 
 
-Look = Callable[[BaseRef | Step], Iterable[SpecError]]
-"""What the context lacks of what a base or a step names."""
+Look = Callable[[ImageSpec], Iterable[SpecError]]
 
 
 def lint(
     images: Sequence[str],
     folder: str,
-    context: str,
     look: Look,
-    advise: Callable[[ImageSpec], Iterable[SpecError]] = lambda spec: (),
+    advise: Look = lambda spec: (),
     *,
+    verbs: Verbs,
     environ: Mapping[str, str],
     sets: Mapping[str, str] | None = None,
     vars_files: Sequence[str] = (),
 ) -> Findings:
     """What is wrong in the named specs (all in `folder` if none is named) and in those they stand
-    on: in the files, `image:` bases that are missing or run in a circle, what `look` misses,
-    templates that do not render, and those in `vars`, which are never rendered, if they name a
-    variable: that was meant otherwise. Warnings are those of `advise` and our own. Raises
-    UsageError for what is not there."""
+    on: in the files, `image:` bases that are missing or run in a circle, what `look` finds, and
+    templates in `vars`, which are never rendered, if they name a variable: that was meant
+    otherwise. Warnings are those of `advise` and our own. Raises UsageError for what is not
+    there."""
     paths = asked_specs(images, folder)
-    specs, errors = gather(paths, folder, environ, sets or {}, read_vars_files(vars_files))
+    specs, errors = gather(paths, folder, verbs, environ, sets or {}, read_vars_files(vars_files))
     warnings: list[SpecError] = []
     for spec in specs.values():
         source = decode(spec.file, read_bytes(spec.file, "spec"))
@@ -55,7 +52,7 @@ def lint(
         errors += map(source.error, _never_rendered(spec, top))
         warnings += map(source.error, dollars(top, spec.variables))
         warnings += map(source.error, cmd_passed_by(top))
-        errors += _sources(spec, context, look, environ)
+        errors += look(spec)
         warnings += advice(spec, specs)
         warnings += advise(spec)
     return Findings(tuple(errors), tuple(warnings))
@@ -64,6 +61,7 @@ def lint(
 def render(
     path: str,
     *,
+    verbs: Verbs,
     environ: Mapping[str, str],
     sets: Mapping[str, str] | None = None,
     vars_files: Sequence[str] = (),
@@ -76,7 +74,9 @@ def render(
     shared = {}
     for name, data in read_vars_files(vars_files):
         shared.update(read_variables(decode(name, data)))
-    document = render_spec(decode(path, read_bytes(path, "spec")), environ, shared, sets or {})
+    document = render_spec(
+        decode(path, read_bytes(path, "spec")), environ, shared, sets or {}, verbs
+    )
 
     class Dumper(yaml.SafeDumper):
         """Text of several lines as a literal block; no aliases."""
@@ -106,23 +106,3 @@ def _never_rendered(spec: ImageSpec, top: Node) -> Iterator[Fault]:
             message = f"{quote(node.text)} stays as it is: values of vars are not rendered"
             hint = f"write the template where the value is used, where {found!r} means something"
             yield node.fault(message, hint)
-
-
-def _sources(
-    spec: ImageSpec, context: str, look: Look, environ: Mapping[str, str]
-) -> Iterator[SpecError]:
-    yield from look(spec.base)
-    for step in spec.steps:
-        faults = list(look(step))
-        yield from faults
-        if isinstance(step, File) and step.template is not None and not faults:
-            path = os.path.normpath(os.path.join(context, step.template))
-            shown = {"name": spec.name}
-            try:
-                render_template(path, step.variables, shown, environ, name=step.template)
-            except NeedsBase:
-                pass
-            except SpecError as error:
-                yield error
-            except BuilderError as error:
-                yield error_at(step.place, error.what, error.hint)

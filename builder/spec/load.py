@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from builder.errors import SpecError, SpecErrors, UsageError
 from builder.spec.compiled import Cache, decode_spec, encode_spec, entry_name
-from builder.spec.model import ImageSpec, Place, holds_env
+from builder.spec.model import ImageSpec, Place, Verbs, holds_env
 from builder.spec.named import open_named
 
 SUFFIXES = (".yaml", ".yml")
@@ -28,6 +28,7 @@ class Project(NamedTuple):
 def load_spec(
     path: str,
     *,
+    verbs: Verbs,
     environ: Mapping[str, str],
     sets: Mapping[str, str] | None = None,
     vars_files: Sequence[str] = (),
@@ -37,7 +38,7 @@ def load_spec(
     win over `vars_files`, later ones of these over earlier ones, all over the spec's own `vars`.
     Raises SpecErrors with everything wrong in the file, UsageError for what cannot be read."""
     sets = sets or {}
-    spec = _load(path, environ, sets, read_vars_files(vars_files), cache)
+    spec = _load(path, verbs, environ, sets, read_vars_files(vars_files), cache)
     _check_sets(sets, spec.variables)
     return spec
 
@@ -46,6 +47,7 @@ def load_project(
     images: Sequence[str],
     folder: str,
     *,
+    verbs: Verbs,
     environ: Mapping[str, str],
     sets: Mapping[str, str] | None = None,
     vars_files: Sequence[str] = (),
@@ -57,7 +59,7 @@ def load_project(
     sets = sets or {}
     paths = asked_specs(images, folder)
     texts = read_vars_files(vars_files)
-    specs, errors = gather(paths, folder, environ, sets, texts, cache)
+    specs, errors = gather(paths, folder, verbs, environ, sets, texts, cache)
     if errors:
         raise SpecErrors(tuple(errors))
     _check_sets(sets, {name: None for spec in specs.values() for name in spec.variables})
@@ -67,6 +69,7 @@ def load_project(
 def gather(
     paths: Sequence[str],
     folder: str,
+    verbs: Verbs,
     environ: Mapping[str, str],
     sets: Mapping[str, str],
     vars_files: Sequence[tuple[str, bytes]],
@@ -90,7 +93,7 @@ def gather(
             return
         done[stem] = path
         try:
-            spec = _load(path, environ, sets, vars_files, cache)
+            spec = _load(path, verbs, environ, sets, vars_files, cache)
         except SpecErrors as found:
             errors.update({error.message: error for error in found.errors})
             return
@@ -212,6 +215,7 @@ def load_on_base(
     spec: ImageSpec,
     base: Mapping[str, Any],
     *,
+    verbs: Verbs,
     environ: Mapping[str, str],
     sets: Mapping[str, str] | None = None,
     vars_files: Sequence[str] = (),
@@ -220,7 +224,7 @@ def load_on_base(
     """A spec that waits for its base, read once more with what that says: env, user, working_dir,
     labels."""
     cache = None if holds_env(base) else cache
-    found = _load(spec.file, environ, sets or {}, read_vars_files(vars_files), cache, base)
+    found = _load(spec.file, verbs, environ, sets or {}, read_vars_files(vars_files), cache, base)
     if (found.name, found.base, len(found.steps)) != (spec.name, spec.base, len(spec.steps)):
         raise SpecError(f"{spec.file}: it changed while it was read", "build again")
     return found
@@ -228,6 +232,7 @@ def load_on_base(
 
 def _load(
     path: str,
+    verbs: Verbs,
     environ: Mapping[str, str],
     sets: Mapping[str, str],
     vars_files: Sequence[tuple[str, bytes]],
@@ -236,7 +241,7 @@ def _load(
 ) -> ImageSpec:
     data = read_bytes(path, "spec")
     name = entry_name(path, data, sets, vars_files, base) if cache else ""
-    if cache and (known := decode_spec(cache.load(name), environ)) is not None:
+    if cache and (known := decode_spec(cache.load(name), environ, verbs)) is not None:
         return known
     from builder.spec.language import read_spec, read_variables
     from builder.spec.source import decode
@@ -244,7 +249,7 @@ def _load(
     shared = {}
     for file, text in vars_files:
         shared.update(read_variables(decode(file, text)))
-    spec = read_spec(decode(path, data), environ, shared, sets, base)
+    spec = read_spec(decode(path, data), environ, shared, sets, verbs, base)
     if cache and not any(value is not None for value in spec.environment.values()):
         cache.save(name, encode_spec(spec))
     return spec

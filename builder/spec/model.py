@@ -7,10 +7,14 @@ Values on the path of every build are NamedTuples, not dataclasses: importing `d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from builder import errors
 from builder.oci.image import Platform
+
+if TYPE_CHECKING:
+    from builder.spec.fields import Reader, Table
+    from builder.spec.node import Node
 
 Place = errors.Place
 MAX_PATH = 4095  # bytes of a path
@@ -40,7 +44,7 @@ def holds_env(base: Mapping[str, Any]) -> bool:
 
 def without_values(message: str, step: Step) -> str:
     """A message about a step, with what may be shown in the places of its texts."""
-    for field in step[1:]:
+    for field in (step.name, *step.values()):
         for text in field if isinstance(field, tuple) else (field,):
             if isinstance(text, FromEnv) and text:
                 message = message.replace(text, text.shown)
@@ -63,80 +67,52 @@ class BaseRef(NamedTuple):
         return f"{self.kind}:{self.value}"
 
 
-class Copy(NamedTuple):
-    """Docker's COPY rules. `sources` are relative to the context, globs allowed."""
+class Step:
+    """One step of a spec: a named tuple of a verb's own class, whose first fields are `place` and
+    `name`. This is what reading a spec needs of it; what it does is asked by plan.step."""
 
-    place: Place
-    name: str | None
-    sources: tuple[str, ...]
-    dest: str
-    exclude: tuple[str, ...] = ()  # .gitignore rules
-    owner: str | None = None  # user[:group], names or numbers; None: 0:0 (or preserved)
-    mode: str | None = None  # octal text or symbolic text; None: 0644 / 0755
-    preserve: tuple[str, ...] = ()  # of mode, owner, mtime, xattrs
-    times: str | None = None  # content: told by what a file holds; None: the clock's
+    __slots__ = ()
+    verb: str
+    """The key of a step that makes it one of these."""
+    doc: str
+    """What the verb does, a sentence for the schema."""
+    kind: str
+    """files | run: what its layer comes of."""
+    stands_in = False
+    """Whether it is in another's place, which names a base that is not known yet."""
 
+    @property
+    def place(self) -> Place:
+        raise NotImplementedError
 
-class File(NamedTuple):
-    """A file with the given text, or a rendered template (`template` steps become this too)."""
+    @property
+    def name(self) -> str | None:
+        raise NotImplementedError
 
-    place: Place
-    name: str | None
-    dest: str
-    content: str | None  # `file` steps: the text
-    template: str | None = None  # `template` steps: path below the context, rendered at plan time
-    variables: Mapping[str, Any] = {}  # template steps: the spec's vars and the step's over them
-    owner: str | None = None
-    mode: str | None = None
-    times: str | None = None  # as of Copy
+    @classmethod
+    def fields(cls) -> Table:
+        """The verb's fields, its own under the verb's name."""
+        raise NotImplementedError
 
+    @classmethod
+    def read(cls, reader: Reader, node: Node, given: Mapping[str, Any]) -> Step:
+        """The step of the fields that are given. Raises Fault."""
+        raise NotImplementedError
 
-class Directory(NamedTuple):
-    place: Place
-    name: str | None
-    dest: str
-    owner: str | None = None  # None: kept where the directory exists
-    mode: str | None = None
+    @classmethod
+    def waiting(cls, place: Place, name: str) -> Step:
+        """In the place of such a step while it waits for what the base says: it tells what that one
+        will be, and is never made."""
+        raise NotImplementedError
 
-
-class Symlink(NamedTuple):
-    place: Place
-    name: str | None
-    dest: str
-    to: str
-    owner: str | None = None
-
-
-class Remove(NamedTuple):
-    place: Place
-    name: str | None
-    paths: tuple[str, ...]
+    def values(self) -> tuple[Any, ...]:
+        """All fields but `place` and `name`."""
+        return cast("tuple[Any, ...]", self)[2:]
 
 
-class Unpack(NamedTuple):
-    place: Place
-    name: str | None
-    source: str  # archive below the context
-    dest: str
-    strip_components: int = 0
-    owner: str | None = None  # None: the archive's numbers
-
-
-class Run(NamedTuple):
-    """A command step. None fields chain to the spec's config, then to the base's."""
-
-    place: Place
-    name: str | None
-    command: str | tuple[str, ...]  # text runs under the shell, a tuple is an argv
-    env: Mapping[str, str] = {}
-    user: str | None = None
-    working_dir: str | None = None
-    shell: tuple[str, ...] | None = None
-    network: str = "host"  # host | none
-    timeout: int = 0  # nanoseconds; 0: none
-
-
-Step = Copy | File | Directory | Symlink | Remove | Unpack | Run
+Verbs = Mapping[str, type[Step]]
+"""The verbs of the language by name, in the order in which they are told. Asked for one, it may
+import it first: a spec that is known needs those it uses, and no table of fields."""
 
 
 class Healthcheck(NamedTuple):

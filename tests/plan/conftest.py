@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +16,9 @@ from builder.plan.changes import Changes
 from builder.plan.context import Context
 from builder.plan.planned import Planned, Settings
 from builder.plan.planner import Planner
-from builder.project import _render
+from builder.plan.step import Step
 from builder.rootfs.table import make_table
-from builder.spec.model import BaseRef, ConfigChange, ImageSpec, Place, Step
+from builder.spec.model import BaseRef, ConfigChange, ImageSpec, Place
 from builder.store.store import Store
 from builder.transport.base import Base
 
@@ -81,9 +80,7 @@ class Shop(NamedTuple):
         context = Context(str(self.context), store)
         environ = environ or {}
         settings = Settings(platform or Platform(), epoch, executor=lambda: executor)
-        planner = Planner(
-            store, context, {}, settings, partial(_render, context, environ), _no_base, environ
-        )
+        planner = Planner(store, context, {}, settings, _no_base, environ)
         place = Place(spec.pop("file", "specs/a.yaml"), 1, 1)
         made = ImageSpec(
             "a", place.file, BaseRef("scratch", "", place), steps, config or ConfigChange(), **spec

@@ -10,7 +10,10 @@ from builder.errors import BuilderError
 from builder.layer.entry import DIRECTORY, FILE, HARDLINK, SYMLINK, Change, Entry
 from builder.layer.write import write_layer
 from builder.oci.image import Image, Platform, empty_image
-from builder.spec.model import Copy, Directory, Place, Symlink
+from builder.spec.model import Place
+from builder.steps.copy import Copy
+from builder.steps.directory import Directory
+from builder.steps.symlink import Symlink
 
 HERE = Place("specs/a.yaml", 3, 5)
 PASSWD = b"root:x:0:0::/root:/bin/sh\nwww:x:33:34::/:/bin/sh\n"

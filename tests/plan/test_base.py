@@ -42,7 +42,6 @@ def test_a_base_is_asked_for_as_the_caller_says_else_as_the_settings(
         context,
         {"registry": source},
         Settings(Platform(), 0, pull=settings),
-        lambda *_: b"",
         lambda spec, _: spec,
         {},
     )

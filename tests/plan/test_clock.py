@@ -16,7 +16,13 @@ from builder.layer.entry import Entry
 from builder.oci.digest import hasher
 from builder.plan.clock import EPOCH, command_time, content_time, file_time
 from builder.project import Options, Project
-from builder.spec.model import Copy, Directory, File, Place, Remove, Run, Symlink
+from builder.spec.model import Place
+from builder.steps.copy import Copy
+from builder.steps.directory import Directory
+from builder.steps.file import File
+from builder.steps.remove import Remove
+from builder.steps.run import Run
+from builder.steps.symlink import Symlink
 
 HERE = Place("specs/a.yaml", 1, 1)
 START = 315532800  # 1980-01-01, the first day of zip

@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 
 from builder.errors import SpecError
 from builder.plan.config import working_dir
-from builder.plan.folders import in_image, makes_it
-from builder.spec.model import ConfigChange, Copy, File, Place, Remove
+from builder.plan.folders import in_image
+from builder.spec.model import ConfigChange, Place
+from builder.steps.copy import Copy
+from builder.steps.file import File
+from builder.steps.remove import Remove
+from builder.steps.run import makes_it
 
 HERE = Place("specs/a.yaml", 1, 1)
 PARTS = st.lists(st.sampled_from(["a", "b", ".", "c d"]), min_size=1, max_size=4).map("/".join)

@@ -22,7 +22,14 @@ from builder.layer.entry import FILE
 from builder.layer.write import write_layer
 from builder.oci.digest import hasher
 from builder.plan.context import Context
-from builder.spec.model import Copy, Directory, File, Place, Remove, Symlink, Unpack
+from builder.spec.model import Place
+from builder.steps.copy import Copy
+from builder.steps.directory import Directory
+from builder.steps.file import File
+from builder.steps.remove import Remove
+from builder.steps.symlink import Symlink
+from builder.steps.template import Template
+from builder.steps.unpack import Unpack
 from builder.store.store import Store
 
 HERE = Place("specs/a.yaml", 3, 5)
@@ -80,7 +87,7 @@ def test_a_source_out_of_the_context_is_refused(shop: Any, source: str, message:
 
 
 @pytest.mark.parametrize(
-    "step", [Unpack(HERE, None, "file", "/"), File(HERE, None, "/x", None, "file")]
+    "step", [Unpack(HERE, None, "file", "/"), Template(HERE, None, "/x", "file")]
 )
 def test_other_sources_out_of_the_context_are_refused(shop: Any, step: Any) -> None:
     outside(shop.context)
@@ -261,7 +268,7 @@ def test_a_fifo_is_copied_and_never_opened(shop: Any) -> None:
     with within(5):
         entries = shop.entries(copy("pipe"))
         assert entries["to/pipe"].type == "6"
-        for step in (Unpack(HERE, None, "pipe", "/to"), File(HERE, None, "/x", None, "pipe")):
+        for step in (Unpack(HERE, None, "pipe", "/to"), Template(HERE, None, "/x", "pipe")):
             with pytest.raises(BuilderError, match="'pipe' is not a file"):
                 shop.planned(step)
 

@@ -10,7 +10,10 @@ import pytest
 
 from builder.errors import BuilderError, SpecError
 from builder.plan.ignore import Exclude, Ignore, Rules, glob_of
-from builder.spec.model import Copy, File, Place, Unpack
+from builder.spec.model import Place
+from builder.steps.copy import Copy
+from builder.steps.template import Template
+from builder.steps.unpack import Unpack
 
 HERE = Place("specs/a.yaml", 3, 5)
 
@@ -105,7 +108,7 @@ def test_a_source_that_is_named_is_left_out_with_its_folders(
     with pytest.raises(BuilderError, match=what):
         shop.planned(copy(source))
     if source.endswith("config"):
-        for step in (Unpack(HERE, None, source, "/"), File(HERE, None, "/x", None, source)):
+        for step in (Unpack(HERE, None, source, "/"), Template(HERE, None, "/x", source)):
             with pytest.raises(BuilderError, match=what):
                 shop.planned(step)
 

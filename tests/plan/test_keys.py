@@ -16,19 +16,16 @@ from builder.oci.digest import hasher
 from builder.oci.image import Image, Platform
 from builder.plan.context import Context
 from builder.plan.keys import KEY_VERSION
-from builder.spec.model import (
-    ConfigChange,
-    Copy,
-    Directory,
-    File,
-    ImageSpec,
-    Place,
-    Remove,
-    Run,
-    Step,
-    Symlink,
-    Unpack,
-)
+from builder.plan.step import Step
+from builder.spec.model import ConfigChange, ImageSpec, Place
+from builder.steps.copy import Copy
+from builder.steps.directory import Directory
+from builder.steps.file import File
+from builder.steps.remove import Remove
+from builder.steps.run import Run
+from builder.steps.symlink import Symlink
+from builder.steps.template import Template
+from builder.steps.unpack import Unpack
 
 HERE = Place("specs/a.yaml", 3, 5)
 GOLDEN = Path(__file__).parents[1] / "golden" / "keys.json"
@@ -36,7 +33,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "keys.json"
 STEPS: dict[str, Step] = {
     "copy": Copy(HERE, None, ("tree",), "/to/"),
     "file": File(HERE, None, "/etc/motd", "hello\n"),
-    "template": File(HERE, None, "/etc/motd", None, "motd.j2", {"who": "you"}),
+    "template": Template(HERE, None, "/etc/motd", "motd.j2", {"who": "you"}),
     "directory": Directory(HERE, None, "/srv/app"),
     "symlink": Symlink(HERE, None, "/srv/www", "/usr/share"),
     "remove": Remove(HERE, None, ("/file",)),
@@ -106,9 +103,6 @@ INERT: dict[str, dict[str, tuple[Any, str]]] = {
     for kind in STEPS
 }
 INERT["run"]["timeout"] = (5 * 10**9, "what a step makes in time is the same")
-INERT["file"]["template"] = (None, "`file` steps have none")
-INERT["file"]["variables"] = ({"who": "you"}, "no template reads them")
-INERT["template"]["content"] = (None, "`template` steps have none")
 
 
 @pytest.fixture

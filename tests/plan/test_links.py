@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from builder.layer.write import write_layer
-from builder.spec.model import Copy, Place, Symlink
+from builder.spec.model import Place
+from builder.steps.copy import Copy
+from builder.steps.symlink import Symlink
 from tests.patterns import NAMES
 
 HERE = Place("specs/a.yaml", 3, 5)

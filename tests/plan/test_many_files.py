@@ -18,7 +18,8 @@ from builder.plan.context import Context
 from builder.plan.known import UNKNOWN, split
 from builder.plan.nodes import Tree
 from builder.project import Options, Project
-from builder.spec.model import Copy, Place
+from builder.spec.model import Place
+from builder.steps.copy import Copy
 from builder.store.store import Store
 
 HERE = Place("specs/a.yaml", 3, 5)

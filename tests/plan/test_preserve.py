@@ -12,7 +12,9 @@ import pytest
 
 from builder.errors import BuilderError
 from builder.layer.write import write_layer
-from builder.spec.model import Copy, Place, Unpack
+from builder.spec.model import Place
+from builder.steps.copy import Copy
+from builder.steps.unpack import Unpack
 
 HERE = Place("specs/a.yaml", 3, 5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from builder.errors import SpecErrors
 from builder.oci import media
 from builder.oci.digest import digest_of, hex_of
 from builder.oci.image import Descriptor, empty_image, host_platform
+from builder.plan.context import Context
 from builder.plan.plan import ImagePlan
 from builder.plan.planned import BuildFiles
+from builder.plan.sources import lint as check_lint
 from builder.project import Options, Project
 from builder.spec.lint import lint, render
-from builder.spec.model import BaseRef, Run
+from builder.steps import VERBS
+from builder.steps.run import Run
 
 BASE = """from: scratch
 steps: [{file: /etc/x, content: x}]
@@ -176,13 +180,11 @@ def test_other_errors_of_such_a_step_are_found_at_once(site: Site) -> None:
 
 def test_lint_and_render_do_without_the_base(site: Site) -> None:
     site.write("app", APP.replace("image:base", "nowhere.example/x"))
-    specs, context = str(site.root / "specs"), str(site.root)
-
-    def look(what: BaseRef | object) -> tuple[()]:
-        return ()
-
-    assert lint(["app"], specs, context, look, environ={}).errors == ()
-    shown = render(f"{specs}/app.yaml", environ={})
+    specs = str(site.root / "specs")
+    context = Context(str(site.root), None)
+    look = partial(check_lint, context=context, environ={})
+    assert lint(["app"], specs, look, verbs=VERBS, environ={}).errors == ()
+    shown = render(f"{specs}/app.yaml", verbs=VERBS, environ={})
     assert "echo {{ base.env.APP }}" in shown and "plain" in shown
 
 

@@ -14,7 +14,8 @@ from builder.plan.keys import key_of, parse
 from builder.plan.last import LastBuild, LastStep
 from builder.plan.why import Below, first_difference, why_step
 from builder.project import Options, Project
-from builder.spec.model import Place, Run
+from builder.spec.model import Place
+from builder.steps.run import Run
 from builder.store.records import save_document
 from builder.store.store import Store
 

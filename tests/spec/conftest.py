@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from builder.errors import SpecErrors
-from builder.spec.load import load_spec
+from builder.project import load_spec
 from builder.spec.model import ImageSpec
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
+from builder.plan.context import Context
+from builder.plan.sources import advice
 from builder.spec.dollars import as_template, names_one
 from builder.spec.lint import lint
+from builder.steps import VERBS
 
 
 @pytest.mark.parametrize(
@@ -68,7 +72,7 @@ steps:
 def test_lint_warns_where_no_shell_reads(tmp_path: Path) -> None:
     (tmp_path / "specs").mkdir()
     (tmp_path / "specs" / "a.yaml").write_text(SPEC)
-    found = lint(["a"], str(tmp_path / "specs"), str(tmp_path), lambda what: (), environ={})
+    found = lint(["a"], str(tmp_path / "specs"), lambda spec: (), verbs=VERBS, environ={})
     assert found.errors == ()
     shown = [
         (int(each.message.split(":")[1]), (each.hint or "").removeprefix("write "))
@@ -101,6 +105,7 @@ steps:
   - {copy: a, dest: /usr/share/nginx/}
 """
     )
-    found = lint(["a"], str(tmp_path / "specs"), str(tmp_path), lambda what: (), environ={})
+    look = partial(advice, context=Context(str(tmp_path), None))
+    found = lint(["a"], str(tmp_path / "specs"), lambda spec: (), look, verbs=VERBS, environ={})
     assert [each.message.split(":")[1] for each in found.warnings] == ["3", "6"]
     assert {each.hint for each in found.warnings} == {"write times: content"}

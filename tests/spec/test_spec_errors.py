@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import SpecErrors
-from builder.spec.load import load_spec
+from builder.project import load_spec
 
 STEP = "from: scratch\nsteps:\n"
 

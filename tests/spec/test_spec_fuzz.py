@@ -16,7 +16,7 @@ from builder.spec.config import CONFIG
 from builder.spec.language import SPEC, read_spec
 from builder.spec.render import Renderer, TemplateFault
 from builder.spec.source import decode
-from builder.spec.steps import VERBS
+from builder.steps import VERBS
 
 BOUND = settings(
     max_examples=150, deadline=5000, suppress_health_check=list(HealthCheck), derandomize=True
@@ -26,16 +26,16 @@ PLACE = re.compile(r"[^\n]*\.yaml:[0-9]+:[0-9]+: [^\n]+")
 
 def load(data: bytes) -> None:
     try:
-        spec = read_spec(decode("s.yaml", data), {}, {}, {})
+        spec = read_spec(decode("s.yaml", data), {}, {}, {}, VERBS)
     except SpecErrors as error:
         assert error.errors
         assert all(PLACE.fullmatch(each.message) for each in error.errors)
     else:
-        assert decode_spec(encode_spec(spec), {}) == spec
+        assert decode_spec(encode_spec(spec), {}, VERBS) == spec
 
 
 WORDS = sorted(
-    {*SPEC, *CONFIG, *VERBS, *(field for verb in VERBS.values() for field in verb.fields)}
+    {*SPEC, *CONFIG, *VERBS, *(field for verb in VERBS.values() for field in verb.fields())}
 )
 TEXTS = st.one_of(
     st.text(max_size=20),
@@ -67,7 +67,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 STEPS = st.lists(
     st.sampled_from(sorted(VERBS)).flatmap(
         lambda verb: st.fixed_dictionaries(
-            {verb: VALUES}, optional={name: VALUES for name in VERBS[verb].fields if name != verb}
+            {verb: VALUES}, optional={name: VALUES for name in VERBS[verb].fields() if name != verb}
         )
     ),
     max_size=4,

@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from builder.errors import SpecError, SpecErrors
+from builder.project import load_spec
 from builder.spec.base import _DEBOOTSTRAP
 from builder.spec.config import _HEALTHCHECK, CONFIG
 from builder.spec.language import SPEC
-from builder.spec.load import load_spec
-from builder.spec.steps import VERBS
+from builder.steps import VERBS
 from tests.spec.test_spec_errors import TABLE
 
 FULL = os.environ.get("RELIABILITY") == "full"  # else every twelfth
@@ -69,7 +69,7 @@ def _at(field: str) -> Iterator[Callable[[str], str]]:
         suite = "" if field == "debootstrap" else "  debootstrap: a\n"
         yield lambda text: f"from:\n{suite}  {text}\n"
     for verb, given in GIVEN.items():
-        if field in VERBS[verb].fields:
+        if field in VERBS[verb].fields():
             lines = [line for line in given.split("\n    ") if not line.startswith(f"{field}:")]
             yield lambda text, lines=lines: (  # type: ignore[misc]
                 "from: scratch\nvars: {title: x}\nsteps:\n  - "
@@ -81,7 +81,7 @@ def _at(field: str) -> Iterator[Callable[[str], str]]:
 def _mistakes() -> Iterator[str]:
     yield from (text for text, _ in TABLE)
     yield from (f"from: {text}\n" for text in TEXTS)
-    tables = [SPEC, CONFIG, _HEALTHCHECK, _DEBOOTSTRAP, *(verb.fields for verb in VERBS.values())]
+    tables = [SPEC, CONFIG, _HEALTHCHECK, _DEBOOTSTRAP, *(verb.fields() for verb in VERBS.values())]
     for field in dict.fromkeys(name for table in tables for name in table):
         for spec in _at(field):
             yield from (spec(f"{field}: {text}") for text in TEXTS)
@@ -113,7 +113,7 @@ EXPLAINS = re.compile(
 FIELDS = {
     field.doc for table in (SPEC, CONFIG, _HEALTHCHECK, _DEBOOTSTRAP) for field in table.values()
 }
-FIELDS |= {field.doc for verb in VERBS.values() for field in verb.fields.values()}
+FIELDS |= {field.doc for verb in VERBS.values() for field in verb.fields().values()}
 
 
 def _proposed(error: SpecError) -> str | None:

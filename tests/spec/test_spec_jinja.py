@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from builder.errors import BuilderError, SpecError, SpecErrors
-from builder.spec.model import ImageSpec, Run
+from builder.spec.model import ImageSpec
 from builder.spec.render import Renderer, TemplateFault, render_template
+from builder.steps.run import Run
 
 VARS = {"title": "Hello", "d": {"b": 1, "a": 2}, "l": [3, 1, 2], "spec": {"name": "n"}}
 

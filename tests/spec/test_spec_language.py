@@ -7,20 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from builder.oci.image import Platform
-from builder.spec.model import (
-    BaseRef,
-    ConfigChange,
-    Copy,
-    Directory,
-    File,
-    Healthcheck,
-    ImageSpec,
-    Place,
-    Remove,
-    Run,
-    Symlink,
-    Unpack,
-)
+from builder.spec.model import BaseRef, ConfigChange, Healthcheck, ImageSpec, Place
+from builder.steps.copy import Copy
+from builder.steps.directory import Directory
+from builder.steps.file import File
+from builder.steps.remove import Remove
+from builder.steps.run import Run
+from builder.steps.symlink import Symlink
+from builder.steps.template import Template
+from builder.steps.unpack import Unpack
 
 Read = Callable[..., ImageSpec]
 AT = Place("s.yaml", 0, 0)
@@ -47,10 +42,10 @@ STEPS = [
     ("{file: /a, content: hi}", File(AT, None, "/a", "hi")),
     ("{file: a, content: 5, mode: '600'}", File(AT, None, "a", "5", mode="600")),
     ("{file: /a, content: ''}", File(AT, None, "/a", "")),
-    ("{template: t.j2, dest: /a}", File(AT, None, "/a", None, "t.j2", {"v": "x"})),
+    ("{template: t.j2, dest: /a}", Template(AT, None, "/a", "t.j2", {"v": "x"})),
     (
         "{template: d/nginx.conf.j2, dest: /etc/, vars: {v: 2, w: '{{ v }}'}}",
-        File(AT, None, "/etc/nginx.conf", None, "d/nginx.conf.j2", {"v": 2, "w": "{{ v }}"}),
+        Template(AT, None, "/etc/nginx.conf", "d/nginx.conf.j2", {"v": 2, "w": "{{ v }}"}),
     ),
     ("{directory: /a/, owner: a, mode: '1777'}", Directory(AT, None, "/a", "a", "1777")),
     ("{symlink: /a, to: ../b, owner: a}", Symlink(AT, None, "/a", "../b", "a")),

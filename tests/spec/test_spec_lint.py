@@ -15,13 +15,14 @@ import yaml
 
 from builder.errors import SpecErrors
 from builder.plan.context import Context
-from builder.plan.sources import faults, takes_specs
+from builder.plan.sources import advice
+from builder.plan.sources import lint as look
+from builder.project import load_spec
 from builder.spec.base import _DEBOOTSTRAP
 from builder.spec.config import CONFIG
 from builder.spec.language import SPEC, json_schema
 from builder.spec.lint import Findings, lint, render
-from builder.spec.load import load_spec
-from builder.spec.steps import VERBS
+from builder.steps import VERBS
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,8 +36,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def found(images: tuple[str, ...], specs: str, root: str) -> Findings:
     context = Context(root, None)
-    look = partial(faults, context=context)
-    return lint(images, specs, root, look, partial(takes_specs, context=context), environ={})
+    return lint(
+        images,
+        specs,
+        partial(look, context=context, environ={}),
+        partial(advice, context=context),
+        verbs=VERBS,
+        environ={},
+    )
 
 
 def errors(*images: str) -> list[str]:
@@ -202,7 +209,7 @@ def test_render_gives_the_spec_after_jinja(folder: Path) -> None:
     )
     path = folder / "specs/a.yaml"
     path.write_text(text)
-    rendered = render(str(path), environ={}, sets={"title": "Ho"})
+    rendered = render(str(path), verbs=VERBS, environ={}, sets={"title": "Ho"})
     document = yaml.safe_load(rendered)
     assert document["vars"] == {"title": "Ho", "n": 1}
     assert document["steps"][0] == {"file": "/a", "content": "Ho\nb\n", "mode": "0644"}
@@ -217,12 +224,12 @@ def test_render_gives_the_spec_after_jinja(folder: Path) -> None:
 def test_render_of_a_wrong_spec_is_its_errors(folder: Path) -> None:
     (folder / "specs/a.yaml").write_text("form: x\n")
     with pytest.raises(SpecErrors):
-        render("specs/a.yaml", environ={})
+        render("specs/a.yaml", verbs=VERBS, environ={})
 
 
 # Schema.
 
-SCHEMA = json_schema()
+SCHEMA = json_schema(VERBS)
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 GOOD = """
@@ -289,7 +296,7 @@ def test_the_schema_and_the_loader_refuse_alike(text: str, wrong: Callable[..., 
 
 
 def test_every_field_has_a_description_in_the_schema() -> None:
-    tables = [SPEC, CONFIG, *(verb.fields for verb in VERBS.values())]
+    tables = [SPEC, CONFIG, *(verb.fields() for verb in VERBS.values())]
     assert all(field.doc.endswith(".") or field.doc for table in tables for field in table.values())
 
 
@@ -298,7 +305,7 @@ def test_every_field_has_a_description_in_the_schema() -> None:
 
 def test_the_reference_names_every_field() -> None:
     text = (ROOT / "docs/spec.md").read_text()
-    for table in (SPEC, CONFIG, _DEBOOTSTRAP, *(verb.fields for verb in VERBS.values())):
+    for table in (SPEC, CONFIG, _DEBOOTSTRAP, *(verb.fields() for verb in VERBS.values())):
         for name in table:
             assert f"`{name}`" in text, name
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from builder.errors import SpecErrors, UsageError
+from builder.project import load_spec
 from builder.spec.compiled import decode_spec, encode_spec, entry_name
-from builder.spec.load import Project, find_spec, load_project, load_spec
+from builder.spec.load import Project, find_spec, load_project
 from builder.spec.project import ProjectFile, load_project_file
+from builder.steps import VERBS
 
 
 class Kept:
@@ -38,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def project(*images: str, **more: object) -> Project:
-    return load_project(images, "specs", environ={}, **more)  # type: ignore[arg-type]
+    return load_project(images, "specs", verbs=VERBS, environ={}, **more)  # type: ignore[arg-type]
 
 
 def messages(*images: str, **more: object) -> list[str]:
@@ -199,7 +201,7 @@ def test_an_image_that_is_not_there(image: str, message: str, folder: Path) -> N
 
 def test_a_folder_that_is_not_there() -> None:
     with pytest.raises(UsageError, match="cannot read the folder 'no-such': No such file"):
-        load_project([], "no-such", environ={})
+        load_project([], "no-such", verbs=VERBS, environ={})
 
 
 # The compiled cache.
@@ -264,11 +266,11 @@ def test_garbage_in_the_cache_is_a_miss(folder: Path) -> None:
     (folder / "a.yaml").write_text(SPEC)
     spec = load_spec("specs/a.yaml", environ={})
     data = encode_spec(spec)
-    assert decode_spec(data, {}) == spec
-    assert decode_spec(None, {}) is None
+    assert decode_spec(data, {}, VERBS) == spec
+    assert decode_spec(None, {}, VERBS) is None
     for at in range(0, len(data), 7):
-        assert decode_spec(data[:at], {}) is None
-        assert decode_spec(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], {}) is None
+        assert decode_spec(data[:at], {}, VERBS) is None
+        assert decode_spec(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], {}, VERBS) is None
 
 
 def test_a_compiled_spec_needs_no_yaml_and_no_jinja(folder: Path) -> None:
@@ -276,12 +278,13 @@ def test_a_compiled_spec_needs_no_yaml_and_no_jinja(folder: Path) -> None:
     program = """
 import os, sys
 from builder.spec.load import load_project
+from builder.steps import VERBS
 class Files:
     def load(self, name):
         return open(name, "rb").read() if os.path.exists(name) else None
     def save(self, name, data):
         open(name, "wb").write(data)
-load_project([], "specs", environ={}, cache=Files())
+load_project([], "specs", verbs=VERBS, environ={}, cache=Files())
 heavy = {"yaml", "jinja2", "difflib", "dataclasses", "inspect", "unicodedata", "builder.spec.node"}
 print(sorted(heavy & set(sys.modules)))
 """

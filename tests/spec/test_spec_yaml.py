@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from builder.errors import SpecErrors
-from builder.spec.load import load_spec
-from builder.spec.model import File
+from builder.project import load_spec
 from builder.spec.node import scalar_kind
 from builder.spec.source import MAX_ERRORS
+from builder.steps.file import File
 
 
 @pytest.mark.parametrize(

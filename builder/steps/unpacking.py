@@ -1,4 +1,4 @@
-"""The `unpack` step: an archive's members as a layer's changes."""
+"""Unpacking: an archive's members as a layer's changes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from builder.layer.spool import Spool
 from builder.layer.tree import Tree as Members
 from builder.oci.digest import hasher
 from builder.plan.changes import Changes, Ground, Heads, line, plain
-from builder.plan.files import target
 from builder.plan.nodes import Tree
 from builder.rootfs.accounts import is_account_file, resolve_owner
 from builder.rootfs.view import View
-from builder.spec.model import Unpack
+from builder.steps.target import target
+from builder.steps.unpack import Unpack
 
 _CHUNK = 1 << 20
 _MANY = 100_000  # entries at most that are held in memory

@@ -1,4 +1,4 @@
-"""File steps: what each would put into its layer, told from spec, context and the view below.
+"""Placing: where in the image that lands which a `copy` takes, told from context and view below.
 
 Nothing is written here, and no file is read but for its digest.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from builder.errors import BuilderError
 from builder.layer.beneath import Beneath
@@ -20,52 +19,27 @@ from builder.layer.entry import (
     WHITEOUT,
     Entry,
     HostFile,
-    whiteout,
 )
-from builder.oci.digest import hasher
 from builder.plan.away import Row
-from builder.plan.changes import Changes, Ground, link_to, reserved
+from builder.plan.changes import Changes, link_to, reserved
 from builder.plan.clock import content_time
-from builder.plan.context import Context, Scanned
 from builder.plan.known import UNKNOWN, Pieces, split
 from builder.plan.modes import apply_mode
 from builder.plan.nodes import Node, Tree
+from builder.plan.step import Materials
 from builder.rootfs.accounts import resolve_owner
-from builder.rootfs.view import View
-from builder.spec.model import Copy, Directory, File, Remove, Symlink
+from builder.steps.copy import Copy
+from builder.steps.target import target
 
 NO_DEVICE = (0, 0)
 _MANY = 60_000  # entries at most that are held in memory
 TYPES = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK, stat.S_IFIFO: FIFO}
 
 
-class Target(NamedTuple):
-    """Where a step lands: the resolved path, and what is there now."""
-
-    path: bytes
-    entry: Entry | None
-    slash: bool  # written with a trailing slash: a directory
-
-
-def target(view: View, dest: str, *, follow_last: bool = True) -> Target:
-    path = view.resolve(dest.strip("/").encode("utf-8", "surrogateescape"), follow_last=follow_last)
-    found = view.lookup(path)
-    entry = found.entry if found else None
-    if not path:
-        entry = Entry(b"", DIRECTORY, 0o755)
-    return Target(path, entry, dest.endswith("/"))
-
-
-def copy(
-    step: Copy,
-    context: Context,
-    scanned: Scanned,
-    ground: Ground,
-    *,
-    leave: bool = False,
-) -> Changes:
-    """Docker's COPY rules: see docs/docker.md. `leave`: files may stay unread, unless their times
-    are told by what they hold."""
+def copy(step: Copy, given: Materials) -> Changes:
+    """Docker's COPY rules: see docs/docker.md. Files whose times are told by what they hold never
+    stay unread."""
+    scanned, ground = given.scanned, given.ground
     view, time = ground.view, ground.time
     owner = resolve_owner(step.owner, view) if step.owner else None
     changes = Changes(ground, owner)
@@ -89,7 +63,7 @@ def copy(
         else:
             base = to.path
         whole = source.is_dir and base == to.path
-        digests = context.digests(tree, leave=leave and step.times is None)
+        digests = given.context.digests(tree, leave=given.leave and step.times is None)
         _place(step, tree, digests, base, changes, owner, contents=whole)
     if len(changes) > len(changes.entries):
         changes.put_away()
@@ -272,82 +246,3 @@ def _unreadable(error: OSError) -> BuilderError:
 
 def _join(folder: bytes, name: bytes) -> bytes:
     return folder + b"/" + name if folder and name else folder or name
-
-
-def file(step: File, data: bytes, ground: Ground) -> Changes:
-    view, time = ground.view, ground.time
-    owner = resolve_owner(step.owner, view) if step.owner else None
-    changes = Changes(ground, owner)
-    to = target(view, step.dest)
-    if to.slash or (to.entry is not None and to.entry.type == DIRECTORY):
-        raise BuilderError(
-            f"{step.dest!r} is a directory in the image", "name the file that is to be written"
-        )
-    mode = apply_mode(step.mode, 0o644, directory=False) if step.mode else 0o644
-    uid, gid = changes.owner
-    digest = hasher(data).digest()
-    if step.times == "content":
-        time = content_time(ground.epoch, digest)
-    changes.add(Entry(to.path, FILE, mode, uid, gid, time, len(data)), data, digest)
-    changes.make_parents()
-    return changes
-
-
-def directory(step: Directory, ground: Ground) -> Changes:
-    view, time = ground.view, ground.time
-    owner = resolve_owner(step.owner, view) if step.owner else None
-    changes = Changes(ground, owner)
-    to = target(view, step.dest)
-    there = to.entry
-    if there is not None and there.type != DIRECTORY:
-        raise BuilderError(f"{step.dest!r} is a file in the image, not a directory")
-    base = there.mode if there else 0o755
-    mode = apply_mode(step.mode, base, directory=True) if step.mode else base
-    uid, gid = owner or ((there.uid, there.gid) if there else (0, 0))
-    if not to.path:
-        if (mode, uid, gid) != (base, 0, 0):
-            raise BuilderError("a layer cannot carry the mode and owner of '/'")
-    elif there is None:
-        changes.add(Entry(to.path, DIRECTORY, mode, uid, gid, time))
-    elif (mode, uid, gid) != (there.mode, there.uid, there.gid):
-        changes.add(there._replace(path=to.path, mode=mode, uid=uid, gid=gid, mtime=time))
-    changes.make_parents()
-    return changes
-
-
-def symlink(step: Symlink, ground: Ground) -> Changes:
-    view, time = ground.view, ground.time
-    owner = resolve_owner(step.owner, view) if step.owner else None
-    changes = Changes(ground, owner)
-    to = target(view, step.dest, follow_last=False)
-    if to.slash or (to.entry is not None and to.entry.type == DIRECTORY):
-        raise BuilderError(
-            f"{step.dest!r} is a directory in the image, a symlink cannot take its place",
-            "remove it in a step before, or name the link within it",
-        )
-    uid, gid = changes.owner
-    link = step.to.encode("utf-8", "surrogateescape")
-    changes.add(Entry(to.path, SYMLINK, 0o777, uid, gid, time, link=link))
-    changes.make_parents()
-    return changes
-
-
-def remove(step: Remove, ground: Ground) -> Changes:
-    view, time = ground.view, ground.time
-    changes = Changes(ground, None)
-    for text in step.paths:
-        to = target(view, text, follow_last=False)
-        if not to.path:
-            raise BuilderError("'/' cannot be removed")
-        if to.entry is None:
-            changes.notes.append(f"{text!r} is not in the image: there is nothing to remove")
-        else:
-            changes.remove(to.path)
-    removed = set(changes.entries)
-    for each in removed:  # below another removed path there is nothing left to remove
-        parts = each.split(b"/")
-        above = (b"/".join(parts[:end]) for end in range(1, len(parts)))
-        if any(whiteout(path, time).path in removed for path in above):
-            changes.entries.pop(each, None)
-    changes.make_parents()
-    return changes

@@ -1,0 +1,186 @@
+"""Steps: what planning and building ask of a step. What each verb answers is in a module of its own
+(builder.steps), none of which is named here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+
+from builder.errors import BuilderError, SpecError, UsageError
+from builder.plan.config import working_dir
+from builder.plan.folders import in_image
+from builder.spec import model
+from builder.spec.model import ImageSpec, Place, shown, without_values
+
+if TYPE_CHECKING:
+    from builder.executor.base import Command
+    from builder.plan.changes import Changes, Ground
+    from builder.plan.context import Context, Scanned
+    from builder.plan.state import State
+
+
+class Materials(NamedTuple):
+    """What the changes of a file step are made of."""
+
+    context: Context
+    scanned: Scanned  # what the step takes from it
+    ground: Ground
+    image: str  # the image's name, for templates
+    environ: Mapping[str, str]  # for env('NAME') in the file of a template
+    asked: dict[str, str | None]  # takes what env() was asked for there, and gave
+    leave: bool = False  # files may stay unread (Context.digests)
+
+
+class _Step(model.Step):
+    __slots__ = ()
+    hashes = False
+    """Its key needs the digests of the files it takes: they may be hashed while the base comes."""
+
+    def title(self) -> str:
+        """What it does, in a few words: its name where the spec gives it none."""
+        raise NotImplementedError
+
+    def created_by(self) -> str:
+        """The same for the image's history."""
+        return self.title()
+
+    def scan(self, context: Context) -> Scanned:
+        """Look at what it takes from the context; no file is read. Raises BuilderError."""
+        return []
+
+    def lacks(self, context: Context) -> Iterator[SpecError]:
+        """What the context lacks of what it names, whatever the steps before it do."""
+        yield from self.fault_of(lambda: self.scan(context))
+
+    def fault_of(self, look: Callable[[], object]) -> Iterator[SpecError]:
+        """The error of `look` as one of the spec, at its place."""
+        try:
+            look()
+        except (SpecError, UsageError):
+            raise  # of the ignore file
+        except BuilderError as error:
+            from builder.spec.load import error_at
+
+            yield error_at(self.place, without_values(error.what, self), error.hint)
+
+    def check(
+        self, spec: ImageSpec, context: Context, environ: Mapping[str, str]
+    ) -> Iterator[SpecError]:
+        """What `lint` finds wrong beyond that, without a base."""
+        return iter(())
+
+    def advice(self, spec: ImageSpec, context: Context) -> Iterator[SpecError]:
+        """What `lint` warns of: what can be built and is hardly meant."""
+        return iter(())
+
+    def on_base(self, base: Mapping[str, Any]) -> Self:
+        """The step, given what the base's config says to templates (plan.waiting)."""
+        return self
+
+    def rooted(self, folder: str) -> Self:
+        """The step with its targets absolute; relative ones are taken from `folder`."""
+        return self
+
+
+class FileStep(_Step):
+    """A step whose layer is told beforehand, as changes to what it stands on."""
+
+    __slots__ = ()
+    kind = "files"
+
+    @property
+    def dest(self) -> str:
+        """Its target, for what is said here of most verbs; one with several says it otherwise."""
+        raise NotImplementedError
+
+    @classmethod
+    def waiting(cls, place: Place, name: str) -> model.Step:
+        return Nothing(place, name, cls.verb)
+
+    def title(self) -> str:
+        return f"{self.verb} {shown(self.dest)}"
+
+    def rooted(self, folder: str) -> Self:
+        made: Self = cast(Any, self)._replace(dest=in_image(self.dest, folder))
+        return made
+
+    @property
+    def in_working_dir(self) -> bool:
+        """Whether it needs the working directory, which is made for it then."""
+        return not self.dest.startswith("/")
+
+    def changes(self, given: Materials) -> Changes:
+        """What it puts into its layer; its targets are absolute. Nothing is written. Raises
+        BuilderError."""
+        raise NotImplementedError
+
+
+class CommandStep(_Step):
+    """A step whose layer is what a command changes."""
+
+    __slots__ = ()
+    kind = "run"
+
+    @classmethod
+    def waiting(cls, place: Place, name: str) -> model.Step:
+        return NoCommand(place, name, cls.verb)
+
+    def command_on(self, state: State, epoch: int) -> Command:
+        """The command with everything decided. Raises BuilderError."""
+        raise NotImplementedError
+
+
+Step = FileStep | CommandStep
+
+
+class _Nothing(NamedTuple):
+    place: Place
+    name: str
+    verb: str
+
+
+class Nothing(_Nothing, FileStep):
+    """A file step that adds nothing to the working directory, which is made for it. It stands for
+    config's working_dir, and for a step that names the base until that is known."""
+
+    __slots__ = ()
+    stands_in = True
+    dest = "."
+
+    def rooted(self, folder: str) -> Self:
+        return self
+
+    def changes(self, given: Materials) -> Changes:
+        from builder.plan.changes import Changes
+
+        changes = Changes(given.ground, None)
+        changes.make_parents()
+        return changes
+
+
+class NoCommand(_Nothing, CommandStep):
+    """In the place of a command step that names the base."""
+
+    __slots__ = ()
+    stands_in = True
+
+    def title(self) -> str:
+        return self.name
+
+
+def own_steps(spec: ImageSpec) -> tuple[Step, ...]:
+    """The spec's steps. Reading a spec knows of them what model.Step says; all are these."""
+    return cast(tuple[Step, ...], spec.steps)
+
+
+def steps_of(spec: ImageSpec) -> tuple[Step, ...]:
+    """The spec's steps, and the one that config's working_dir asks for: it is made when no step
+    needed it before (plan.folders). That one counts only where there is something to make."""
+    path = spec.config.working_dir
+    if path is None:
+        return own_steps(spec)
+    path = working_dir(path)
+    if path == "/":
+        return own_steps(spec)
+    place = Place(spec.file, 1, 1)
+    return (*own_steps(spec), Nothing(place, f"working_dir {path}", "directory"))

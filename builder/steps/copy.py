@@ -1,0 +1,150 @@
+"""`copy`: files of the context, by Docker's COPY rules (docs/docker.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from builder.errors import BuilderError, SpecError
+from builder.plan.step import FileStep, Materials
+from builder.spec.model import ImageSpec, Place, shown
+
+if TYPE_CHECKING:
+    from builder.plan.changes import Changes
+    from builder.plan.context import Context, Scanned
+    from builder.spec.fields import Reader, Table
+    from builder.spec.node import Node
+
+
+class _Copy(NamedTuple):
+    place: Place
+    name: str | None
+    sources: tuple[str, ...]  # below the context, globs allowed
+    dest: str
+    exclude: tuple[str, ...] = ()  # .gitignore rules
+    owner: str | None = None  # user[:group], names or numbers; None: 0:0 (or preserved)
+    mode: str | None = None  # octal text or symbolic text; None: 0644 / 0755
+    preserve: tuple[str, ...] = ()  # of mode, owner, mtime, xattrs
+    times: str | None = None  # content: told by what a file holds; None: the clock's
+
+
+class Copy(_Copy, FileStep):
+    __slots__ = ()
+    verb = "copy"
+    doc = "Copy files of the context."
+    hashes = True
+
+    @classmethod
+    def fields(cls) -> Table:
+        from builder.spec.fields import Field, choice, list_of, text
+        from builder.spec.kinds import (
+            MODE_FIELD,
+            NAME_FIELD,
+            OWNER_FIELD,
+            SOURCE,
+            TARGET,
+            TIMES_FIELD,
+            filled,
+        )
+
+        return {
+            "copy": Field(
+                list_of(SOURCE, one=True, least=1, expected="a path or a list of paths"),
+                "Files, directories (their contents) or globs, below the context.",
+                required=True,
+            ),
+            "dest": Field(TARGET, "Where to; a slash at its end says directory.", required=True),
+            "name": NAME_FIELD,
+            "exclude": Field(
+                list_of(text(filled), one=True, expected="a pattern or a list of patterns"),
+                "Patterns by .gitignore rules, relative to each source.",
+            ),
+            "owner": OWNER_FIELD,
+            "mode": MODE_FIELD,
+            "preserve": Field(
+                list_of(choice("mode", "owner", "mtime", "xattrs"), one=True),
+                "What to take over from the source files.",
+            ),
+            "times": TIMES_FIELD,
+        }
+
+    @classmethod
+    def read(cls, reader: Reader, node: Node, given: Mapping[str, Any]) -> Copy:
+        from builder.spec import syntax
+        from builder.spec.kinds import place
+        from builder.spec.source import quote, written
+
+        sources, dest = given["copy"], given["dest"]
+        if not dest.endswith("/") and dest != "/":
+            several = f"{len(sources)} sources need" if len(sources) > 1 else None
+            globs = (f"glob {quote(each)} needs" for each in sources if syntax.is_glob(each))
+            if need := several or next(globs, None):
+                at = node.get("dest") or node
+                raise at.fault(
+                    f"{need} a directory, {quote(dest)} is not one", f"write {written(dest + '/')}"
+                )
+        preserve = given.get("preserve", ())
+        for each in ("mode", "owner"):
+            if each in preserve and each in given:
+                at = node.get(each) or node
+                raise at.fault(f"{each!r} is given and also preserved, expected one of the two")
+        if "times" in given and "mtime" in preserve:
+            at = node.get("times") or node
+            raise at.fault("'times' is given and 'mtime' also preserved, expected one of the two")
+        return cls(
+            place(reader, node.get("copy") or node),
+            given.get("name"),
+            sources,
+            dest,
+            given.get("exclude", ()),
+            given.get("owner"),
+            given.get("mode"),
+            tuple(sorted(set(preserve))),
+            given.get("times"),
+        )
+
+    def title(self) -> str:
+        return f"copy {' '.join(map(shown, self.sources))}"
+
+    def scan(self, context: Context) -> Scanned:
+        full = bool(self.preserve)
+        return context.copied(self.sources, self.exclude, full=full)
+
+    def lacks(self, context: Context) -> Iterator[SpecError]:
+        for text in self.sources:
+            yield from self.fault_of(lambda text=text: context.find(text))  # type: ignore[misc]
+
+    def advice(self, spec: ImageSpec, context: Context) -> Iterator[SpecError]:
+        from builder.spec.advice import served
+
+        if not self.times and "mtime" not in self.preserve:
+            yield from served(self.place, self.dest)
+        yield from self._takes_spec(spec, context)
+
+    def _takes_spec(self, spec: ImageSpec, context: Context) -> Iterator[SpecError]:
+        """Whether it brings the spec itself: each change of that would change the layer."""
+        import os
+
+        file = os.path.realpath(spec.file)
+        try:
+            found = [source for text in self.sources for source in context.find(text)]
+            roots = [os.path.join(context.root, each.path).rstrip("/") for each in found]
+            above = next((each for each in roots if file.startswith(each + "/")), None)
+            taken = above and any(file in tree.paths() for _, tree in self.scan(context))
+        except BuilderError:
+            return  # an error already
+        if above and taken:
+            from builder.spec.load import error_at
+            from builder.spec.source import written
+
+            folder = os.path.relpath(os.path.dirname(file), above)
+            yield error_at(
+                self.place,
+                f"the copy takes {spec.file!r} along: each change of the spec changes the layer",
+                f"write exclude: [{written(folder + '/')}], or a line in .dockerignore",
+            )
+
+    def changes(self, given: Materials) -> Changes:
+        from builder.steps.placing import copy
+
+        return copy(self, given)
