@@ -91,6 +91,17 @@ def _no_build(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", metavar="FOLDER", nargs="?", default=".", help="default: this one"
+    )
+    parser.add_argument(
+        "--from", metavar="BASE", dest="base",
+        help="what the image stands on; default: a Dockerfile's base, else scratch",
+    )  # fmt: skip
+    parser.add_argument("--specs", metavar="DIR", default="specs", help="of FOLDER; default: specs")
+
+
 def _plan(parser: argparse.ArgumentParser) -> None:
     _json(parser)
     parser.add_argument("--exit-code", action="store_true", help="3 when something would be built")
@@ -260,6 +271,7 @@ _ANY_IMAGE = (_no_build, _project, _common, _running)
 """Options where IMAGE may be a spec, which is built if need be, a reference or a digest."""
 
 COMMANDS = {
+    "init": Command("init", "write a first spec, and the project file beside it", (_init,)),
     "plan": Command(
         "plan", "say what would be built, what reused, and why", (_images, _plan, _project, _common)
     ),

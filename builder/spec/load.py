@@ -122,7 +122,7 @@ def asked_specs(images: Sequence[str], folder: str) -> list[str]:
     """The paths of the IMAGEs of a command line; of all specs in `folder` when there are none."""
     paths = [find_spec(each, folder) for each in images] if images else spec_files(folder)
     if not paths:
-        raise UsageError(f"no spec in {folder!r}", "write one as NAME.yaml, or name the folder")
+        raise UsageError(f"no spec in {folder!r}", f"{_init(folder)} writes a first one")
     return paths
 
 
@@ -155,9 +155,16 @@ def spec_files(folder: str) -> list[str]:
     except OSError as error:
         raise UsageError(
             f"cannot read the folder {folder!r}: {error.strerror}",
-            "call it where the folder `specs` is, or name another with --specs",
+            "call it where the folder `specs` is, or name another with --specs; "
+            f"{_init(folder)} writes a first spec",
         ) from None
     return [os.path.join(folder, name) for name in names if name.endswith(SUFFIXES)]
+
+
+def _init(folder: str) -> str:
+    import shlex
+
+    return "builder init" + ("" if folder == "specs" else f" --specs {shlex.quote(folder)}")
 
 
 def stem_of(path: str) -> str:
