@@ -15,6 +15,10 @@ _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEAR = 32  # so many open folders stay open, of those further up every 32nd
 _MAX_LINKS = 40  # as in the kernel
 
+RACY = 2_000_000_000
+"""Nanoseconds. A file younger than this when it was read may change again within its time stamp's
+grain, so what was read of it is not remembered (git's racy rule)."""
+
 
 class LeadsOut(Exception):
     """A link leads out of the folder."""

@@ -10,17 +10,20 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import BuilderError, UsageError
 from builder.events import Emit, Warned, ignore
 from builder.layer.beneath import Beneath, LeadsOut
 from builder.oci.digest import hasher
 from builder.plan.ignore import KEPT, LEFT_OUT, MAGIC, At, Exclude, Ignore, Rules, glob_of
-from builder.plan.known import Known, Pieces
 from builder.plan.nodes import Tree, look
 from builder.store.layout import TAG
 from builder.store.store import Store
+
+if TYPE_CHECKING:
+    # a build in which nothing changed asks for no digest
+    from builder.plan.known import Known, Pieces
 
 _CHUNK = 1 << 20
 _MANY = 64  # unread files from which on leaving them is worth it
@@ -46,7 +49,7 @@ class Context:
 
     def __init__(self, root: str, store: Store | None, emit: Emit = ignore) -> None:
         self.root = os.path.realpath(root)
-        self._keeps = Known(store) if store else None
+        self._store = store
         self._emit = emit
         self._beneath: Beneath | None = None
         self._ignore: Ignore | None = None
@@ -228,8 +231,10 @@ class Context:
 
     @property
     def _known(self) -> Known:
-        assert self._keeps is not None, "a context that is only looked at"
-        return self._keeps
+        from builder.plan.known import Known
+
+        assert self._store is not None, "a context that is only looked at"
+        return Known(self._store)
 
     def digests(self, tree: Tree, *, leave: bool = False) -> Pieces:
         """Raw sha256 of every regular file of a tree. What lstat shows unchanged since it was

@@ -2,7 +2,8 @@
 
 Of each tree an index is kept: the digests of each part, by the part's name. A part that looks as
 it did gets them without a look at its files; those of parts that went are found by file, in the
-parts themselves, which are kept as entries of their own.
+parts themselves, which are kept as entries of their own. What was read of a file in another tree is
+found in `store.digests`.
 """
 
 from __future__ import annotations
@@ -10,24 +11,30 @@ from __future__ import annotations
 import contextlib
 import stat
 from collections.abc import Callable, Sequence
+from itertools import chain
+from operator import itemgetter
 
 from builder.errors import StoreError
 from builder.oci.digest import hex_of
 from builder.plan.nodes import Node, Tree
 from builder.plan.packed import Index, pack_index, pack_nodes, unpack_index, unpack_nodes
+from builder.store import digests as shared
 from builder.store.store import Store
 
 UNKNOWN = bytes(32)
 """In place of a digest: not known, or not of a file."""
 _REGULAR = stat.S_IFREG
 _TYPE = 0o170000
+_state: Callable[[Node], shared.State] = itemgetter(3, 4, 2, 5, 6)
+_SHARED = 100_000
+"""Nodes of a tree. Those of a larger one are known in that tree alone."""
 
 Pieces = list[bytes]
 """Raw sha256 of the files of a tree, one string per part, 32 bytes per node; empty
 when nothing is known of a part."""
 
 
-def split(piece: bytes, nodes: Sequence[Node]) -> list[bytes]:
+def split(piece: bytes, nodes: Sequence[object]) -> list[bytes]:
     """The digest of each node, or UNKNOWN."""
     if not piece:
         return [UNKNOWN] * len(nodes)
@@ -59,7 +66,28 @@ class Known:
             if not whole:
                 numbers.append(number)
             pieces.append(piece)
+        if sum(tree.sizes) <= _SHARED:
+            self._find_elsewhere(tree, pieces, numbers)
         return pieces, numbers
+
+    def _find_elsewhere(self, tree: Tree, pieces: Pieces, numbers: list[int]) -> None:
+        """Put in what is known of files by another tree."""
+        for number in numbers:
+            nodes = tree.part(number)
+            digests = split(pieces[number], nodes)
+            found = shared.find(
+                self._store,
+                (
+                    _state(node)
+                    for node, digest in zip(nodes, digests, strict=True)
+                    if digest == UNKNOWN and node[1] & _TYPE == _REGULAR
+                ),
+            )
+            if found:
+                pieces[number] = b"".join(
+                    found.get(_state(node), digest)
+                    for node, digest in zip(nodes, digests, strict=True)
+                )
 
     def lacks(self, tree: Tree, pieces: Pieces, numbers: list[int], many: int) -> bool:
         """Whether so many files, or more, are not known."""
@@ -87,6 +115,8 @@ class Known:
         if not numbers and list(saved) == tree.names:
             return
         made: Index = {}
+        read: list[tuple[shared.State, bytes]] = []
+        share = sum(tree.sizes) <= _SHARED
         for number in numbers:
             nodes = tree.part(number)
             digests = split(pieces[number], nodes)
@@ -94,14 +124,17 @@ class Known:
             whole = True
             for at, node in enumerate(nodes):
                 if node[1] & _TYPE == _REGULAR:
+                    is_fresh = node[5] >= young or node[6] >= young
                     if digests[at] == UNKNOWN:
                         digests[at] = linked.get(node[1:7], UNKNOWN)
                         if digests[at] == UNKNOWN:
                             digests[at] = digest_of(tree.below(node[0]), node[2]) or UNKNOWN
+                            if share and not is_fresh and digests[at] != UNKNOWN:
+                                read.append((_state(node), digests[at]))
                         whole = whole and digests[at] != UNKNOWN
                     if node[9] > 1:
                         linked[node[1:7]] = digests[at]
-                    if node[5] >= young or node[6] >= young:
+                    if is_fresh:
                         fresh.append(at)
             piece = pieces[number] = b"".join(digests)
             if fresh:
@@ -112,10 +145,13 @@ class Known:
         index = {name: made.get(name) or saved[name] for name in tree.names}
         if index != saved or list(index) != list(saved):
             self._save(tree, index, saved)
+        shared.add(self._store, read)
 
     def forget(self, tree: Tree) -> None:
         with contextlib.suppress(StoreError):
             self._store.forget("trees", _name(tree))
+            if sum(tree.sizes) <= _SHARED:
+                shared.forget(self._store, map(_state, chain.from_iterable(tree.parts())))
 
     def _save(self, tree: Tree, index: Index, saved: Index) -> None:
         store = self._store

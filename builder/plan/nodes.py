@@ -10,14 +10,10 @@ from collections.abc import Callable, Iterator
 from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
-from builder.layer.beneath import Beneath
+from builder.layer.beneath import RACY, Beneath
 from builder.layer.sorter import Pile
 from builder.oci.digest import hasher, hex_of
 from builder.plan.ignore import FOLDED, KEPT, LEFT_OUT, At, Rules
-
-RACY = 2_000_000_000
-"""Nanoseconds. A file younger than this when it was read may change again within its time stamp's
-grain, so what was read of it is not remembered (git's racy rule)."""
 
 # A part ends behind a file whose inode number ends in so many zeros: what is put in or taken away
 # moves one end, not those of all parts behind it. It ends at the second number of nodes at last.

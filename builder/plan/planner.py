@@ -15,7 +15,7 @@ from builder.oci.image import MAX_LAYERS, Document, Image, Layer, Platform, empt
 from builder.plan import config, keys
 from builder.plan.clock import command_time, file_time
 from builder.plan.config import settings_of, working_dir_of
-from builder.plan.context import Context, Scanned
+from builder.plan.context import Context, Scanned, Source
 from builder.plan.describe import history, step_name
 from builder.plan.folders import made_in
 from builder.plan.last import LastBuild
@@ -267,6 +267,8 @@ class Planner:
         )
 
     def _inputs(self, step: Step, scanned: Scanned, state: State, platform: Platform) -> str:
+        """A name for all that decides a step's key, sources told by lstat alone. Where they lie is
+        no part of it: the same files in another folder make the same layer."""
         settings, folder = settings_of(state.config), working_dir_of(state.config)
         match step:
             case FileStep():
@@ -278,13 +280,13 @@ class Planner:
         inputs = [
             keys.KEY_VERSION,
             step.verb,
-            step.rooted(folder).values(),
+            step.rooted(folder).without_sources().values(),
             under,
             state.identities,
             self.settings.epoch,
             state.commands,
             platform,
-            [(source, tree.fingerprint()) for source, tree in scanned],
+            [(_landing(source), tree.fingerprint()) for source, tree in scanned],
         ]
         return hex_of(encode(inputs))
 
@@ -369,6 +371,13 @@ class Planner:
             return open_table(self.store, layer, None, entries)
 
         return state.with_layer(layer, image, table, command=isinstance(step, CommandStep))
+
+
+def _landing(source: Source) -> Source:
+    """A source without what a layer does not hold of it: where it lies, and the name of a folder
+    whose contents are copied."""
+    named = source.globbed or not source.is_dir
+    return source._replace(path="", below=source.below if named else "")
 
 
 def _told(value: str | None) -> str | None:

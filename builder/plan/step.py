@@ -81,6 +81,11 @@ class _Step(model.Step):
         """The step with its targets absolute; relative ones are taken from `folder`."""
         return self
 
+    def without_sources(self) -> Self:
+        """The step without the names of what it takes from the context, where its layer holds what
+        `scan` saw and nothing of them."""
+        return self
+
 
 class FileStep(_Step):
     """A step whose layer is told beforehand, as changes to what it stands on."""

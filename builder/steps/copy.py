@@ -106,6 +106,9 @@ class Copy(_Copy, FileStep):
     def title(self) -> str:
         return f"copy {' '.join(map(shown, self.sources))}"
 
+    def without_sources(self) -> Copy:
+        return self._replace(sources=("",) * len(self.sources))
+
     def scan(self, context: Context) -> Scanned:
         full = bool(self.preserve)
         return context.copied(self.sources, self.exclude, full=full)

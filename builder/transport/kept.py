@@ -1,7 +1,6 @@
 """Kept bases: what was made here from a file or by a tool, remembered in the store under a name.
 
-Also which content a file has, remembered by (device, inode, size, mtime, ctime) with git's racy
-rule: what was younger than two seconds when it was hashed is hashed again the next time.
+Also which content a file has, as the files of a context are known (store.digests).
 """
 
 from __future__ import annotations
@@ -11,8 +10,10 @@ import stat
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from builder.errors import TransportError
-from builder.oci.digest import digest_of, hasher, hex_of, is_key
+from builder.layer.beneath import RACY
+from builder.oci.digest import digest_of, hasher
 from builder.oci.image import Image, Layer, encode
+from builder.store import digests
 from builder.store.names import parse_descriptor
 from builder.store.records import parse_object, verified
 from builder.transport.documents import parse_config
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 CREATED = "1980-01-01T00:00:00Z"
 """What a made base says of its creation: when file steps begin, so that its bytes repeat."""
 
-_RACY = 2.0  # seconds
 _CHUNK = 1 << 20
 
 
@@ -88,19 +88,18 @@ def identity(file: BinaryIO) -> str:
 def content_of(store: Store, file: BinaryIO, where: str, now: float) -> str:
     """The SHA-256 of an open file, in hex; from the memo where that can be trusted."""
     before = identity(file)
-    name = "file-" + hex_of(before.encode())
-    known = store.load("memos", name)
-    if known is not None and is_key(text := known.decode("ascii", "replace")):
-        return text
+    looked = os.fstat(file.fileno())
+    state = (looked.st_ino, looked.st_dev, looked.st_size, looked.st_mtime_ns, looked.st_ctime_ns)
+    if known := digests.find(store, [state]).get(state):
+        return known.hex()
     running = hasher()
     file.seek(0)
     while chunk := file.read(_CHUNK):
         running.update(chunk)
     file.seek(0)
     unchanged(file, before, where)
-    found = os.fstat(file.fileno())
-    if now - max(found.st_mtime, found.st_ctime) > _RACY:
-        store.remember("memos", name, running.hexdigest().encode())
+    if now * 1_000_000_000 - max(looked.st_mtime_ns, looked.st_ctime_ns) > RACY:
+        digests.add(store, [(state, running.digest())])
     return running.hexdigest()
 
 

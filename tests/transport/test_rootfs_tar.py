@@ -192,7 +192,7 @@ def test_a_young_file_is_hashed_again(store: Store, ref: Ref, tmp_path: Path) ->
     for now, remembered in ((os.stat(path).st_ctime + 1, 0), (os.stat(path).st_ctime + 3, 1)):
         source = RootfsSource(store, str(tmp_path), clock=lambda now=now: now)  # type: ignore[misc]
         source.resolve(ref("rootfs:root.tar"), Platform(), make=True, pull="missing")
-        memos = [name for name in store.entries("memos") if name.startswith("file-")]
+        memos = [name for name in store.entries("trees") if name.startswith("files-")]
         assert len(memos) == remembered
 
 

@@ -1,0 +1,124 @@
+"""The same files in several places of a context: they are read once, and make one layer."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from builder.make.image import Built
+from builder.project import Options, Project
+
+FOLDERS = 30
+SIZE = 50_000
+COUNT = 80
+FEW = 32  # files are too few to be left unread until their layer is made
+
+
+def project(root: Path, store: str) -> Project:
+    options = Options(
+        specs=str(root / "specs"), context=str(root), cache_dir=str(root / store), pull="never"
+    )
+    return Project(options)
+
+
+def build(root: Path, store: str, steps: dict[str, str]) -> dict[str, Built]:
+    """Images of one step each, by name."""
+    specs = root / "specs"
+    specs.mkdir(exist_ok=True)
+    for path in specs.iterdir():
+        path.unlink()
+    for name, step in steps.items():
+        (specs / f"{name}.yaml").write_text(f"from: scratch\nsteps:\n- {step}\n")
+    made = project(root, store)
+    return made.build(made.load(list(steps))[0])
+
+
+def read_bytes() -> int:
+    """What this process has read so far, by any thread, from files and else."""
+    for line in Path("/proc/self/io").read_text().splitlines():
+        if line.startswith("rchar: "):
+            return int(line.split()[1])
+    raise AssertionError
+
+
+def statuses(images: dict[str, Built]) -> list[str]:
+    return [image.steps[-1].status for image in images.values()]
+
+
+@pytest.fixture(scope="module")
+def linked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree in web0, and others whose files are hard links to it, each in a folder of its own."""
+    root = tmp_path_factory.mktemp("linked")
+    for number in range(COUNT):
+        path = root / "web0" / f"d{number % 5}" / f"f{number:02}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(SIZE))
+    for folder in range(1, FOLDERS):
+        for path in list((root / "web0").glob("*/*")):
+            link = root / f"web{folder}" / path.relative_to(root / "web0")
+            link.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, link)
+    time.sleep(2.1)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("below", "count", "times"), [("", COUNT, 1), ("d0/", COUNT // 5, 2), ("d[01]", FEW, 2)]
+)
+def test_many_images_of_linked_trees_read_one_and_make_one_layer(
+    linked: Path, below: str, count: int, times: int
+) -> None:
+    """Files that are few are hashed first, and read once more for the layer."""
+    steps = {
+        f"i{number}": f"{{copy: 'web{number}/{below}', dest: /srv/}}" for number in range(FOLDERS)
+    }
+    build(linked, f"warm {count}", {"i0": steps["i0"]})  # what is imported late is there now
+    before, started = read_bytes(), time.monotonic()
+    images = build(linked, f"cold {count}", steps)
+    assert time.monotonic() - started < 5  # generous: 0.3 s; a layer each takes ten times as long
+    assert read_bytes() - before < (times + 0.5) * count * SIZE
+    assert sorted(statuses(images)) == ["built"] + (FOLDERS - 1) * ["hit"]  # in any order
+    assert len({image.steps[-1].layer for image in images.values()}) == 1
+
+
+def test_a_renamed_folder_is_the_same_layer(linked: Path) -> None:
+    step = "{copy: %s/, dest: /opt/}"
+    build(linked, "renamed", {"a": step % "web2"})
+    os.rename(linked / "web2", linked / "other")
+    before = read_bytes()
+    try:
+        assert statuses(build(linked, "renamed", {"b": step % "other"})) == ["hit"]
+        assert read_bytes() - before < COUNT * SIZE / 2
+    finally:
+        os.rename(linked / "other", linked / "web2")
+
+
+def test_what_a_layer_holds_of_a_sources_name_is_told_apart(linked: Path) -> None:
+    """A file's own name, and a folder's that a glob matched, stand in the layer; a folder's whose
+    contents are copied does not."""
+    (linked / "one").mkdir()
+    (linked / "two").mkdir()
+    (linked / "one" / "name").write_text("same")
+    os.link(linked / "one" / "name", linked / "two" / "other")
+    steps = {
+        "a": "{copy: one/name, dest: /srv/}",
+        "b": "{copy: two/other, dest: /srv/}",
+        "c": "{copy: web1*/, dest: /srv/}",
+        "d": "{copy: 'web[2]', dest: /srv/}",
+        "e": "{copy: [web2/], dest: /srv/}",
+        "f": "{copy: web2/, dest: /srv}",
+        "g": "{copy: [web2/, one/], dest: /srv/}",
+        "h": "{copy: [one/, web2/], dest: /srv/}",
+    }
+    time.sleep(2.1)
+    together = build(linked, "told", steps)
+    keys = {name: image.steps[-1].key for name, image in together.items()}
+    for name, step in steps.items():
+        alone = build(linked, f"alone-{name}", {name: step})
+        assert alone[name].steps[-1].key == keys[name]
+        assert alone[name].image.layers == together[name].image.layers
+    assert keys["e"] == keys["f"] and keys["g"] == keys["h"]
+    assert len(set(keys.values())) == 6
