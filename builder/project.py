@@ -19,8 +19,8 @@ from builder.plan.plan import ImagePlan, plan_image
 from builder.plan.planned import Settings
 from builder.plan.planner import Planner
 from builder.plan.sources import check_sources
-from builder.plan.state import Fetch, open_table
 from builder.plan.step import CommandStep
+from builder.rootfs.layers import Layers
 from builder.spec.model import ImageSpec
 from builder.steps import VERBS
 from builder.store.store import Store
@@ -58,11 +58,10 @@ class Options(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """An image whose documents are in the store; `fetch` brings layers that are not."""
+    """An image whose documents are in the store; `Project.layers` brings layers that are not."""
 
     image: Image
     manifest: Descriptor
-    fetch: Fetch
 
 
 class Project:
@@ -75,6 +74,7 @@ class Project:
         self._saying = allocate_lock()
         self._told = emit
         self.store = Store(options.cache_dir, self.emit, files)
+        self.layers = Layers(self.store)
         folder = options.context
         if folder and not os.path.isdir(folder):
             raise UsageError(f"--context {folder!r} is not a folder")
@@ -168,6 +168,7 @@ class Project:
                 except CorruptBlob:
                     if not build:
                         raise
+                    self.layers.renew()
             elif not build:
                 raise UsageError(
                     f"image {name!r} is not built as its spec stands now:"
@@ -178,7 +179,7 @@ class Project:
 
         def deliver(built: Mapping[str, Built]) -> None:
             image = built[name]
-            results.append(action(Ready(image.image, image.manifest, image.fetch)))
+            results.append(action(Ready(image.image, image.manifest)))
 
         self.build(specs, deliver)
         return results[-1]
@@ -190,7 +191,7 @@ class Project:
             self.store, found.image, found.manifest
         ):
             return None
-        return Ready(found.image, found.manifest, plan.fetch)
+        return Ready(found.image, found.manifest)
 
     def build(
         self,
@@ -214,6 +215,7 @@ class Project:
                     if error.message in seen:
                         raise
                     seen.add(error.message)
+                    self.layers.renew()
 
     def _build(self, specs: Mapping[str, ImageSpec]) -> dict[str, Built]:
         from builder.make.image import base_task, bring_base, build_image
@@ -222,7 +224,7 @@ class Project:
         planner = self._planner()
         if not self.options.keep_going:
             check_sources(specs.values(), planner.context)
-        shop = Workshop(self.store, planner, self.executor, self._lowers, self.emit, {})
+        shop = Workshop(self.store, self.layers, planner, self.executor, self.emit, {})
         bases = [spec for spec in specs.values() if spec.base.kind != "image"]
         tasks: dict[Any, Callable[[], Task[Any]]] = {
             base_task(shop, spec): partial(bring_base, shop, spec) for spec in reversed(bases)
@@ -301,7 +303,7 @@ class Project:
             options.allow_foreign,
         )
         sources = _Sources(self, context.root)
-        return Planner(self.store, context, sources, settings, self._reread, options.environ)
+        return Planner(self.layers, context, sources, settings, self._reread, options.environ)
 
     def _reread(self, spec: ImageSpec, base: Mapping[str, Any]) -> ImageSpec:
         from builder.spec.load import load_on_base
@@ -316,18 +318,6 @@ class Project:
             vars_files=options.vars_files,
             cache=_SpecCache(self.store),
         )
-
-    def _lowers(self, image: Image, fetch: Fetch) -> tuple[str, ...]:
-        """The unpacked layers of an image, bottom first."""
-        from builder.executor.syscalls import initial_user_namespace
-        from builder.rootfs.unpack import lower_dirs
-
-        for layer in image.layers:
-            if fetch and not self.store.has(layer.blob):
-                fetch(layer)
-        tables = [open_table(self.store, layer, fetch) for layer in image.layers]
-        privileged = initial_user_namespace()
-        return lower_dirs(self.store, image.layers, tables, privileged=privileged)
 
 
 class _SpecCache:
@@ -349,6 +339,7 @@ class _Sources(Mapping[str, BaseSource]):
     def __init__(self, project: Project, context: str) -> None:
         self._project, self._context = project, context
         self._made: dict[str, BaseSource] = {}
+        self._making = allocate_lock()
         self._makers: dict[str, Callable[[], BaseSource]] = {
             "oci": self._oci,
             "docker-archive": self._docker_archive,
@@ -359,9 +350,10 @@ class _Sources(Mapping[str, BaseSource]):
         }
 
     def __getitem__(self, kind: str) -> BaseSource:
-        if kind not in self._made:
-            self._made[kind] = self._makers[kind]()
-        return self._made[kind]
+        with self._making:
+            if kind not in self._made:
+                self._made[kind] = self._makers[kind]()
+            return self._made[kind]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._makers)

@@ -55,10 +55,10 @@ def _build(
 
     def deliver(built: dict[str, Built]) -> None:
         for name, destination in destinations:
-            image, fetch = built[name].image, built[name].fetch
-            for layer in image.layers if fetch else ():
-                if fetch and not project.store.has(layer.blob):
-                    fetch(layer)
+            image = built[name].image
+            for layer in image.layers:
+                if not project.store.has(layer.blob):
+                    project.layers.bring(layer)
             delivered = destination.put(image)
             project.emit(Noted(f"{name}: written to {delivered.where}", name))
         if arguments.push:

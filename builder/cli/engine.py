@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 
 from builder.cli import screen, wanted
 from builder.cli.wanted import Wanted
-from builder.errors import TransportError, UsageError
-from builder.events import Emit, Noted
+from builder.errors import UsageError
+from builder.events import Noted
 from builder.oci.reference import parse_reference
 from builder.ui import human
 from builder.ui.tables import table
 
 if TYPE_CHECKING:
-    from builder.oci.image import Layer
-    from builder.store.store import Store
     from builder.transport.engine_send import Sent
 
 
@@ -38,20 +36,17 @@ def _load(arguments: argparse.Namespace, image: Wanted) -> Sent:
     from builder.transport.documents import parse_manifest
     from builder.transport.engine import connect
     from builder.transport.engine_send import send_image
+    from builder.transport.registry.seen import Repositories
+    from builder.transport.registry.settings import settings_from
 
     store, emit, name = image.store, image.emit, arguments.image
     tags = [_tag(text) for text in arguments.tag or _tags(name, image)]
     manifest = parse_manifest(store.read(image.manifest), name, image.manifest.media_type)
+    settings = settings_from(os.environ, insecure=frozenset(arguments.insecure_registry))
+    image.layers.offer("", image.image.layers, Repositories(store, settings, emit))
     with connect(os.environ) as engine:
-        sent = send_image(
-            engine,
-            store,
-            image.image,
-            store.read(manifest.config),
-            tags,
-            fetch=image.fetch or (lambda layer: _fetch(arguments, store, layer, emit)),
-            emit=emit,
-        )
+        config = store.read(manifest.config)
+        sent = send_image(engine, image.layers, image.image, config, tags, emit)
     there = len(image.image.layers) - sent.layers
     emit(Noted(f"{name}: {human.size(sent.bytes)} sent, {there} layers were there already"))
     return sent
@@ -69,27 +64,6 @@ def _tag(text: str) -> str:
     if reference.digest:
         raise UsageError(f"{text!r}: an engine names images by tags, a digest cannot be given")
     return reference.familiar
-
-
-def _fetch(arguments: argparse.Namespace, store: Store, layer: Layer, emit: Emit) -> None:
-    """A layer of a registry's image that nothing here needed until now."""
-    from builder.transport.registry.seen import seen_at
-    from builder.transport.registry.session import Registry
-    from builder.transport.registry.settings import settings_from
-
-    fault: TransportError | None = None
-    settings = settings_from(os.environ, insecure=frozenset(arguments.insecure_registry))
-    for name in seen_at(store, layer.blob.digest):
-        try:
-            with Registry(settings, emit) as registry:
-                registry.fetch(store, parse_reference(name), layer, name)
-            return
-        except TransportError as error:
-            fault = error
-    raise fault or TransportError(
-        f"layer {layer.blob.digest} is neither in the store nor at a registry known to have it",
-        "build or pull the image again",
-    )
 
 
 def search(arguments: argparse.Namespace) -> int:

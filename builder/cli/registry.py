@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from builder.cli import screen, wanted, wiring
 from builder.cli.wanted import Wanted
 from builder.errors import UsageError
 from builder.events import Emit, Noted
-from builder.oci.image import Image, Layer, host_platform, parse_platform
+from builder.oci.image import Image, host_platform, parse_platform
 from builder.oci.reference import Reference, parse_reference
 from builder.store.names import ImageName
 from builder.store.store import Store
@@ -26,8 +26,7 @@ from builder.transport.registry.settings import settings_from
 if TYPE_CHECKING:
     from builder.make.image import Built
     from builder.project import Project
-
-Fetch = Callable[[Layer], None] | None
+    from builder.rootfs.layers import Layers
 
 
 def push(arguments: argparse.Namespace) -> int:
@@ -52,17 +51,17 @@ def _push(arguments: argparse.Namespace, image: Wanted) -> list[PushResult]:
     store = image.store
     references = tuple(parse_reference(text) for text in texts)
     document = (image.manifest.media_type, store.read(image.manifest))
-    _bring(store, image.image, image.fetch)
+    _bring(image.layers, image.image)
     insecure = tuple(arguments.insecure_registry)
     pushes = [Push(image.image, references, document)]
     return _run(store, pushes, image.emit, os.environ, insecure)
 
 
-def _bring(store: Store, image: Image, fetch: Fetch) -> None:
+def _bring(layers: Layers, image: Image) -> None:
     """Layers of a base that no registry is known to have."""
-    for layer in image.layers if fetch else ():
-        if fetch and not store.has(layer.blob) and not seen_at(store, layer.blob.digest):
-            fetch(layer)
+    for layer in image.layers:
+        if not layers.store.has(layer.blob) and not seen_at(layers.store, layer.blob.digest):
+            layers.bring(layer)
 
 
 def push_built(project: Project, built: Sequence[Built]) -> None:
@@ -75,7 +74,7 @@ def push_built(project: Project, built: Sequence[Built]) -> None:
                 "add `tags: [registry.example/name:tag]`, or use `builder push IMAGE REF`",
             )
         references = tuple(parse_reference(text) for text in each.spec.tags)
-        _bring(project.store, each.image, each.fetch)
+        _bring(project.layers, each.image)
         pushes.append(Push(each.image, references))
     options = project.options
     insecure = options.insecure_registries

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from builder.cli import screen, wiring
 from builder.events import Emit, Event
-from builder.oci.image import Descriptor, Image, Layer, parse_platform
+from builder.oci.image import Descriptor, Image, parse_platform
+from builder.rootfs.layers import Layers
 from builder.spec.load import is_spec
 from builder.store.store import Store
 
@@ -19,15 +20,18 @@ _T = TypeVar("_T")
 
 
 class Wanted(NamedTuple):
-    """The image that was named. Its documents are in the store; `fetch` brings layers that are
+    """The image that was named. Its documents are in the store; `layers` brings layers that are
     not, where it is known how."""
 
-    store: Store
+    layers: Layers
     emit: Emit
     manifest: Descriptor
     image: Image
-    fetch: Callable[[Layer], None] | None = None
     spec: ImageSpec | None = None  # None: named by a reference or a digest
+
+    @property
+    def store(self) -> Store:
+        return self.layers.store
 
 
 def use(arguments: argparse.Namespace, action: Callable[[Wanted], _T]) -> _T:
@@ -45,7 +49,7 @@ def use(arguments: argparse.Namespace, action: Callable[[Wanted], _T]) -> _T:
         with store.live():
             manifest = find_manifest(store, text, platform)
             image = read_image(store, manifest, f"image {text!r}")
-            return action(Wanted(store, emit, manifest, image))
+            return action(Wanted(Layers(store), emit, manifest, image))
 
 
 def _use_spec(arguments: argparse.Namespace, action: Callable[[Wanted], _T]) -> _T:
@@ -63,7 +67,7 @@ def _use_spec(arguments: argparse.Namespace, action: Callable[[Wanted], _T]) -> 
             emit(event)
 
         def have(ready: Ready) -> _T:
-            image, manifest, fetch = ready
-            return action(Wanted(project.store, emit, manifest, image, fetch, specs[name]))
+            image, manifest = ready
+            return action(Wanted(project.layers, emit, manifest, image, specs[name]))
 
         return project.use(specs, name, have, build=not arguments.no_build)

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from builder.layer.entry import Change
-from builder.oci.image import Image, Layer
+from builder.oci.image import Image
 
 if TYPE_CHECKING:
-    from builder.rootfs.view import View
+    from builder.rootfs.layers import Layers
 
 
 class Command(NamedTuple):
@@ -31,14 +31,18 @@ class Parent(NamedTuple):
     """What a command runs on."""
 
     image: Image
-    lowers: Callable[[], tuple[str, ...]]
-    """Unpack what is not yet unpacked and give the layers' folders as overlay lower dirs, bottom
-    first. Whiteouts stand in them as overlayfs wants them (char device 0:0, `overlay.opaque`
-    xattr: `trusted.` as root, `user.` in a user namespace). Never written to."""
-    fetch: Callable[[Layer], None] | None = None
-    """Bring a layer's blob into the store, where the base left it elsewhere."""
-    view: Callable[[], View] | None = None
-    """The layers through their path tables, for executors that do not unpack them."""
+    layers: Layers | None  # None: the image has none
+
+    def lowers(self) -> tuple[str, ...]:
+        """Unpack what is not yet unpacked and give the layers' folders as overlay lower dirs,
+        bottom first. Whiteouts stand in them as overlayfs wants them (char device 0:0,
+        `overlay.opaque` xattr: `trusted.` as root, `user.` in a user namespace). Never written to.
+        """
+        from builder.executor.syscalls import initial_user_namespace
+
+        if self.layers is None:
+            return ()
+        return self.layers.lowers(self.image.layers, privileged=initial_user_namespace())
 
 
 class Executor(Protocol):

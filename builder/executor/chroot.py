@@ -54,7 +54,7 @@ class Chroot:
         self._cancel = cancel or Cancel()
 
     def probe(self) -> str | None:
-        return probe.try_it(self, self._temporary)
+        return probe.try_it(self)
 
     @contextlib.contextmanager
     def run(
@@ -66,7 +66,9 @@ class Chroot:
             stack.callback(remove_tree, folder)
             root = os.fsencode(folder) + b"/root"
             os.mkdir(root, 0o755)
-            below = Merged(lowers)
+            nothing = os.fsencode(folder) + b"/nothing"
+            os.mkdir(nothing, 0o755)
+            below = Merged(lowers or [nothing])
             below.copy(root, self._warn)
             tree = Tree(root)
             stack.callback(tree.close)

@@ -64,7 +64,7 @@ class Overlaid:
         raise NotImplementedError
 
     def probe(self) -> str | None:
-        return probe.try_it(self, self._temporary)
+        return probe.try_it(self)
 
     @contextlib.contextmanager
     def run(

@@ -39,6 +39,7 @@ from builder.transport.engine_send import send_image
 from builder.work.cancel import Cancel
 
 if TYPE_CHECKING:
+    from builder.rootfs.layers import Layers
     from builder.rootfs.view import View
     from builder.store.store import Store
 
@@ -71,8 +72,8 @@ class Docker:
     def probe(self) -> str | None:
         from builder.executor.docker_program import Assembler
         from builder.layer.write import write_layer
+        from builder.rootfs.layers import Layers
         from builder.rootfs.table import make_table
-        from builder.rootfs.view import View
 
         try:
             machine = os.uname().machine
@@ -80,9 +81,9 @@ class Docker:
             entries = [Entry(b"true", FILE, 0o755, size=len(program))]
             written = write_layer([(entries[0], program)], self._store)
             assert written is not None
-            table = make_table(self._store, written.layer.diff_id, entries, {})
+            make_table(self._store, written.layer.diff_id, entries, {})
             image = empty_image(_machine()).append(written.layer, {})
-            parent = Parent(image, tuple, None, lambda: View((table,)))
+            parent = Parent(image, Layers(self._store))
             command = Command(("/true",), {}, 0, 0, (), "/", "none")
             with self.run(command, parent, lambda chunk: None, 0):
                 return None
@@ -109,10 +110,11 @@ class Docker:
                 if self._session is None:
                     self._session = _Session(connect(self._environ), self._quick, self._warn)
                 session = self._session
-                image = session.parent(self._store, parent)
+                image = session.parent(parent.image, _layers(parent))
                 container = _Container(session, image, command)
                 stack.callback(container.remove)
-                container.make_working_dir(_view(parent), epoch)
+                view = _layers(parent).view(parent.image.layers)
+                container.make_working_dir(view, epoch)
                 with self._cancel.ending(container.kill):
                     container.run(output)
                 upper = container.changes(folder)
@@ -122,17 +124,16 @@ class Docker:
                 yield ()
                 return
             stack.callback(upper.close)
-            view = _view(parent)
             lower = LowerTree(view, folder)
-            lower.extract(upper, epoch, parent.image.layers, self._store, parent.fetch)
+            lower.extract(upper, epoch, parent.image.layers, _layers(parent))
             etc = view.resolve(b"etc", follow_last=True)
             yield changeset(upper, lower, epoch, etc=etc, note=self._warn)
 
 
-def _view(parent: Parent) -> View:
-    if parent.view is None:
-        raise ExecutorError("docker: the layers below the step are not known")
-    return parent.view()
+def _layers(parent: Parent) -> Layers:
+    if parent.layers is None:
+        raise ExecutorError("docker: it runs nothing on an image without layers")
+    return parent.layers
 
 
 def _machine() -> Platform:
@@ -166,15 +167,14 @@ class _Session:
     def end(self) -> None:
         self._finalizer()
 
-    def parent(self, store: Store, parent: Parent) -> str:
-        """The engine's id of an image with the parent's layers and an empty configuration: no
-        environment, no volumes whose content a layer would lack, no health check."""
-        chain = parent.image.chain_id
+    def parent(self, image: Image, layers: Layers) -> str:
+        """The engine's id of an image with these layers and an empty configuration: no environment,
+        no volumes whose content a layer would lack, no health check."""
+        chain = image.chain_id
         known = self._images.get(chain)
         if known is not None and self.engine.inspect_image(known):
             return known
-        config = _bare_config(parent.image, self.owner)
-        sent = send_image(self.engine, store, parent.image, config, (), fetch=parent.fetch)
+        sent = send_image(self.engine, layers, image, _bare_config(image, self.owner), ())
         self._images[chain] = sent.image
         return sent.image
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from builder.errors import ExecutorError
 from builder.executor.changes import Tree, Xattrs, kept_xattr
-from builder.layer.decompress import open_layer
 from builder.layer.entry import (
     BLOCK,
     CHAR,
@@ -27,14 +26,12 @@ from builder.layer.entry import (
     Content,
     Entry,
 )
-from builder.layer.read import read_layer
-from builder.oci import media
 from builder.rootfs.table import PathTable, write_table
 
 if TYPE_CHECKING:
     from builder.oci.image import Layer
+    from builder.rootfs.layers import Layers
     from builder.rootfs.view import View
-    from builder.store.store import Store
 
 _CHUNK = 1 << 20
 _KINDS = {
@@ -195,12 +192,7 @@ class LowerTree:
         return open(self._extracted[path], "rb")
 
     def extract(
-        self,
-        upper: LayerTree,
-        epoch: int,
-        layers: tuple[Layer, ...],
-        store: Store,
-        fetch: Callable[[Layer], None] | None,
+        self, upper: LayerTree, epoch: int, image: tuple[Layer, ...], layers: Layers
     ) -> None:
         """Bring the bytes here of every file that differs from its new self in bytes, if at all.
         Few files do: a new one has a new mtime."""
@@ -210,30 +202,9 @@ class LowerTree:
             if found is not None and _may_be_same(entry, found.entry, epoch):
                 wanted.setdefault(found.table, set()).add(entry.path)
         for index, paths in wanted.items():
-            if fetch and not store.claim(layers[index].blob):
-                fetch(layers[index])
-            while paths:  # again for the targets of hard links that came before them
-                paths = self._read(layers[index], paths, store)
-
-    def _read(self, layer: Layer, paths: set[bytes], store: Store) -> set[bytes]:
-        aliases: dict[bytes, bytes] = {}
-        with store.open(layer.blob) as blob:
-            for entry, content in read_layer(open_layer(blob, media.CODECS[layer.blob.media_type])):
-                if entry.path not in paths:
-                    continue
-                if entry.type == HARDLINK:
-                    aliases[entry.path] = entry.link
-                elif entry.type == FILE:
-                    place = os.path.join(self._folder, f"below{len(self._extracted)}")
-                    with open(place, "wb") as file:
-                        while chunk := content.read(_CHUNK):
-                            file.write(chunk)
-                    self._extracted[entry.path] = place
-        missing = {link for link in aliases.values() if link not in self._extracted}
-        for path, link in aliases.items():
-            if link in self._extracted:
-                self._extracted[path] = self._extracted[link]
-        return missing | set(aliases) if missing else set()
+            folder = os.path.join(self._folder, f"below{index}")
+            os.mkdir(folder)
+            self._extracted.update(layers.extract(image[index], paths, folder))
 
 
 def _may_be_same(entry: Entry, below: Entry, epoch: int) -> bool:

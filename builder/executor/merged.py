@@ -27,10 +27,11 @@ class Node:
 
 
 class Merged:
-    """Overlay lower dirs, bottom first, as one tree to copy and to compare with (changes.Below)."""
+    """Overlay lower dirs, bottom first, one at least, as a tree to copy and to compare with
+    (changes.Below)."""
 
     def __init__(self, lowers: Sequence[bytes]) -> None:
-        self._root = Node(b"", os.lstat(lowers[-1] if lowers else b"/"))
+        self._root = Node(b"", os.lstat(lowers[-1]))
         for lower in lowers:
             self._root.source, self._root.status = lower, os.lstat(lower)
             _merge(self._root, lower)

@@ -36,9 +36,9 @@ from builder.plan.last import LastBuild, LastStep, load_last, save_last
 from builder.plan.nodes import Tree
 from builder.plan.planned import BuildFiles, BuildRun, Hit, Planned, Unknown
 from builder.plan.planner import of_step
-from builder.plan.state import Fetch, State
 from builder.plan.step import Step, own_steps, steps_of
 from builder.plan.walk import Made, Walked, Work, walk
+from builder.rootfs.stack import Stack, stack_on
 from builder.spec.model import ImageSpec, without_values
 from builder.store.records import Record, is_settled, labelled, save_document, save_record
 from builder.transport.base import Base
@@ -74,11 +74,6 @@ class Built(NamedTuple):
     walked: Walked
     seconds: float
 
-    @property
-    def fetch(self) -> Fetch:
-        """Brings the base's layers that are not in the store."""
-        return self.walked.fetch
-
 
 def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
     """Build one image, after its `image:` base: a task for a schedule, named as the spec is. Its
@@ -92,9 +87,9 @@ def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
     planner, store = shop.planner, shop.store
     name = planner.name_of(spec)
     last = load_last(store, name)
-    maker = _Maker(shop, spec, last, below.fetch if below else None)
+    maker = _Maker(shop, spec, last)
     walked = yield from walk(planner, spec, last, below.walked if below else None, maker)
-    image = walked.state.image
+    image = walked.stack.image
     assert image is not None
     config = store.put(image.config_bytes(), media.CONFIG)
     manifest = store.put(image.manifest_bytes(), media.MANIFEST)
@@ -106,7 +101,7 @@ def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
     seconds = time.monotonic() - started
     shop.emit(ImageDone(spec.name, manifest.digest, seconds, maker.made))
     # what stands on it reads it from the store, and keeps nothing of what it was made of
-    state = planner.on(Base(image, "", walked.fetch), walked.state.commands)
+    stack = stack_on(image, walked.stack.commands)
     return Built(
         walked.spec,
         image,
@@ -115,7 +110,7 @@ def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
         tuple(done),
         (spec.file, *(below.files if below else ())),
         (*(below.sources if below else ()), *maker.sources),
-        walked._replace(state=state),
+        walked._replace(stack=stack),
         seconds,
     )
 
@@ -153,8 +148,6 @@ def _known(shop: Workshop, spec: ImageSpec) -> Base | None:
 
 
 def _bring(shop: Workshop, spec: ImageSpec) -> Base:
-    from builder.transport.importing import settle
-
     name = str(spec.base)
     started = time.monotonic()
     shop.emit(StepStarted(spec.name, 0, name, ""))
@@ -163,7 +156,7 @@ def _bring(shop: Workshop, spec: ImageSpec) -> Base:
         base = shop.planner.base(spec, make=True, tell=lines.feed)
         if base is None:
             raise SpecError(f"the base {spec.base} could not be made").at(spec.base.place)
-        settle(shop.store, base.image, base.fetch, f"{spec.base.place}: {spec.base}")
+        shop.layers.settle(base.image)
     except BuilderError as error:
         if isinstance(error, TransportError):
             error.at(spec.base.place)
@@ -182,14 +175,11 @@ class _Maker:
 
     leave = True
 
-    def __init__(
-        self, shop: Workshop, spec: ImageSpec, last: LastBuild | None, fetch: Fetch
-    ) -> None:
+    def __init__(self, shop: Workshop, spec: ImageSpec, last: LastBuild | None) -> None:
         self._shop, self._spec, self._last = shop, spec, last
         self.done: list[BuiltStep] = []
         self.sources: list[Tree] = []
         self.made = 0
-        self._fetch = fetch
 
     def base_layers(self, image: Image) -> tuple[Layer, ...]:
         own = sum(step.layer is not None for step in self.done)
@@ -208,7 +198,6 @@ class _Maker:
         if (base.image.config.get("config") or {}).get("OnBuild"):
             text = "the base's ONBUILD is not run: write it as steps"
             self._shop.emit(Warned(text, spec.base.place, spec.name))
-        self._fetch = base.fetch
         return base
 
     def _hash(self, step: Step) -> None:
@@ -223,7 +212,7 @@ class _Maker:
 
     # -- steps --------------------------------------------------------------------------------
 
-    def step(self, planned: Planned, state: State, *, hidden: bool) -> Work[Made | None]:
+    def step(self, planned: Planned, stack: Stack, *, hidden: bool) -> Work[Made | None]:
         match planned.decision:
             case Hit(layer, encoded):
                 took = _Took("hit", "unchanged", planned.key, layer)
@@ -231,7 +220,7 @@ class _Maker:
                     took = yield partial(self._convert, took, layer)
             case BuildFiles() | BuildRun():
                 # a config's working_dir that is there already is noted as empty, so it is known
-                took = yield partial(self._take, planned, state, hidden)
+                took = yield partial(self._take, planned, stack, hidden)
             case Unknown(after):
                 raise AssertionError(f"step {planned.name!r} is decided after {after}")
             case other:
@@ -249,7 +238,7 @@ class _Maker:
         self.made += took.made
         return Made(took.layer, _listed_later(planned.decision) if took.made else None)
 
-    def _take(self, planned: Planned, state: State, hidden: bool) -> _Took:
+    def _take(self, planned: Planned, stack: Stack, hidden: bool) -> _Took:
         """Make a layer, or find that somebody else has."""
         shop, name = self._shop, self._spec.name
         started = time.monotonic()
@@ -265,7 +254,7 @@ class _Maker:
             else:
                 if not hidden:
                     shop.emit(StepStarted(name, planned.number, planned.name, planned.why))
-                layer, key = self._make(planned, state)
+                layer, key = self._make(planned, stack)
                 took = _Took("built", planned.why, key, layer, made=True)
         return took._replace(seconds=time.monotonic() - started)
 
@@ -274,18 +263,18 @@ class _Maker:
 
         return took._replace(layer=convert(self._shop, layer))
 
-    def _make(self, planned: Planned, state: State) -> tuple[Layer | None, CacheKey]:
+    def _make(self, planned: Planned, stack: Stack) -> tuple[Layer | None, CacheKey]:
         """Make a layer and record it. A step that fails leaves nothing, and the error names it."""
         try:
-            return self._made(planned, state)
+            return self._made(planned, stack)
         except BuilderError as error:
             raise of_step(error, self._spec, planned.number - 1) from None
 
-    def _made(self, planned: Planned, state: State) -> tuple[Layer | None, CacheKey]:
+    def _made(self, planned: Planned, stack: Stack) -> tuple[Layer | None, CacheKey]:
         shop, started = self._shop, time.monotonic()
         match planned.decision:
             case BuildRun(_, command):
-                written = self._run(planned, command, state)
+                written = self._run(planned, command, stack)
             case BuildFiles(_, changes):
                 written = self._write(planned, changes)
                 if planned.key is None:
@@ -312,19 +301,15 @@ class _Maker:
             shop.planner.context.forget(planned.sources)  # a file may not be what was noted of it
             raise
 
-    def _run(self, planned: Planned, command: Command, state: State) -> Written | None:
+    def _run(self, planned: Planned, command: Command, stack: Stack) -> Written | None:
         from builder.executor.base import Parent
         from builder.make.layer import write
-        from builder.rootfs.view import View
 
-        shop, spec, image = self._shop, self._spec, state.image
+        shop, spec, image = self._shop, self._spec, stack.image
         assert image is not None
-        fetch = self._fetch
         lines = Lines(lambda text: shop.emit(StepOutput(spec.name, planned.number, text)))
-        # a view of its own: one remembers what it was asked, and is not for two threads
-        view = lambda: View(state.view.tables)  # noqa: E731
-        parent = Parent(image, lambda: shop.lowers(image, fetch), fetch, view)
-        clamp = command_time(shop.planner.settings.epoch, state.commands)
+        parent = Parent(image, shop.layers)
+        clamp = command_time(shop.planner.settings.epoch, stack.commands)
         try:
             with shop.executor().run(command, parent, lines.feed, clamp) as changes:
                 lines.close()

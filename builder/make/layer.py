@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from builder.errors import CorruptBlob, StoreError
 from builder.events import StepProgress
 from builder.layer.compress import codec_of
-from builder.layer.decompress import open_layer
 from builder.layer.entry import FILE
 from builder.layer.read import read_layer
 from builder.layer.runs import index_name
 from builder.layer.write import Earlier, Told, Written, write_layer
 from builder.make.workshop import Workshop
-from builder.oci import media
 from builder.oci.digest import DiffID
 from builder.oci.image import Layer
 from builder.plan.last import LastBuild
 from builder.plan.planned import BuildFiles, Decision, Planned
-from builder.plan.state import read_account
 from builder.rootfs.accounts import is_account_file
+from builder.rootfs.making import read_account
 from builder.rootfs.table import table_writer
 from builder.spec.model import ImageSpec
 from builder.store.records import add_blob, load_layer
@@ -132,11 +130,10 @@ def convert(shop: Workshop, layer: Layer) -> Layer:
     settings = shop.planner.settings
 
     def changes() -> Iterator[Change]:
-        plain = open_layer(stream, media.CODECS[layer.blob.media_type])
         for entry, content in read_layer(plain):
             yield entry, partial(_reader, content) if entry.type == FILE else None
 
-    with shop.store.reading(layer.blob) as stream:
+    with shop.layers.open(layer) as plain:
         written = write_layer(changes(), shop.store, settings.codec, settings.level)
     if written is None or written.layer.diff_id != layer.diff_id:
         raise StoreError(f"layer {layer.diff_id} could not be converted to {settings.codec}")

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.events import Emit
-from builder.oci.image import Image, Platform
+from builder.oci.image import Platform
 from builder.plan.planner import Planner
-from builder.plan.state import Fetch
+from builder.rootfs.layers import Layers
 from builder.store.store import Store
 from builder.transport.base import Base
 
@@ -31,9 +31,9 @@ class BaseTask(NamedTuple):
 
 class Workshop(NamedTuple):
     store: Store
+    layers: Layers
     planner: Planner
     executor: Callable[[], Executor]  # made when the first command step misses
-    lowers: Callable[[Image, Fetch], tuple[str, ...]]
     emit: Emit
     bases: dict[BaseTask, Base]  # those that are known without asking or making anything
     now: Callable[[], float] = time.time

@@ -16,7 +16,7 @@ from builder.spec.model import MAX_PATH
 
 if TYPE_CHECKING:
     from builder.layer.entry import Entry
-    from builder.plan.state import State
+    from builder.rootfs.view import View
 
 
 def in_image(path: str, folder: str) -> str:
@@ -28,17 +28,17 @@ def in_image(path: str, folder: str) -> str:
     return whole + "/" if path.endswith("/") and whole != "/" else whole
 
 
-def made_in(folder: str, state: State, user: str, time: int) -> tuple[Entry, ...]:
+def made_in(folder: str, view: View, user: str, time: int) -> tuple[Entry, ...]:
     """What is made of the working directory for a file step in it. While its user does not exist
     yet, it is root's."""
     from builder.layer.entry import DIRECTORY, Entry
     from builder.rootfs.accounts import resolve_owner
 
-    missing = state.view.missing(os.fsencode(folder))
+    missing = view.missing(os.fsencode(folder))
     if not missing:
         return ()
     try:
-        owner = resolve_owner(user, state.view)
+        owner = resolve_owner(user, view)
     except BuilderError:
         owner = (0, 0)
     return tuple(Entry(each, DIRECTORY, 0o755, *owner, time) for each in missing)

@@ -9,7 +9,6 @@ from builder.plan.image import ImageBuild, ImageDecision, ImageHit, ImageUnknown
 from builder.plan.last import LastBuild, load_last
 from builder.plan.planned import BuildFiles, BuildRun, Hit, Planned
 from builder.plan.planner import Planner
-from builder.plan.state import Fetch, State
 from builder.plan.walk import (
     BaseBuild,
     BaseDecision,
@@ -20,9 +19,10 @@ from builder.plan.walk import (
     Work,
     walk,
 )
+from builder.rootfs.stack import Stack
 from builder.spec.model import ImageSpec
 from builder.store.names import ImageName
-from builder.store.records import labelled
+from builder.store.records import is_imported, labelled
 from builder.store.store import Store
 from builder.transport.base import Base
 from builder.work.schedule import After
@@ -43,11 +43,6 @@ class ImagePlan(NamedTuple):
         steps = sum(not isinstance(step.decision, Hit) for step in self.steps)
         base, image = isinstance(self.base_decision, BaseHit), isinstance(self.image, ImageHit)
         return steps + (not base) + (not image)
-
-    @property
-    def fetch(self) -> Fetch:
-        """Brings the base's layers that are not in the store."""
-        return self.walked.fetch
 
     @property
     def base_status(self) -> str:
@@ -83,8 +78,6 @@ class _Looker:
         self.read_first = ""  # what has to be read before the image's documents are known
 
     def base(self, spec: ImageSpec) -> Work[Base | None]:
-        from builder.transport.importing import is_imported
-
         planner, base = self._planner, self._planner.base(spec, make=False)
         if base is None:
             return None
@@ -96,7 +89,7 @@ class _Looker:
         return base._replace(image=image)
         yield
 
-    def step(self, planned: Planned, state: State, *, hidden: bool) -> Work[Made | None]:
+    def step(self, planned: Planned, stack: Stack, *, hidden: bool) -> Work[Made | None]:
         return None
         yield
 
@@ -143,10 +136,10 @@ def first_change(plans: Mapping[str, ImagePlan], name: str) -> str:
 def _decide_image(
     store: Store, walked: Walked, last: LastBuild | None, read_first: str
 ) -> ImageDecision:
-    state = walked.state
-    if state.image is None or read_first:
-        return ImageUnknown(state.undecided or read_first)
+    stack = walked.stack
+    if stack.image is None or read_first:
+        return ImageUnknown(stack.undecided or read_first)
     for step in walked.steps:
         if isinstance(step.decision, Hit) and not step.decision.encoded:
             return ImageUnknown(f"step {step.number} ({step.name}), whose layer is converted")
-    return decide(store, last, walked.spec, state.image)
+    return decide(store, last, walked.spec, stack.image)

@@ -1,7 +1,7 @@
 """Planner: a step's key, whether its layer is there, and why not.
 
-The build walks the same way: `Planner.step` decides about one step on a State; building differs
-only in that a miss is made and its layer put on the State before the next step is decided.
+The build walks the same way: `Planner.step` decides about one step on a Stack; building differs
+only in that a miss is made and its layer put on the Stack before the next step is decided.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from builder.plan.last import LastBuild
 from builder.plan.nodes import Tree
 from builder.plan.planned import BuildFiles, BuildRun, Hit, Planned, Settings, Unknown
 from builder.plan.sources import base_fault
-from builder.plan.state import State, base_state, open_table, table_of
 from builder.plan.step import CommandStep, FileStep, Materials, Step, steps_of
 from builder.plan.waiting import Reread, on_base
+from builder.rootfs.layers import Layers
+from builder.rootfs.stack import Stack
 from builder.spec.model import ImageSpec, without_values
 from builder.store.names import ImageName
 from builder.store.records import Record, load_layer, load_record, parse_object
-from builder.store.store import Store
 from builder.transport.base import Base, BaseSource, Tell, quiet
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     # mostly imports
     from builder.plan.changes import Changes
     from builder.plan.why import Below
-    from builder.rootfs.table import Table
+    from builder.rootfs.stack import Listing
 
 
 class Planner:
@@ -44,14 +44,14 @@ class Planner:
 
     def __init__(
         self,
-        store: Store,
+        layers: Layers,
         context: Context,
         sources: Mapping[str, BaseSource],
         settings: Settings,
         reread: Reread,
         environ: Mapping[str, str],
     ) -> None:
-        self.store = store
+        self.layers, self.store = layers, layers.store
         self.context = context
         self.settings = settings
         self._sources = sources
@@ -95,6 +95,8 @@ class Planner:
         if found is None:
             return None
         image = found.image
+        offered = (found.provider,) if found.provider else ()
+        self.layers.offer(f"the base {ref}", image.layers, *offered)
         document, note = config.fit_history(image.config, len(image.layers))
         return found._replace(image=image._replace(config=document), note=note)
 
@@ -110,8 +112,7 @@ class Planner:
         if known is None or known not in (b"", platform.architecture.encode()):
             from builder.rootfs.machine import architecture
 
-            view = base_state(self.store, image, None, 0).view
-            known = (architecture(self.store, image.layers, view) or "").encode()
+            known = (architecture(self.layers, image.layers) or "").encode()
             self.store.remember("memos", name, known)
         found = known.decode("ascii", "replace")
         if found and found != platform.architecture:
@@ -131,27 +132,19 @@ class Planner:
                 "give both specs the same `platforms`, or none",
             ).at(spec.base.place)
 
-    def on(self, base: Base, commands: int = 0) -> State:
-        """The state on a base; `commands` are those of the specs below it."""
-        return base_state(self.store, base.image, base.fetch, commands)
-
     def on_base(self, spec: ImageSpec, document: Document) -> ImageSpec:
         return on_base(spec, document, self._reread)
 
-    def configured(self, spec: ImageSpec, state: State) -> State:
+    def configured(self, spec: ImageSpec, stack: Stack) -> Stack:
         """With the config that the spec's commands run under."""
-        layers, steps = len(state.image.layers) if state.image else 0, len(steps_of(spec))
+        layers, steps = len(stack.image.layers) if stack.image else 0, len(steps_of(spec))
         if layers + steps > MAX_LAYERS:
             raise SpecError(
                 f"{layers} layers of the base and {steps}"
                 f" steps are more than the {MAX_LAYERS} layers an image may have",
                 "join steps: several lines in one `run`, several sources in one `copy`",
             ).at(spec.base.place)
-        merged = config.merge_config(state.config, spec.config)
-        return State(
-            state.image, merged, state.identities, lambda: state.view, state.undecided,
-            state.commands,
-        )  # fmt: skip
+        return stack._replace(config=config.merge_config(stack.config, spec.config))
 
     # -- steps --------------------------------------------------------------------------------
 
@@ -159,69 +152,70 @@ class Planner:
         self,
         spec: ImageSpec,
         index: int,
-        state: State,
+        stack: Stack,
         last: LastBuild | None,
         *,
         leave: bool = False,
-    ) -> tuple[Planned, State]:
-        """Decide about one step; also the state above it, were it built as planned. `leave`: it
+    ) -> tuple[Planned, Stack]:
+        """Decide about one step; also the stack above it, were it built as planned. `leave`: it
         will be built if need be, so the files of a `copy` that was never built are not read for
         its key first, only to be read once more for its layer."""
         try:
-            return self._step(spec, index, state, last, leave=leave)
+            return self._step(spec, index, stack, last, leave=leave)
         except BuilderError as error:
             raise of_step(error, spec, index) from None
 
     def _step(
-        self, spec: ImageSpec, index: int, state: State, last: LastBuild | None, *, leave: bool
-    ) -> tuple[Planned, State]:
+        self, spec: ImageSpec, index: int, stack: Stack, last: LastBuild | None, *, leave: bool
+    ) -> tuple[Planned, Stack]:
         step = steps_of(spec)[index]
         name = step_name(step)
         label = f"step {index + 1} ({name})"
         platform = self.platform(spec)
         scanned = step.scan(self.context)
         sources = tuple(tree for _, tree in scanned)
-        planned = Planned(index + 1, name, step, Unknown(state.undecided), sources=sources)
+        planned = Planned(index + 1, name, step, Unknown(stack.undecided), sources=sources)
         command_step = isinstance(step, CommandStep)
-        if state.identities is None or (command_step and state.image is None):
-            return planned, state.unknown(label, command=True) if command_step else state
-        planned = planned._replace(inputs=self._inputs(step, scanned, state, platform))
+        if stack.layers is None or (command_step and stack.image is None):
+            return planned, stack.unknown(label, command=True) if command_step else stack
+        planned = planned._replace(inputs=self._inputs(step, scanned, stack, platform))
         if remembered := self._remembered(planned.inputs, sources):
             key, hit = remembered
             planned = planned._replace(decision=hit, key=key)
-            return planned, self._above(state, planned)
+            return planned, self._above(stack, planned)
         asked: dict[str, str | None] = {}
         miss: BuildFiles | BuildRun
         if isinstance(step, CommandStep):
-            assert state.image is not None
-            command = step.command_on(state, self.settings.epoch)
-            clamp = command_time(self.settings.epoch, state.commands)
+            assert stack.image is not None
+            view = self.layers.view(stack.layers)
+            command = step.command_on(stack.config, view, self.settings.epoch)
+            clamp = command_time(self.settings.epoch, stack.commands)
             document: bytes | None = keys.run_document(
-                command, clamp, state.image.chain_id, platform, self.settings.executor()
+                command, clamp, stack.image.chain_id, platform, self.settings.executor()
             )
             assert document is not None
             key = keys.key_of(document)
             miss = BuildRun("", command)
-            above = state.unknown(label, command=True)
+            above = stack.unknown(label, command=True)
         else:
             # what is too young to be known the next time is better hashed, and perhaps found
             leave = leave and all(tree.settled for tree in sources)
             leave = leave and (last is None or last.match(index, name, "files") is None)
-            changes = self._changes(spec, step, scanned, state, asked, leave=leave)
+            changes = self._changes(spec, step, scanned, stack, asked, leave=leave)
             planned = planned._replace(notes=tuple(changes.notes))
             if changes.unread:
-                why = self._why(spec, index, None, None, last, state)
+                why = self._why(spec, index, None, None, last, stack)
                 planned = planned._replace(decision=BuildFiles(why, changes))
-                return planned, state.unknown(label, command=False)
+                return planned, stack.unknown(label, command=False)
             key, document = _key_of(changes, platform)
             miss = BuildFiles("", changes)
-            above = state.with_files(key, lambda: table_of(changes), label)
+            above = stack.promise(key, changes, label)
         planned = planned._replace(key=key, document=document)
         self._memorize(planned, asked)
         if found := self._hit(key):
             planned = planned._replace(decision=found)
-            return planned, self._above(state, planned)
-        why = self._why(spec, index, key, document, last, state)
+            return planned, self._above(stack, planned)
+        why = self._why(spec, index, key, document, last, stack)
         return planned._replace(decision=miss._replace(why=why)), above
 
     def settle(self, spec: ImageSpec, planned: Planned, changes: Changes) -> Planned:
@@ -244,7 +238,7 @@ class Planner:
         spec: ImageSpec,
         step: FileStep,
         scanned: Scanned,
-        state: State,
+        stack: Stack,
         asked: dict[str, str | None],
         *,
         leave: bool,
@@ -253,10 +247,11 @@ class Planner:
         from builder.plan.changes import Ground
 
         epoch = self.settings.epoch
-        time = file_time(epoch, state.commands)
-        folder, user = working_dir_of(state.config), settings_of(state.config).get("User") or "0"
-        made = made_in(folder, state, user, time) if step.in_working_dir else ()
-        view = state.view
+        time = file_time(epoch, stack.commands)
+        folder, user = working_dir_of(stack.config), settings_of(stack.config).get("User") or "0"
+        assert stack.layers is not None
+        view = self.layers.view(stack.layers)
+        made = made_in(folder, view, user, time) if step.in_working_dir else ()
         if made:
             from builder.rootfs.table import MemoryTable
 
@@ -266,10 +261,10 @@ class Planner:
             Materials(self.context, scanned, ground, spec.name, self._environ, asked, leave)
         )
 
-    def _inputs(self, step: Step, scanned: Scanned, state: State, platform: Platform) -> str:
+    def _inputs(self, step: Step, scanned: Scanned, stack: Stack, platform: Platform) -> str:
         """A name for all that decides a step's key, sources told by lstat alone. Where they lie is
         no part of it: the same files in another folder make the same layer."""
-        settings, folder = settings_of(state.config), working_dir_of(state.config)
+        settings, folder = settings_of(stack.config), working_dir_of(stack.config)
         match step:
             case FileStep():
                 under: Any = [settings.get("User"), folder] if step.in_working_dir else None
@@ -282,9 +277,9 @@ class Planner:
             step.verb,
             step.rooted(folder).without_sources().values(),
             under,
-            state.identities,
+            stack.identities,
             self.settings.epoch,
-            state.commands,
+            stack.commands,
             platform,
             [(_landing(source), tree.fingerprint()) for source, tree in scanned],
         ]
@@ -320,13 +315,13 @@ class Planner:
         key: CacheKey | None,
         document: bytes | None,
         last: LastBuild | None,
-        state: State,
+        stack: Stack,
     ) -> str:
         from builder.plan.why import why_step
 
         steps = steps_of(spec)
         names = [step_name(each) for each in steps]
-        below = _below(state.image, names[:index]) if state.image else None
+        below = _below(stack.image, names[:index]) if stack.image else None
         kind = steps[index].kind
         return why_step(self.store, last, index, names, kind, document, key, below)
 
@@ -349,28 +344,20 @@ class Planner:
                 return Hit(Layer(record.diff_id, blob), encoded=False)
         return None
 
-    def _above(self, state: State, planned: Planned) -> State:
-        return self.above(state, planned.layer, planned.step, planned.name)
+    def _above(self, stack: Stack, planned: Planned) -> Stack:
+        return self.above(stack, planned.layer, planned.step, planned.name)
 
     def above(
         self,
-        state: State,
+        stack: Stack,
         layer: Layer | None,
         step: Step,
         name: str,
-        made: Changes | None = None,
-    ) -> State:
-        """The state over a step whose layer is there; `made` is what it was made of just now."""
-        image = None
-        if state.image is not None:
-            image = state.image.append(layer, history(step, self.settings.epoch))
-        entries = None if made is None else lambda: (entry for entry, _ in made.sorted())
-
-        def table() -> Table:
-            assert layer is not None, "an empty layer has no table"
-            return open_table(self.store, layer, None, entries)
-
-        return state.with_layer(layer, image, table, command=isinstance(step, CommandStep))
+        made: Listing | None = None,
+    ) -> Stack:
+        """The stack over a step whose layer is there; `made` is what it was made of just now."""
+        entry = history(step, self.settings.epoch)
+        return stack.push(layer, entry, made, command=isinstance(step, CommandStep))
 
 
 def _landing(source: Source) -> Source:

@@ -14,9 +14,10 @@ from builder.spec.model import ImageSpec, Place, shown, without_values
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
+    from builder.oci.image import Document
     from builder.plan.changes import Changes, Ground
     from builder.plan.context import Context, Scanned
-    from builder.plan.state import State
+    from builder.rootfs.view import View
 
 
 class Materials(NamedTuple):
@@ -130,7 +131,7 @@ class CommandStep(_Step):
     def waiting(cls, place: Place, name: str) -> model.Step:
         return NoCommand(place, name, cls.verb)
 
-    def command_on(self, state: State, epoch: int) -> Command:
+    def command_on(self, config: Document, view: View, epoch: int) -> Command:
         """The command with everything decided. Raises BuilderError."""
         raise NotImplementedError
 

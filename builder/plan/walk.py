@@ -13,8 +13,8 @@ from builder.plan.image import finish
 from builder.plan.last import LastBuild
 from builder.plan.planned import Planned
 from builder.plan.planner import Planner
-from builder.plan.state import Fetch, State, no_view
 from builder.plan.step import steps_of
+from builder.rootfs.stack import Stack, stack_on
 from builder.spec.model import ImageSpec
 from builder.transport.base import Base
 
@@ -64,8 +64,8 @@ class Actor(Protocol):
         """A base that is no other spec. None: it is not there, and shall not be made."""
         ...
 
-    def step(self, planned: Planned, state: State, *, hidden: bool) -> Work[Made | None]:
-        """A step on `state`. None: nothing is made; go on as if it had been. A `hidden` one is
+    def step(self, planned: Planned, stack: Stack, *, hidden: bool) -> Work[Made | None]:
+        """A step on `stack`. None: nothing is made; go on as if it had been. A `hidden` one is
         nobody's: config's working_dir where it is there already."""
         ...
 
@@ -78,8 +78,7 @@ class Walked(NamedTuple):
     base_decision: BaseDecision
     base_chain: str  # the base's chain_id, "" where it is not known
     steps: tuple[Planned, ...]
-    state: State
-    fetch: Fetch  # of the base's layers that are not in the store
+    stack: Stack
 
 
 def walk(
@@ -91,42 +90,41 @@ def walk(
 ) -> Work[Walked]:
     """Walk one image; `below` is its `image:` base, walked before. Raises BuilderError."""
     text, annotations = str(spec.base), {}
-    fetch: Fetch = None
     decision: BaseDecision
     if below is not None:
         planner.check_below(spec, planner.platform(below.spec))
-        text, fetch, state = f"image {spec.base.value}", below.fetch, below.state
+        text, stack = f"image {spec.base.value}", below.stack
     else:
         base = yield from actor.base(spec)
         if base is None:
-            state = State(None, {}, None, no_view, f"the base {spec.base}")
+            stack = Stack(None, {}, None, f"the base {spec.base}")
         else:
-            text, fetch, annotations = base.about, base.fetch, dict(base.image.annotations)
-            state = planner.on(base)
-    if state.image is not None:
-        decision = BaseHit(_changed(spec, last, state.image.chain_id))
+            text, annotations = base.about, dict(base.image.annotations)
+            stack = stack_on(base.image)
+    if stack.image is not None:
+        decision = BaseHit(_changed(spec, last, stack.image.chain_id))
     elif below is not None:
-        decision = BaseUnknown(state.undecided)
+        decision = BaseUnknown(stack.undecided)
     else:
         decision = BaseBuild("made when the image is built")
-    chain = state.image.chain_id if state.image else ""
-    spec = planner.on_base(spec, state.config)
-    state = planner.configured(spec, state)
+    chain = stack.image.chain_id if stack.image else ""
+    spec = planner.on_base(spec, stack.config)
+    stack = planner.configured(spec, stack)
     steps = []
     for index in range(len(steps_of(spec))):
-        planned, above = planner.step(spec, index, state, last, leave=actor.leave)
+        planned, above = planner.step(spec, index, stack, last, leave=actor.leave)
         hidden = index == len(spec.steps) and not planned.makes_layer
-        made = yield from actor.step(planned, state, hidden=hidden)
+        made = yield from actor.step(planned, stack, hidden=hidden)
         if hidden:
             continue
         steps.append(planned)
         if made is None:
-            state = above
+            stack = above
         else:
-            state = planner.above(state, made.layer, planned.step, planned.name, made.changes)
-    if state.image is not None:
-        state = state.finished(finish(state.image, spec, planner.settings.epoch, annotations))
-    return Walked(spec, text, decision, chain, tuple(steps), state, fetch)
+            stack = planner.above(stack, made.layer, planned.step, planned.name, made.changes)
+    if stack.image is not None:
+        stack = stack.finished(finish(stack.image, spec, planner.settings.epoch, annotations))
+    return Walked(spec, text, decision, chain, tuple(steps), stack)
 
 
 def _changed(spec: ImageSpec, last: LastBuild | None, chain: str) -> str:

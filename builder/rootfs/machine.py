@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from builder.errors import LayerError
 from builder.layer.entry import FILE, HARDLINK
-from builder.oci import media
 
 if TYPE_CHECKING:
     from builder.oci.image import Layer
+    from builder.rootfs.layers import Layers
     from builder.rootfs.view import View
-    from builder.store.store import Store
 
 _SHELLS = (b"bin/sh", b"bin/bash", b"bin/busybox", b"sbin/init")
 _LOADER = re.compile(rb"ld[-.].*\.so.*|ld64\.so.*")
@@ -37,14 +36,15 @@ _MACHINES = {
 """e_machine (the ELF specification's EM_ constants) to the names that images use."""
 
 
-def architecture(store: Store, layers: Sequence[Layer], view: View) -> str | None:
-    """The architecture of an image whose layers are all in the store, as a platform names it; None
-    where it cannot be told: it has no shell and no loader, or they are no ELF files."""
+def architecture(layers: Layers, image: Sequence[Layer]) -> str | None:
+    """The architecture of an image of these layers, as a platform names it; None where it cannot be
+    told: it has no shell and no loader, or they are no ELF files."""
+    view = layers.view(image)
     for path in _candidates(view):
         found = view.lookup(path)
         if found is None or found.entry.type != FILE or found.entry.size < _HEADER:
             continue
-        name = _named(_head(store, layers[found.table], path))
+        name = _named(_head(layers, image[found.table], path))
         if name is not None:
             return name
     return None
@@ -74,16 +74,13 @@ def _resolved(view: View, path: bytes) -> bytes:
         return path
 
 
-def _head(store: Store, layer: Layer, path: bytes) -> bytes:
+def _head(layers: Layers, layer: Layer, path: bytes) -> bytes:
     """The first bytes of a layer's file, which may be a hard link there."""
-    from builder.layer.decompress import open_layer
     from builder.layer.read import read_layer
 
     for _ in range(2):  # a link's target may stand before it
-        with store.reading(layer.blob) as stream:
-            for entry, content in read_layer(
-                open_layer(stream, media.CODECS[layer.blob.media_type])
-            ):
+        with layers.open(layer) as plain:
+            for entry, content in read_layer(plain):
                 if entry.path != path:
                     continue
                 if entry.type == FILE:

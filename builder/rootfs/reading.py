@@ -18,6 +18,7 @@ from builder.store.files import READ, Files
 
 _U64 = struct.Struct("<Q")
 _MEMO = 50_000  # entries kept per open table, and keys that searches pass
+_UNASKED = "unasked"
 _NEAR = 32  # how close two paths are when keys between them are no longer kept
 
 
@@ -69,13 +70,13 @@ class PathTable:
 
     def get(self, path: bytes) -> Entry | None:
         memo = self._memo
-        if path in memo:
-            return memo[path]
-        key = key_of(path)
-        index = self._bisect(key)
+        known = memo.get(path, _UNASKED)  # another thread may clear it
+        if not isinstance(known, str):
+            return known
+        index = self.index(path)
         entry = None
-        if index < self._count and self._key_at(index) == key:
-            entry = self._entry(index)
+        if index is not None:
+            entry = self.entry(index)
             for _ in range(MAX_LINKS):
                 if entry.type != HARDLINK:
                     break
@@ -84,6 +85,43 @@ class PathTable:
             memo.clear()
         memo[path] = entry
         return entry
+
+    def index(self, path: bytes) -> int | None:
+        """Which of the paths, in the order of `subtree`; the root, where it has an entry, is 0."""
+        key = key_of(path)
+        index = self._bisect(key)
+        return index if index < self._count and self._key_at(index) == key else None
+
+    def entry(self, index: int) -> Entry:
+        """As the layer has it: a hard link is one."""
+        at, start = self._head(index)
+        fields = HEAD.unpack_from(self._data, at)
+        end = start + fields[0] + fields[1] + fields[8]  # path, link, xattrs
+        self._check(start, end)
+        return unpack(self._data[at:end])[0]
+
+    def chain(self, path: bytes) -> list[int]:
+        """Where `path` stands, then what it is a hard link to, down to what is none; [] when there
+        is no such path."""
+        found: list[int] = []
+        for _ in range(MAX_LINKS + 1):
+            index = self.index(path)
+            if index is None:
+                break
+            found.append(index)
+            entry = self.entry(index)
+            if entry.type != HARDLINK:
+                return found
+            path = entry.link
+        return []
+
+    def whole(self) -> bool:
+        """Whether all of it is undamaged."""
+        try:
+            self._check(0, self._end)
+        except CorruptBlob:
+            return False
+        return True
 
     def children(self, path: bytes) -> Iterator[Entry]:
         prefix = key_of(path) + b"\0" if path else b""
@@ -108,7 +146,7 @@ class PathTable:
             yield self._resolved(index)
 
     def _resolved(self, index: int) -> Entry:
-        entry = self._entry(index)
+        entry = self.entry(index)
         return entry if entry.type != HARDLINK else self.get(entry.path) or entry
 
     def _bisect(self, key: bytes, low: int = 0) -> int:
@@ -134,13 +172,6 @@ class PathTable:
         if not self._good[end - 1 >> 12]:  # no key is longer than a page
             self._check(start, end)
         return data[start:end]
-
-    def _entry(self, index: int) -> Entry:
-        at, start = self._head(index)
-        fields = HEAD.unpack_from(self._data, at)
-        end = start + fields[0] + fields[1] + fields[8]  # path, link, xattrs
-        self._check(start, end)
-        return unpack(self._data[at:end])[0]
 
     def _head(self, index: int) -> tuple[int, int]:
         """Where a record begins and where its head ends, both on checked pages."""

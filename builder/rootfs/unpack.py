@@ -366,7 +366,7 @@ def ensure_unpacked(store: Store, layer: Layer, view: View, *, privileged: bool)
             return store.unpacked_path(name)
         temporary = store.temporary()
         try:
-            with store.reading(layer.blob) as blob, _plain(store, layer.blob, blob) as stream:
+            with store.reading(layer.blob) as blob, plain(store, layer.blob, blob) as stream:
                 notes = unpack_layer(
                     stream,
                     temporary,
@@ -383,7 +383,7 @@ def ensure_unpacked(store: Store, layer: Layer, view: View, *, privileged: bool)
     return path
 
 
-def _plain(store: Store, blob: Descriptor, file: BinaryIO) -> AbstractContextManager[BinaryIO]:
+def plain(store: Store, blob: Descriptor, file: BinaryIO) -> AbstractContextManager[BinaryIO]:
     """The blob's uncompressed bytes: from threads, several where its runs are known."""
     codec = media.CODECS[blob.media_type]
     index = store.load("trees", index_name(blob.digest))

@@ -17,6 +17,7 @@ from builder.rootfs.table import Table
 
 MAX_SYMLINKS = 40  # as in the kernel
 _MEMO = 50_000  # lookups remembered
+_UNASKED = "unasked"
 
 
 class Found(NamedTuple):
@@ -26,7 +27,7 @@ class Found(NamedTuple):
 
 
 class View:
-    """Tables bottom first. A value: nothing here changes after it is made."""
+    """Tables bottom first. A value for any thread: what changes is what it remembers."""
 
     def __init__(self, tables: tuple[Table, ...] = ()) -> None:
         self.tables = tables
@@ -42,8 +43,9 @@ class View:
         """What stands at `path`, final and inner symlinks not followed; None: nothing, or an
         ancestor is no folder. The root always exists."""
         memo = self._memo
-        if path in memo:
-            return memo[path]
+        known = memo.get(path, _UNASKED)  # another thread may clear it
+        if not isinstance(known, str):
+            return known
         if len(memo) >= _MEMO:
             memo.clear()
             self._covered.clear()
@@ -71,8 +73,9 @@ class View:
         passed = []  # as the folder around them
         covers = False
         for path in (folder, *ancestors(folder)):
-            if (index, path) in memo:
-                covers = memo[index, path]
+            known = memo.get((index, path))
+            if known is not None:
+                covers = known
                 break
             passed.append(path)
             covers = path in table.whiteouts or path in table.opaque

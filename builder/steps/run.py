@@ -14,8 +14,9 @@ from builder.spec.model import ImageSpec, Place, shown
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
+    from builder.oci.image import Document
     from builder.plan.context import Context
-    from builder.plan.state import State
+    from builder.rootfs.view import View
     from builder.spec.fields import Reader, Table
     from builder.spec.node import Node
 
@@ -128,17 +129,17 @@ class Run(_Run, CommandStep):
             f"write shell: [{words}]",
         )
 
-    def command_on(self, state: State, epoch: int) -> Command:
+    def command_on(self, config: Document, view: View, epoch: int) -> Command:
         from builder.executor.base import Command
         from builder.plan.config import settings_of, working_dir, working_dir_of
         from builder.rootfs.accounts import resolve_owner, resolve_user
 
-        settings = settings_of(state.config)
+        settings = settings_of(config)
         name = self.user or settings.get("User") or "0"
-        user = resolve_user(name, state.view)
-        folder = working_dir(working_dir_of(state.config), self.working_dir)
+        user = resolve_user(name, view)
+        folder = working_dir(working_dir_of(config), self.working_dir)
         its_own = self.working_dir is None and makes_it(self.command, folder)
-        if its_own and state.view.missing(os.fsencode(folder)):
+        if its_own and view.missing(os.fsencode(folder)):
             folder = "/"
         if isinstance(self.command, str):
             shell = self.shell or tuple(settings.get("Shell") or ()) or ("/bin/sh", "-e", "-c")
@@ -155,7 +156,7 @@ class Run(_Run, CommandStep):
             folder,
             self.network,
             self.timeout / 10**9 if self.timeout else None,
-            resolve_owner(name, state.view),
+            resolve_owner(name, view),
         )
 
 

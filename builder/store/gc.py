@@ -26,14 +26,14 @@ from builder.store.trees import tree_size
 _OURS = re.compile(r"([a-z]+-)*[0-9a-f]{64}")  # what has another name was put there by others
 _TOGETHER = 64  # removals while claims wait
 _ALWAYS = {"names"}
-_OF = {"tables": "layers", "unpacked": "layers", "documents": "records"}
+_OF = {"tables": "layers", "contents": "layers", "unpacked": "layers", "documents": "records"}
 """What only goes with another thing: a build that uses that one may not have looked at these."""
 
 
 class Item(NamedTuple):
     """One thing that gc may remove."""
 
-    kind: str  # "blobs", "tables", "unpacked" or a kind of entry
+    kind: str  # "blobs", "tables", "contents", "unpacked" or a kind of entry
     name: str
     path: str
     size: int  # bytes on disk
@@ -106,7 +106,10 @@ def _collect(
 def items(store: Store) -> Iterator[Item]:
     """All that the store holds, but for its own few files. Sizes of unpacked layers take a walk."""
     blobs = os.path.join("blobs", "sha256")
-    for kind, folder in (("blobs", blobs), ("tables", "tables"), *((each, each) for each in KINDS)):
+    for kind, folder in (
+        ("blobs", blobs),
+        *((each, each) for each in ("tables", "contents", *KINDS)),
+    ):
         for path, name, status in _in(store, folder):
             yield Item(kind, name, path, status.st_blocks * 512, status.st_mtime)
     marks = {name: status.st_mtime for _, name, status in _in(store, "uses")}

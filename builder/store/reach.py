@@ -78,7 +78,9 @@ def let_go(store: Store, names: Sequence[ImageName]) -> None:
         wanted = {layer for each in store.names().values() for layer in _layers(store, each)}
         layers = {layer for each in manifests for layer in _layers(store, each)} - wanted
         items = [("blobs/sha256", digits) for digits in released if digits not in held]
-        items += [(kind, layer) for kind in ("tables", "uses", "layers") for layer in layers]
+        items += [
+            (kind, layer) for kind in ("tables", "contents", "uses", "layers") for layer in layers
+        ]
         for key in store.entries("records") if layers else ():
             record = load_record(store, CacheKey(key))
             if record and record.diff_id and record.diff_id[7:] in layers:

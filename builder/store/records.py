@@ -74,13 +74,18 @@ def verified(store: Store, layer: Layer) -> Layer | None:
     return None
 
 
+def is_imported(store: Store, layer: Layer) -> bool:
+    """The blob is in the store and was checked against this diff_id; gc leaves it from now on."""
+    return verified(store, layer) is not None and store.claim(layer.blob)
+
+
 def labelled(store: Store, image: Image) -> Image:
     """The image with the media types that its layers' bytes have, as far as they are known."""
     return image._replace(layers=tuple(verified(store, each) or each for each in image.layers))
 
 
 def is_settled(store: Store, image: Image) -> bool:
-    """Whether all that is to be known of a base's layers is (transport.importing.settle)."""
+    """Whether all that is to be known of a base's layers is (rootfs.layers.Layers.settle)."""
     return all(verified(store, layer) for layer in image.layers)
 
 

@@ -3,7 +3,7 @@
 <root>/oci-layout index.json blobs/sha256/   the layout: every image built, by name
 <root>/names/                                the same names, an entry each: see store.names
 <root>/records/ documents/ layers/ ...       entries: what is known, each with its checksum
-<root>/tables/                               path tables, one per diff_id
+<root>/tables/ contents/                     path tables and digests of files, one per diff_id
 <root>/unpacked/ uses/                       layers as overlay lower dirs, one per diff_id; marks
 <root>/tmp/ live/ locks/                     what is being written, by whom; published by rename
 
@@ -288,6 +288,9 @@ class Store:
 
     def table_path(self, diff_id: str) -> str:
         return os.path.join(self.root, "tables", _hex(diff_id))
+
+    def contents_path(self, diff_id: str) -> str:
+        return os.path.join(self.root, "contents", _hex(diff_id))
 
     def unpacked_path(self, diff_id: str) -> str:
         return os.path.join(self.root, "unpacked", _hex(diff_id))

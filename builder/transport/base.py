@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from builder.oci.image import Image, Layer, Platform
+from builder.oci.image import Image, Platform
 from builder.spec.model import BaseRef
+
+if TYPE_CHECKING:
+    from builder.rootfs.layers import Provider
 
 
 class Base(NamedTuple):
@@ -14,8 +17,8 @@ class Base(NamedTuple):
 
     image: Image
     about: str  # for `plan`: "debootstrap:bookworm, made 3 days ago"
-    fetch: Callable[[Layer], None] | None = None
-    """Bring one layer's blob into the store, digest and diff_id checked. None: all are there."""
+    provider: Provider | None = None
+    """Brings its layers. None: all are in the store."""
     note: str = ""
     """What to warn of where it is built on."""
 

@@ -11,6 +11,7 @@ import difflib
 import io
 import os
 import posixpath
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -50,6 +51,7 @@ class DaemonSource:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._environ, self._emit, self._clock = store, environ, emit, clock
+        self._connecting = threading.Lock()
         self._engine: Engine | None = None
 
     def resolve(
@@ -90,9 +92,10 @@ class DaemonSource:
         return Base(kept.image, f"{ref}, {identity[:19]}") if kept else None
 
     def _connected(self) -> Engine:
-        if self._engine is None:
-            self._engine = connect(self._environ)
-        return self._engine
+        with self._connecting:
+            if self._engine is None:
+                self._engine = connect(self._environ)
+            return self._engine
 
     def _identity(self, ref: BaseRef) -> str:
         engine = self._connected()

@@ -21,10 +21,8 @@ from builder.oci.image import Image, Layer, encode
 from builder.transport.importing import CHUNK
 
 if TYPE_CHECKING:
-    from builder.store.store import Store
+    from builder.rootfs.layers import Layers
     from builder.transport.engine import Engine
-
-Fetch = Callable[[Layer], None] | None
 
 
 class Sent(NamedTuple):
@@ -44,18 +42,16 @@ class Sent(NamedTuple):
 
 def send_image(
     engine: Engine,
-    store: Store,
+    layers: Layers,
     image: Image,
     config: bytes,
     tags: Sequence[str],
-    *,
-    fetch: Fetch = None,
     emit: Emit = ignore,
 ) -> Sent:
     """Let the engine have `image`, described by `config`, under `tags` (`repository:tag`).
 
-    `fetch` brings a layer into the store that the engine lacks and the store as well. Raises
-    TransportError when the engine is gone or refuses, StoreError when a layer's bytes are damaged.
+    Raises TransportError when the engine is gone or refuses, StoreError when a layer's bytes are
+    damaged or missing.
     """
     identity = digest_of(config)
     found = engine.inspect_image(identity)
@@ -66,7 +62,7 @@ def send_image(
                 name, _, version = tag.rpartition(":")
                 engine.api.tag(identity, name, version)
         return Sent(identity, tuple(tags), 0, 0)
-    sender = _Sender(engine, store, image, config, tags, fetch, emit)
+    sender = _Sender(engine, layers, image, config, tags, emit)
     return sender.run()
 
 
@@ -74,16 +70,15 @@ class _Sender:
     def __init__(
         self,
         engine: Engine,
-        store: Store,
+        layers: Layers,
         image: Image,
         config: bytes,
         tags: Sequence[str],
-        fetch: Fetch,
         emit: Emit,
     ) -> None:
-        self._engine, self._store, self._image = engine, store, image
+        self._engine, self._layers, self._image = engine, layers, image
         self._config, self._tags = config, tuple(tags)
-        self._fetch, self._emit = fetch, emit
+        self._emit = emit
         self._sent = 0
 
     def run(self) -> Sent:
@@ -148,8 +143,8 @@ class _Sender:
         self, layers: Sequence[Layer], header: Callable[[Entry], bytes]
     ) -> Iterator[bytes]:
         for name, layer in {_file(layer): layer for layer in layers}.items():
-            if self._fetch and not self._store.claim(layer.blob):
-                self._fetch(layer)
+            if not self._layers.store.claim(layer.blob):
+                self._layers.bring(layer)
             size, plain = layer.blob.size, False
             if media.CODECS[layer.blob.media_type] == "zstd":  # older engines do not know it
                 size, plain = sum(map(len, self._chunks(layer, plain=True))), True
@@ -159,7 +154,7 @@ class _Sender:
             self._emit(Noted(f"{layer.diff_id[:19]} sent to the engine, {size} bytes"))
 
     def _chunks(self, layer: Layer, *, plain: bool) -> Iterator[bytes]:
-        with self._store.open(layer.blob) as blob:
+        with self._layers.store.open(layer.blob) as blob:
             stream = open_layer(blob, media.CODECS[layer.blob.media_type]) if plain else blob
             while chunk := stream.read(CHUNK):
                 yield chunk

@@ -19,8 +19,8 @@ from builder.errors import LayerError, TransportError
 from builder.layer.entry import FILE, Entry
 from builder.oci import media
 from builder.oci.digest import DiffID, hasher
-from builder.oci.image import Image, Layer
-from builder.store.records import add_blob, labelled, verified
+from builder.oci.image import Layer
+from builder.store.records import add_blob, verified
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -35,25 +35,6 @@ _ACCOUNT_FILES = 64
 
 class Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
-
-
-def is_imported(store: Store, layer: Layer) -> bool:
-    """The blob is in the store and was checked against this diff_id; gc leaves it from now on."""
-    return verified(store, layer) is not None and store.claim(layer.blob)
-
-
-def settle(store: Store, image: Image, fetch: Callable[[Layer], None] | None, where: str) -> Image:
-    """A base to build on: of every layer it is known that its blob is what the config says, and how
-    it is compressed. What is not known is read for it. Raises TransportError."""
-    for layer in image.layers:
-        if verified(store, layer):
-            continue
-        if fetch:
-            fetch(layer)
-        else:
-            with store.open(layer.blob) as blob:
-                import_layer(store, layer, blob, f"{where}: {layer.blob.digest}")
-    return labelled(store, image)
 
 
 def import_layer(store: Store, layer: Layer, source: Readable, where: str) -> None:

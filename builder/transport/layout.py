@@ -11,13 +11,13 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from builder.errors import TransportError
 from builder.oci.digest import digest_of
 from builder.oci.image import Descriptor, Image, Layer, Platform
 from builder.spec.model import BaseRef
-from builder.store.records import labelled
+from builder.store.records import is_imported, labelled
 from builder.transport.base import Base, Tell, quiet
 from builder.transport.documents import (
     MAX_CONFIG,
@@ -33,7 +33,7 @@ from builder.transport.documents import (
     parse_document,
     parse_index,
 )
-from builder.transport.importing import import_layer, is_imported
+from builder.transport.importing import import_layer
 
 if TYPE_CHECKING:
     from builder.store.store import Store
@@ -56,17 +56,24 @@ class LayoutSource:
             manifest, image = read_image(layout, tag, platform, where)
         image = labelled(self._store, image)
 
-        def fetch(layer: Layer) -> None:
-            if is_imported(self._store, layer):
-                return
-            path = os.path.join(self._context, folder)
-            with open_layout(path, where) as layout, layout.open(layer.blob) as blob:
-                import_layer(self._store, layer, blob, f"{where}: {layer.blob.digest}")
-
         about = f"{ref}, {manifest.digest[:19]}"
         if all(is_imported(self._store, layer) for layer in image.layers):
             return Base(image, about)
-        return Base(image, about, fetch)
+        return Base(image, about, _Folder(self._store, os.path.join(self._context, folder), where))
+
+
+class _Folder(NamedTuple):
+    """A layout's blobs as layers."""
+
+    store: Store
+    path: str
+    where: str
+
+    def bring(self, layer: Layer) -> bool:
+        where = f"{self.where}: {layer.blob.digest}"
+        with open_layout(self.path, self.where) as layout, layout.open(layer.blob) as blob:
+            import_layer(self.store, layer, blob, where)
+        return True
 
 
 def read_image(

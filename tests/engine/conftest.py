@@ -20,9 +20,8 @@ from builder.executor.sandbox import Sandbox
 from builder.layer.entry import Entry
 from builder.layer.write import write_layer
 from builder.oci.image import Layer, empty_image, host_platform
-from builder.rootfs.table import PathTable, make_table
-from builder.rootfs.unpack import lower_dirs
-from builder.rootfs.view import View
+from builder.rootfs.layers import Layers
+from builder.rootfs.table import make_table
 from builder.store.store import Store
 
 EPOCH = 315532800
@@ -102,12 +101,7 @@ class Bench:
         return written.layer
 
     def parent(self) -> Parent:
-        tables = [PathTable.open(self.store.table_path(each.diff_id)) for each in self.image.layers]
-
-        def lowers() -> tuple[str, ...]:
-            return lower_dirs(self.store, self.image.layers, tables, privileged=True)
-
-        return Parent(self.image, lowers, None, lambda: View(tuple(tables)))
+        return Parent(self.image, Layers(self.store))
 
     def embedded(self) -> Executor:
         return Sandbox(self.store.temporary, self.warnings.append)

@@ -14,6 +14,7 @@ import pytest
 
 from builder.errors import TransportError
 from builder.oci.image import Image, host_platform
+from builder.rootfs.layers import Layers
 from builder.spec.model import BaseRef, Place
 from builder.store.store import Store
 from builder.transport.engine import connect
@@ -30,7 +31,7 @@ def load(engine: Any) -> Load:
     def run(bench: Any, *tags: str, host: str = "") -> Sent:
         with connect({"DOCKER_HOST": host or engine.socket}) as opened:
             image = bench.image
-            return send_image(opened, bench.store, image, image.config_bytes(), tags)
+            return send_image(opened, Layers(bench.store), image, image.config_bytes(), tags)
 
     return run
 

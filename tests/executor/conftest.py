@@ -6,7 +6,7 @@ import itertools
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,8 @@ from builder.executor.chroot import Chroot
 from builder.executor.runc import Runc
 from builder.executor.sandbox import Sandbox
 from builder.layer.entry import Entry, HostFile
-from builder.oci.image import empty_image, host_platform
+from builder.oci.image import Layer, empty_image, host_platform
+from builder.rootfs.layers import Layers
 
 EPOCH = 315532800
 OLD = 300000000
@@ -70,6 +71,16 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_rootfs(tmp_path_factory.mktemp("image") / "layer")
 
 
+class Folders(Layers):
+    """Folders in the place of unpacked layers."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = tuple(map(str, folders))
+
+    def lowers(self, layers: Sequence[Layer], *, privileged: bool) -> tuple[str, ...]:
+        return self._folders
+
+
 class Runner:
     """Runs shell text over lower dirs and keeps what came out."""
 
@@ -107,7 +118,7 @@ class Runner:
             self.output += chunk
 
         image = empty_image(host_platform())
-        parent = Parent(image, lambda: tuple(map(str, self.lowers)))
+        parent = Parent(image, Folders(self.lowers))
         with self.executor.run(self.command(text, **changes), parent, output, EPOCH) as found:
             listed = {entry.path: (entry, read(content)) for entry, content in found}
         assert os.listdir(self.folder) == []

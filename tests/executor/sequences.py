@@ -33,9 +33,8 @@ from builder.executor.choose import choose
 from builder.executor.merged import Merged
 from builder.layer.write import write_layer
 from builder.oci.image import Image, empty_image, host_platform
-from builder.rootfs.table import PathTable, make_table
-from builder.rootfs.unpack import lower_dirs
-from builder.rootfs.view import View
+from builder.rootfs.layers import Layers
+from builder.rootfs.table import make_table
 from builder.store.store import Store
 
 EPOCH = 315532800
@@ -325,11 +324,10 @@ def make_root(root: Path) -> Path:
 class Images:
     """A store, and images in it that grow step by step."""
 
-    def __init__(self, folder: Path, kind: str, privileged: bool) -> None:
+    def __init__(self, folder: Path, kind: str) -> None:
         self.warnings: list[object] = []
         self.store = Store(str(folder / "store"), self.warnings.append)
         self.executor: Executor = choose(kind, self.store, self.warnings.append, environ=os.environ)
-        self._privileged = privileged
         root = make_root(folder / "root")
         (folder / "nothing").mkdir()
         tree, below = Tree(os.fsencode(root)), Merged([os.fsencode(folder / "nothing")])
@@ -346,12 +344,7 @@ class Images:
         return image.append(written.layer, {"created_by": "test"})
 
     def run(self, image: Image, argv: tuple[str, ...]) -> tuple[Image, bytes]:
-        tables = [PathTable.open(self.store.table_path(each.diff_id)) for each in image.layers]
-
-        def lowers() -> tuple[str, ...]:
-            return lower_dirs(self.store, image.layers, tables, privileged=self._privileged)
-
-        parent = Parent(image, lowers, None, lambda: View(tuple(tables)))
+        parent = Parent(image, Layers(self.store))
         command = Command(argv, {"PATH": "/usr/bin"}, 0, 0, (), "/", "host")
         said: list[bytes] = []
         with self.executor.run(command, parent, said.append, EPOCH) as found:
@@ -467,11 +460,9 @@ def without_empty(found: dict[bytes, Any]) -> dict[bytes, Any]:
     }
 
 
-def sequences(
-    folder: Path, kind: str, seed: int, count: int, privileged: bool = True
-) -> Iterator[str]:
+def sequences(folder: Path, kind: str, seed: int, count: int) -> Iterator[str]:
     """Run `count` sequences of one to four steps; what was wrong in those that were wrong."""
-    images = Images(folder, kind, privileged)
+    images = Images(folder, kind)
     for number in range(seed, seed + count):
         chosen = random.Random(number)
         image = images.base
@@ -533,7 +524,7 @@ def main() -> int:
     if userns:
         enter_user_namespace()
     with tempfile.TemporaryDirectory(prefix="sequences-") as folder:
-        faults = list(sequences(Path(folder), kind, seed, count, not userns))
+        faults = list(sequences(Path(folder), kind, seed, count))
         subprocess.run(["chmod", "-R", "u+rwX", folder], check=False, stderr=subprocess.DEVNULL)
     print(*faults, sep="\n")
     print(f"{len(faults)} of {count} sequences were wrong")

@@ -16,6 +16,7 @@ from builder.executor.choose import choose, doctor
 from builder.executor.path import in_container, namespaces_work
 from builder.oci.image import empty_image, host_platform
 from builder.store.store import Store
+from tests.executor.conftest import Folders
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("runc", "busybox")]
 
@@ -51,7 +52,7 @@ def test_doctor_says_why_not(store: Store, tmp_path: Path) -> None:
 def test_a_failing_command_is_no_reason_to_fall_back(store: Store, rootfs: Path) -> None:
     auto = choose("auto", store, lambda event: None)
     assert auto.name == "sandbox"
-    parent = Parent(empty_image(host_platform()), lambda: (str(rootfs),))
+    parent = Parent(empty_image(host_platform()), Folders((rootfs,)))
     false = TRUE._replace(argv=("/bin/false",))
     with pytest.raises(CommandFailed), auto.run(false, parent, lambda chunk: None, 0):
         pass

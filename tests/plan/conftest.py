@@ -17,10 +17,11 @@ from builder.plan.context import Context
 from builder.plan.planned import Planned, Settings
 from builder.plan.planner import Planner
 from builder.plan.step import Step
+from builder.rootfs.layers import Layers
+from builder.rootfs.stack import stack_on
 from builder.rootfs.table import make_table
 from builder.spec.model import BaseRef, ConfigChange, ImageSpec, Place
 from builder.store.store import Store
-from builder.transport.base import Base
 
 EPOCH = 315619200
 ACCOUNTS: Mapping[str, bytes] = {
@@ -80,14 +81,14 @@ class Shop(NamedTuple):
         context = Context(str(self.context), store)
         environ = environ or {}
         settings = Settings(platform or Platform(), epoch, executor=lambda: executor)
-        planner = Planner(store, context, {}, settings, _no_base, environ)
+        planner = Planner(Layers(store), context, {}, settings, _no_base, environ)
         place = Place(spec.pop("file", "specs/a.yaml"), 1, 1)
         made = ImageSpec(
             "a", place.file, BaseRef("scratch", "", place), steps, config or ConfigChange(), **spec
         )
-        state = planner.configured(made, planner.on(Base(image or self.image, "")))
+        stack = planner.configured(made, stack_on(image or self.image))
         for number in range(len(steps)):
-            planned, state = planner.step(made, number, state, None)
+            planned, stack = planner.step(made, number, stack, None)
         return planned
 
     def key(self, *steps: Step, **options: Any) -> str:

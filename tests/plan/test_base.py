@@ -10,6 +10,7 @@ from builder.oci.image import Platform, empty_image
 from builder.plan.context import Context
 from builder.plan.planned import Settings
 from builder.plan.planner import Planner
+from builder.rootfs.layers import Layers
 from builder.spec.model import BaseRef, ImageSpec, Place
 from builder.store.store import Store
 from builder.transport.base import Base, Tell, quiet
@@ -38,7 +39,7 @@ def test_a_base_is_asked_for_as_the_caller_says_else_as_the_settings(
     source, store, said = Source(), Store(str(tmp_path / "store")), list[bytes]()
     context = Context(str(tmp_path), store)
     planner = Planner(
-        store,
+        Layers(store),
         context,
         {"registry": source},
         Settings(Platform(), 0, pull=settings),

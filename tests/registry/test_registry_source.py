@@ -45,7 +45,7 @@ def test_a_base_is_resolved_without_a_layer_and_fetched_when_needed(
     mine = new_store()
     source = RegistrySource(mine, QUICK)
     base = source.resolve(BaseRef("registry", name, PLACE), AMD64, make=False, pull="missing")
-    assert base is not None and base.fetch is not None
+    assert base is not None and base.provider is not None
     assert base.about == f"{name}@{digest}"
     assert base.image.annotations == {
         "org.opencontainers.image.base.name": name,
@@ -55,10 +55,10 @@ def test_a_base_is_resolved_without_a_layer_and_fetched_when_needed(
     assert proxy.count("GET", "/blobs/") == 1  # the config
     assert not any(mine.has(layer.blob) for layer in image.layers)
 
-    base.fetch(base.image.layers[1])
+    base.provider.bring(base.image.layers[1])
     assert [mine.has(layer.blob) for layer in image.layers] == [False, True]
     requests = len(proxy.seen)
-    base.fetch(base.image.layers[1])
+    base.provider.bring(base.image.layers[1])
     assert len(proxy.seen) == requests
     source.close()
 
@@ -73,17 +73,17 @@ def test_a_known_base_asks_nobody(
     ref = BaseRef("registry", name, PLACE)
     first = RegistrySource(mine, QUICK)
     base = first.resolve(ref, AMD64, make=True, pull="missing")
-    assert base is not None and base.fetch is not None
-    base.fetch(base.image.layers[0])
+    assert base is not None and base.provider is not None
+    base.provider.bring(base.image.layers[0])
     first.close()
     proxy.close()
     proxy.seen.clear()
 
     for pull in ("missing", "never"):
         again = RegistrySource(mine, QUICK).resolve(ref, AMD64, make=True, pull=pull)
-        assert again is not None and again.fetch is not None
+        assert again is not None and again.provider is not None
         assert (again.image, again.about) == (base.image, base.about)
-        again.fetch(again.image.layers[0])
+        again.provider.bring(again.image.layers[0])
     assert proxy.seen == []
     with pytest.raises(TransportError, match=r"specs/x.yaml:1:7: 127\.0\.0\.1:\d+: "):
         RegistrySource(mine, QUICK).resolve(ref, AMD64, make=True, pull="always")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from builder.oci.image import Layer, Platform, empty_image, host_platform
-from builder.plan.state import base_state
+from builder.rootfs.layers import Layers
 from builder.rootfs.machine import architecture
 from builder.store.store import Store
 from builder.transport.importing import import_tar
@@ -67,7 +67,7 @@ def told(store: Store, *layers: Layer) -> str | None:
     image = empty_image(Platform())
     for each in layers:
         image = image.append(each, {})
-    return architecture(store, image.layers, base_state(store, image, None, 0).view)
+    return architecture(Layers(store), image.layers)
 
 
 @pytest.fixture

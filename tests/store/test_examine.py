@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from builder import build
+from builder.executor.syscalls import initial_user_namespace
 from builder.make.examine import examine
 from builder.oci import media
 from builder.oci.digest import CacheKey, DiffID, digest_of
@@ -64,8 +65,9 @@ def built(root: Path, store: Path) -> str:
     options: dict[str, Any] = {"cache_dir": str(store), "specs": str(root / "specs")}
     image = build([], **options)["a"]
     project = Project(Options(**options))
+    privileged = initial_user_namespace()
     with project.store.live():
-        project._lowers(image.image, image.fetch)
+        project.layers.lowers(image.image.layers, privileged=privileged)
     return str(image.manifest.digest)
 
 

@@ -17,10 +17,9 @@ from builder.errors import TransportError
 from builder.oci.image import Image, Platform
 from builder.rootfs.table import PathTable
 from builder.spec.model import BaseRef
-from builder.store.records import load_layer
+from builder.store.records import is_imported, load_layer
 from builder.store.store import Store
 from builder.transport.base import Base
-from builder.transport.importing import is_imported
 from builder.transport.layout import LayoutSource
 from builder.transport.outputs import parse_output
 
@@ -49,9 +48,9 @@ def resolve(store: Store, folder: Path, ref: BaseRef, platform: Platform = AMD64
 
 
 def fetch_all(base: Base) -> None:
-    assert base.fetch is not None
+    assert base.provider is not None
     for layer in base.image.layers:
-        base.fetch(layer)
+        assert base.provider.bring(layer)
 
 
 def blob(layout: Path, digest: str) -> Path:
@@ -85,7 +84,7 @@ def test_a_layout_is_a_base_and_its_layers_are_imported_once(
     assert table.files[b"etc/passwd"].startswith(b"root:")
     for layer in base.image.layers:
         blob(layout, layer.blob.digest).unlink()
-    assert resolve(fresh, tmp_path, ref("oci:base")).fetch is None  # documents only
+    assert resolve(fresh, tmp_path, ref("oci:base")).provider is None  # documents only
 
 
 def test_the_copy_in_the_store_is_no_link(

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from builder import build
 from builder.errors import BuilderError
 from builder.oci import media
 from builder.project import Options, Project
@@ -190,10 +189,11 @@ class Scene:
         """What building comes to: the image's digest and the tree below it, or the error."""
         options = {"cache_dir": str(store), "specs": str(self.folder / "specs")}
         try:
-            built = build([spec], **options)[spec]
             project = Project(Options(**options))
+            built = project.build(project.load([spec])[0])[spec]
+            layers = built.image.layers if os.geteuid() == 0 else ()
             with project.store.live():
-                lowers = project._lowers(built.image, built.fetch) if os.geteuid() == 0 else ()
+                lowers = project.layers.lowers(layers, privileged=True)
                 seen = [(Path(lower) / "f").read_bytes() for lower in lowers[1:2]]
             return f"{built.manifest.digest} {built.image.layers[1].blob.media_type!r} {seen}"
         except BuilderError as error:

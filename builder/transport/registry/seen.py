@@ -9,11 +9,14 @@ import contextlib
 import json
 from typing import TYPE_CHECKING
 
-from builder.errors import StoreError
+from builder.errors import StoreError, TransportError
 from builder.oci.digest import Digest
 
 if TYPE_CHECKING:
+    from builder.events import Emit
+    from builder.oci.image import Layer
     from builder.store.store import Store
+    from builder.transport.registry.settings import Settings
 
 _KEPT = 8
 
@@ -34,6 +37,29 @@ def note_seen(store: Store, digest: Digest, name: str) -> None:
         return
     with contextlib.suppress(StoreError):  # a read-only store just does not learn it
         store.save("bases", _entry(digest), json.dumps([name, *names][:_KEPT]).encode())
+
+
+class Repositories:
+    """Brings layers from where their blobs were seen."""
+
+    def __init__(self, store: Store, settings: Settings, emit: Emit) -> None:
+        self._store, self._settings, self._emit = store, settings, emit
+
+    def bring(self, layer: Layer) -> bool:
+        from builder.oci.reference import parse_reference
+        from builder.transport.registry.session import Registry
+
+        fault: TransportError | None = None
+        for name in seen_at(self._store, layer.blob.digest):
+            try:
+                with Registry(self._settings, self._emit) as registry:
+                    registry.fetch(self._store, parse_reference(name), layer, name)
+                return True
+            except TransportError as error:
+                fault = error
+        if fault:
+            raise fault
+        return False
 
 
 def _entry(digest: Digest) -> str:

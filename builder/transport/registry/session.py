@@ -150,7 +150,8 @@ class Registry:
 
     def fetch(self, store: Store, reference: Reference, layer: Layer, where: str) -> None:
         """One layer into the store, checked. Wrong bytes are asked for once more."""
-        from builder.transport.importing import import_layer, is_imported
+        from builder.store.records import is_imported
+        from builder.transport.importing import import_layer
         from builder.transport.registry.download import Download
 
         if is_imported(store, layer):

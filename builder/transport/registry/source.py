@@ -18,7 +18,6 @@ from builder.spec.model import BaseRef
 from builder.store.records import labelled, parse_object
 from builder.transport.base import Base, Tell, quiet
 from builder.transport.documents import make_image, parse_config, parse_manifest
-from builder.transport.importing import is_imported
 from builder.transport.registry.settings import Settings
 from builder.work.cancel import Cancel
 
@@ -106,14 +105,14 @@ class RegistrySource:
         image = make_image(manifest, parse_config(asked.config, where), platform, where)
         image = _annotated(labelled(self._store, image), reference, asked.digest)
 
-        def fetch(layer: Layer) -> None:
-            if not is_imported(self._store, layer):
-                registry = self._connected()
-                with self._cancel.ending(registry.network.stopped.set):
-                    registry.fetch(self._store, reference, layer, where)
-
         about = reference._replace(digest=asked.digest).familiar
-        return Base(image, about, fetch)
+        return Base(image, about, _Repository(self, reference))
+
+    def bring(self, reference: Reference, layer: Layer) -> None:
+        """A layer of the image that `reference` names, into the store."""
+        registry = self._connected()
+        with self._cancel.ending(registry.network.stopped.set):
+            registry.fetch(self._store, reference, layer, str(reference))
 
     def _connected(self) -> Registry:
         with self._connecting:
@@ -151,6 +150,17 @@ class RegistrySource:
             "config": known.config.decode(),
         }
         self._store.save("bases", _entry(reference, platform), encode(document))
+
+
+class _Repository(NamedTuple):
+    """Brings the layers of one base."""
+
+    source: RegistrySource
+    reference: Reference
+
+    def bring(self, layer: Layer) -> bool:
+        self.source.bring(self.reference, layer)
+        return True
 
 
 def _annotated(image: Image, reference: Reference, digest: Digest) -> Image:
