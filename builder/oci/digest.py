@@ -38,7 +38,7 @@ def is_key(text: object) -> TypeGuard[CacheKey]:
 
 
 class Hasher(Protocol):
-    """A running SHA-256."""
+    """A running SHA-256, or another that `hasher_of` gives."""
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
     def digest(self) -> bytes: ...
@@ -47,6 +47,11 @@ class Hasher(Protocol):
 
 def hasher(data: bytes | bytearray = b"") -> Hasher:
     return hashlib.sha256(data)
+
+
+def hasher_of(algorithm: str) -> Hasher:
+    """`sha256` or `sha512`."""
+    return {"sha256": hashlib.sha256, "sha512": hashlib.sha512}[algorithm]()
 
 
 def digest_of(data: bytes) -> Digest:

@@ -56,7 +56,7 @@ def _wrong(store: Store, item: Item) -> str | None:
             return None if stat.S_ISDIR(mode) else "not a folder"
         if not stat.S_ISREG(mode):
             return "not a regular file"
-        if item.kind in ("tables", "contents"):
+        if item.kind in ("tables", "contents", "partials"):
             return None
         handle = store.files.open(item.path, READ)
     except FileNotFoundError:

@@ -27,6 +27,7 @@ READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 """How a file is opened that may have been replaced: a FIFO does not block, a symlink is refused."""
 CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
 LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _BLOBS = "blobs/sha256"  # the one folder of the store's own that is not directly below its root
@@ -157,6 +158,11 @@ class Files:
     def read_only(self, path: str) -> bool:
         """The file system that holds `path` is mounted read-only."""
         return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+    def free(self, path: str) -> int:
+        """Bytes that are free on the disk that holds `path`."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
 
     def boot_id(self) -> bytes:
         """Of the machine since it was started."""

@@ -194,6 +194,11 @@ class Folder:
         with contextlib.suppress(OSError):
             self.files.close(handle)
 
+    def open(self, path: str, flags: int) -> int:
+        """A file below one of the store's own folders, which is made where it is missed. Raises
+        OSError."""
+        return self._with_folder(path, partial(self.files.open, path, flags))
+
     def _with_folder(self, path: str, call: Callable[[], _T]) -> _T:
         """Folders below the root are made when they are missed."""
         try:

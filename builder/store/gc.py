@@ -106,10 +106,8 @@ def _collect(
 def items(store: Store) -> Iterator[Item]:
     """All that the store holds, but for its own few files. Sizes of unpacked layers take a walk."""
     blobs = os.path.join("blobs", "sha256")
-    for kind, folder in (
-        ("blobs", blobs),
-        *((each, each) for each in ("tables", "contents", *KINDS)),
-    ):
+    plain = ("tables", "contents", "partials", *KINDS)
+    for kind, folder in (("blobs", blobs), *((each, each) for each in plain)):
         for path, name, status in _in(store, folder):
             yield Item(kind, name, path, status.st_blocks * 512, status.st_mtime)
     marks = {name: status.st_mtime for _, name, status in _in(store, "uses")}

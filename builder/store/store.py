@@ -5,6 +5,7 @@
 <root>/records/ documents/ layers/ ...       entries: what is known, each with its checksum
 <root>/tables/ contents/                     path tables and digests of files, one per diff_id
 <root>/unpacked/ uses/                       layers as overlay lower dirs, one per diff_id; marks
+<root>/partials/                             what was fetched in part: store.partial
 <root>/tmp/ live/ locks/                     what is being written, by whom; published by rename
 
 A file's mtime is when it was last used, to the hour. Whatever is missing or corrupt is a miss; what
