@@ -117,7 +117,7 @@ def _check_targets(arguments: argparse.Namespace) -> None:
 def _document(built: Built) -> dict[str, Any]:
     layers = []
     for step in built.steps:
-        status = step.status if step.layer else "empty"
+        status = step.status if step.layer or step.status == "config" else "empty"
         entry: dict[str, Any] = {"step": step.number, "name": step.name, "status": status}
         if step.layer:
             entry["diff_id"] = step.layer.diff_id

@@ -44,7 +44,7 @@ def _show(plans: list[ImagePlan], store: Store) -> None:
     from builder.ui.text import BOLD, CYAN, DIM, GREEN, YELLOW, cells, cut, harmless, paint
 
     color, width = screen.color(sys.stdout), screen.width()
-    codes = {"hit": GREEN, "build": YELLOW, "unknown": CYAN}
+    codes = {"hit": GREEN, "build": YELLOW, "unknown": CYAN, "config": GREEN}
     out = []
     for each in plans:
         head = f"{each.spec.name}  from {each.spec.base}"
@@ -63,11 +63,12 @@ def _show(plans: list[ImagePlan], store: Store) -> None:
             state = paint(f"{status:<7}", codes[status], color)
             name = cut(harmless(name), column)
             text = f"{number:>4}  {name}{' ' * (column - cells(name))}  "
-            reason = "" if (status, why) == ("hit", "unchanged") else harmless(why)
+            told = status == "config" or (status, why) == ("hit", "unchanged")
+            reason = "" if told else harmless(why)
             if width:
                 reason = cut(reason, max(10, width - cells(text) - 9))
             out.append(f"{text}{state}  {paint(reason, DIM, color and status == 'hit')}".rstrip())
-    total = sum(len(each.steps) for each in plans)
+    total = sum(step.status != "config" for each in plans for step in each.steps)
     builds = sum(step.status == "build" for each in plans for step in each.steps)
     unknown = sum(step.status == "unknown" for each in plans for step in each.steps)
     bases = sum(each.base_status == "build" for each in plans)
@@ -142,7 +143,9 @@ def why(arguments: argparse.Namespace) -> int:
         lines.append(f"base: {each.base_status}: {_base_text(each)}")
     for step in steps:
         before = last.match(step.number - 1, step.name, "") if last else None
-        if step.status != "hit":
+        if step.status == "config":
+            text = step.why
+        elif step.status != "hit":
             text = f"{step.status}: {step.why}"
         elif before and before.key == step.key:
             from builder.plan.describe import timestamp

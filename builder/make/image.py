@@ -34,7 +34,7 @@ from builder.plan.clock import command_time
 from builder.plan.context import Context
 from builder.plan.last import LastBuild, LastStep, load_last, save_last
 from builder.plan.nodes import Tree
-from builder.plan.planned import BuildFiles, BuildRun, Hit, Planned, Unknown
+from builder.plan.planned import BuildFiles, BuildRun, Hit, NoLayer, Planned, Unknown
 from builder.plan.planner import of_step
 from builder.plan.step import Step, own_steps, steps_of
 from builder.plan.walk import Made, Walked, Work, walk
@@ -221,6 +221,14 @@ class _Maker:
             case BuildFiles() | BuildRun():
                 # a config's working_dir that is there already is noted as empty, so it is known
                 took = yield partial(self._take, planned, stack, hidden)
+            case NoLayer():
+                assert planned.key is not None
+                self.done.append(
+                    BuiltStep(
+                        planned.number, planned.name, "config", planned.why, planned.key, None, 0.0
+                    )
+                )
+                return None
             case Unknown(after):
                 raise AssertionError(f"step {planned.name!r} is decided after {after}")
             case other:

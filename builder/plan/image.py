@@ -13,6 +13,7 @@ from builder.oci.image import Descriptor, Image, encode
 from builder.plan.config import merge_config
 from builder.plan.describe import timestamp
 from builder.plan.last import LastBuild
+from builder.plan.step import ConfigStep, own_steps
 from builder.spec.model import FromEnv, ImageSpec
 from builder.store.store import Store
 
@@ -44,6 +45,9 @@ ImageDecision = ImageHit | ImageBuild | ImageUnknown
 def finish(image: Image, spec: ImageSpec, epoch: int, annotations: Mapping[str, str]) -> Image:
     """The image over its last step, as it is published."""
     config = merge_config(image.config, spec.config)
+    for step in own_steps(spec):
+        if isinstance(step, ConfigStep):
+            config = merge_config(config, step.change)
     config["created"] = timestamp(epoch)
     return image._replace(config=config, annotations=annotations)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, assert_never
 
 from builder.plan.image import ImageBuild, ImageDecision, ImageHit, ImageUnknown, decide
 from builder.plan.last import LastBuild, load_last
-from builder.plan.planned import BuildFiles, BuildRun, Hit, Planned
+from builder.plan.planned import BuildFiles, BuildRun, Hit, NoLayer, Planned
 from builder.plan.planner import Planner
 from builder.plan.walk import (
     BaseBuild,
@@ -40,7 +40,7 @@ class ImagePlan(NamedTuple):
     @property
     def changes(self) -> int:
         """How many lines are not a plain hit."""
-        steps = sum(not isinstance(step.decision, Hit) for step in self.steps)
+        steps = sum(not isinstance(step.decision, Hit | NoLayer) for step in self.steps)
         base, image = isinstance(self.base_decision, BaseHit), isinstance(self.image, ImageHit)
         return steps + (not base) + (not image)
 

@@ -62,7 +62,11 @@ class Unknown(NamedTuple):
     after: str
 
 
-Decision = Hit | BuildFiles | BuildRun | Unknown
+class NoLayer(NamedTuple):
+    """It makes none: what it says is in the config of the steps after it, and the image's."""
+
+
+Decision = Hit | BuildFiles | BuildRun | NoLayer | Unknown
 
 
 class Planned(NamedTuple):
@@ -87,6 +91,8 @@ class Planned(NamedTuple):
                 return "hit"
             case BuildFiles() | BuildRun():
                 return "build"
+            case NoLayer():
+                return "config"
             case Unknown():
                 return "unknown"
             case other:
@@ -99,6 +105,8 @@ class Planned(NamedTuple):
                 return "unchanged"
             case BuildFiles(why) | BuildRun(why):
                 return why
+            case NoLayer():
+                return "makes no layer"
             case Unknown(after):
                 return f"decided after {after}"
             case other:
@@ -119,7 +127,7 @@ class Planned(NamedTuple):
                 return len(changes) > 0
             case BuildRun():  # what a command changes is not known beforehand
                 return True
-            case Unknown():
+            case NoLayer() | Unknown():
                 return False
             case other:
                 assert_never(other)

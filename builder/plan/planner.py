@@ -20,9 +20,9 @@ from builder.plan.describe import history, step_name
 from builder.plan.folders import made_in
 from builder.plan.last import LastBuild
 from builder.plan.nodes import Tree
-from builder.plan.planned import BuildFiles, BuildRun, Hit, Planned, Settings, Unknown
+from builder.plan.planned import BuildFiles, BuildRun, Hit, NoLayer, Planned, Settings, Unknown
 from builder.plan.sources import base_fault
-from builder.plan.step import CommandStep, FileStep, Materials, Step, steps_of
+from builder.plan.step import CommandStep, ConfigStep, FileStep, Materials, Step, steps_of
 from builder.plan.waiting import Reread, on_base
 from builder.rootfs.layers import Layers
 from builder.rootfs.stack import Stack
@@ -171,6 +171,10 @@ class Planner:
         step = steps_of(spec)[index]
         name = step_name(step)
         label = f"step {index + 1} ({name})"
+        if isinstance(step, ConfigStep):
+            key = keys.key_of(encode([step.verb, *step.values()]))
+            planned = Planned(index + 1, name, step, NoLayer(), key)
+            return planned, self._set(stack, step)
         platform = self.platform(spec)
         scanned = step.scan(self.context)
         sources = tuple(tree for _, tree in scanned)
@@ -217,6 +221,13 @@ class Planner:
             return planned, self._above(stack, planned)
         why = self._why(spec, index, key, document, last, stack)
         return planned._replace(decision=miss._replace(why=why)), above
+
+    def _set(self, stack: Stack, step: ConfigStep) -> Stack:
+        """The stack with the config that holds from this step on."""
+        merged = config.merge_config(stack.config, step.change)
+        return stack.push(None, history(step, self.settings.epoch), command=False)._replace(
+            config=merged
+        )
 
     def settle(self, spec: ImageSpec, planned: Planned, changes: Changes) -> Planned:
         """The key of a `copy` whose files were read while its layer was made."""
@@ -270,6 +281,8 @@ class Planner:
                 under: Any = [settings.get("User"), folder] if step.in_working_dir else None
             case CommandStep():
                 under = [settings, self.settings.executor()]
+            case ConfigStep():
+                raise AssertionError("it is decided by nothing but itself")
             case other:
                 assert_never(other)
         inputs = [

@@ -10,7 +10,7 @@ from builder.errors import BuilderError, SpecError, UsageError
 from builder.plan.config import working_dir
 from builder.plan.folders import in_image
 from builder.spec import model
-from builder.spec.model import ImageSpec, Place, shown, without_values
+from builder.spec.model import ConfigChange, ImageSpec, Place, shown, without_values
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
@@ -136,7 +136,23 @@ class CommandStep(_Step):
         raise NotImplementedError
 
 
-Step = FileStep | CommandStep
+class ConfigStep(_Step):
+    """A step without a layer: it changes the config for the steps after it, and the image's."""
+
+    __slots__ = ()
+    kind = "config"
+
+    @classmethod
+    def waiting(cls, place: Place, name: str) -> model.Step:
+        return NoConfig(place, name, cls.verb)
+
+    @property
+    def change(self) -> ConfigChange:
+        """What it changes; a relative working_dir is below the one there is."""
+        raise NotImplementedError
+
+
+Step = FileStep | CommandStep | ConfigStep
 
 
 class _Nothing(NamedTuple):
@@ -174,19 +190,31 @@ class NoCommand(_Nothing, CommandStep):
         return self.name
 
 
+class NoConfig(_Nothing, ConfigStep):
+    """In the place of a config step that names the base."""
+
+    __slots__ = ()
+    stands_in = True
+    change = ConfigChange()
+
+    def title(self) -> str:
+        return self.name
+
+
 def own_steps(spec: ImageSpec) -> tuple[Step, ...]:
     """The spec's steps. Reading a spec knows of them what model.Step says; all are these."""
     return cast(tuple[Step, ...], spec.steps)
 
 
 def steps_of(spec: ImageSpec) -> tuple[Step, ...]:
-    """The spec's steps, and the one that config's working_dir asks for: it is made when no step
-    needed it before (plan.folders). That one counts only where there is something to make."""
-    path = spec.config.working_dir
-    if path is None:
-        return own_steps(spec)
-    path = working_dir(path)
+    """The spec's steps, and the one that the working_dir asks for that config or a step sets: it is
+    made when no step needed it before (plan.folders). That one counts only where there is something
+    to make."""
+    steps = own_steps(spec)
+    later = (step.change.working_dir for step in steps if isinstance(step, ConfigStep))
+    given = [each for each in (spec.config.working_dir, *later) if each is not None]
+    path = working_dir(*given)
     if path == "/":
-        return own_steps(spec)
+        return steps
     place = Place(spec.file, 1, 1)
-    return (*own_steps(spec), Nothing(place, f"working_dir {path}", "directory"))
+    return (*steps, Nothing(place, f"working_dir {path}", "directory"))
