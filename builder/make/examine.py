@@ -1,9 +1,9 @@
 """Examine: hold what a store says of its layers against the layers' bytes.
 
 Beside `store.check`, which knows bytes and names alone. Pairs of blob and diff_id always; `deep`
-also file layers against the documents that their keys are the hashes of, path tables against
-layers, and unpacked trees against both. What a command came to cannot be told from anything: its
-record is believed.
+also file layers against the documents that their keys are the hashes of, path tables and contents
+against layers, and unpacked trees against both. What a command came to cannot be told from
+anything: its record is believed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from builder.oci import media
 from builder.oci.digest import CacheKey, DiffID, Hasher, hasher
 from builder.plan import keys
 from builder.plan.changes import Heads, line
+from builder.rootfs.contents import Contents
 from builder.rootfs.reading import PathTable
 from builder.rootfs.unpack import is_kept
 from builder.rootfs.writing import write_table
@@ -213,6 +214,10 @@ class _Examination:
         if not same:
             out = partial(store.folder.move_away, path)
             yield self._problem(f"tables/{diff_id[7:]}", "it is not the layer's", out)
+        path = store.contents_path(diff_id)
+        if os.path.lexists(path) and not _same_contents(path, diff_id, seen):
+            out = partial(store.folder.move_away, path)
+            yield self._problem(f"contents/{diff_id[7:]}", "they are not the layer's", out)
         for name in self._trees.get(diff_id, ()):
             root = store.unpacked_path(name)
             text = _tree_fault(os.fsencode(root), seen)
@@ -242,6 +247,15 @@ def _same(one: PathTable, other: PathTable) -> bool:
         return False
     pairs = zip(one.subtree(b""), other.subtree(b""), strict=False)
     return all(mine == theirs for mine, theirs in pairs)
+
+
+def _same_contents(path: str, diff_id: DiffID, seen: _Seen) -> bool:
+    try:
+        contents = Contents.open(path, diff_id, seen.table)
+    except CorruptBlob:
+        return False
+    paths = [entry.path for entry in seen.table.subtree(b"")]
+    return all((contents.get(path) or b"") == seen.digests[path] for path in paths)
 
 
 def _tree_fault(root: bytes, seen: _Seen) -> str:

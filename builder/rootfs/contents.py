@@ -13,12 +13,12 @@ import os
 import shutil
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, BinaryIO
 
-from builder.errors import CorruptBlob, LayerError
+from builder.errors import CorruptBlob
 from builder.layer.entry import FILE, HARDLINK
-from builder.layer.read import read_layer, room, show
+from builder.layer.read import read_layer, room
 from builder.layer.sparse import skip_hole
 from builder.oci.digest import hasher
 from builder.rootfs.format import NAME
@@ -110,16 +110,17 @@ def _fill(file: int, table: PathTable, plain: BinaryIO, folder: str) -> None:
         os.pwrite(file, digest, _HEAD.size + _DIGEST * index)
 
 
-def extract(
-    plain: BinaryIO, table: PathTable, paths: Iterable[bytes], folder: str
-) -> dict[bytes, str]:
-    """See Layers.extract."""
-    files = {path: _file_of(table, path) for path in paths}
-    places = {
-        path: os.path.join(folder, f"extracted{n}")
-        for n, path in enumerate({*files, *files.values()})
-    }
-    for entry, content in read_layer(plain, room(folder)):
+def names_of(table: PathTable, path: bytes) -> list[bytes]:
+    """The path, and those of the files that it is a hard link to."""
+    return [path, *(table.entry(index).path for index in table.chain(path)[1:])]
+
+
+def extract(plain: BinaryIO, places: Mapping[bytes, str]) -> set[bytes]:
+    """Write what stands at these paths in a layer's tar to the places, if they are regular files or
+    hard links to such; nothing stands at a place yet. Gives other paths that they were links to:
+    with those as well it is to be done anew."""
+    more: set[bytes] = set()
+    for entry, content in read_layer(plain, room(os.path.dirname(next(iter(places.values()))))):
         place = places.get(entry.path)
         if place is None:
             continue
@@ -127,21 +128,12 @@ def extract(
             os.unlink(place)
         if entry.type == FILE:
             _copy(content, place, entry.size)
-        elif entry.type == HARDLINK and entry.path in files:
+        elif entry.type == HARDLINK and entry.link in places:
             with contextlib.suppress(FileNotFoundError):
-                os.link(places[files[entry.path]], place)
-    for path, file in files.items():
-        if not os.path.lexists(places[path]):
-            os.link(places[file], places[path])
-    return {path: places[path] for path in files}
-
-
-def _file_of(table: PathTable, path: bytes) -> bytes:
-    """The path of the file that `path` is, or is a hard link to."""
-    *_, last = table.chain(path) or [-1]
-    if last < 0 or (entry := table.entry(last)).type != FILE:
-        raise LayerError(f"{show(path)} is no regular file of the layer")
-    return entry.path
+                os.link(places[entry.link], place)
+        elif entry.type == HARDLINK:
+            more.add(entry.link)
+    return more
 
 
 def _copy(content: BinaryIO, place: str, size: int) -> None:

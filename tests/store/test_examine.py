@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from builder.oci import media
 from builder.oci.digest import CacheKey, DiffID, digest_of
 from builder.oci.image import Layer
 from builder.project import Options, Project
+from builder.rootfs.layers import Layers
 from builder.store.check import check
 from builder.store.records import Record, add_blob, load_layer, load_record, save_record
 from builder.store.store import Store
@@ -210,3 +212,21 @@ def test_random_bytes_of_an_unpacked_tree_are_found(store: Store) -> None:
     os.utime(path, ns=(before.st_mtime_ns,) * 2)
     assert digest_of(bytes(data))
     assert examine(store, deep=True, repair=False)
+
+
+def test_digests_of_files_that_are_not_the_layers_are_found(store: Store) -> None:
+    layers = [
+        Layer(info.diff_id, next(iter(info.blobs.values())))
+        for name in store.entries("layers")
+        if (info := load_layer(store, DiffID(f"sha256:{name}")))
+    ]
+    for layer in layers:
+        Layers(store).contents(layer)
+    assert examine(store, deep=True, repair=False) == []
+    path = Path(store.contents_path(layers[0].diff_id))
+    data = bytearray(path.read_bytes()[:-68])  # without its CRC and name
+    data[16:] = bytes(each ^ 1 for each in data[16:])
+    path.write_bytes(data + zlib.crc32(data).to_bytes(4, "little") + path.read_bytes()[-64:])
+    said = [problem.text for problem in examine(store, deep=True, repair=True)]
+    assert said == [f"contents/{path.name}: they are not the layer's"]
+    assert not path.exists()
