@@ -101,8 +101,9 @@ class Reader:
 
     def fits(self, kind: Kind, node: Node) -> bool:
         """Whether `kind` would take the node: a hint proposes nothing that leads into an error."""
+        scratch = self._scratch()
         try:
-            return kind.read(self._scratch(), node) is not BAD
+            return kind.read(scratch, node) is not BAD and not len(scratch.problems)
         except NeedsBase:
             return True
         except (Fault, TooManyErrors):
@@ -289,7 +290,7 @@ def mapping_of(
 
     def read(reader: Reader, node: Node) -> Any:
         if node.kind != MAPPING:
-            raise node.fault(f"found {node.show()}, expected {expected}")
+            raise node.fault(f"found {node.show()}, expected {expected}", proposed(reader, node))
         values: dict[str, Any] = {}
         for key, value in node.pairs:
             try:
@@ -303,7 +304,15 @@ def mapping_of(
                 values[key.text] = reader.take(item, value)
         return BAD if any(value is BAD for value in values.values()) else values
 
-    return Kind(read, {"type": "object", "additionalProperties": item.schema})
+    def proposed(reader: Reader, node: Node) -> str | None:
+        from builder.spec.words import as_mapping, flow
+
+        made = as_mapping(node)
+        shown = flow(made) if made and reader.fits(kind, made) else None
+        return f"write {shown}" if shown else None
+
+    kind = Kind(read, {"type": "object", "additionalProperties": item.schema})
+    return kind
 
 
 def data(check: Callable[[str], None]) -> Kind:
@@ -357,12 +366,9 @@ def read_table(
     for key, value in node.pairs:
         field = table.get(key.text)
         if field is None:
-            if key.text in (foreign or {}):
-                text = f"key {key.text!r} belongs to {(foreign or {})[key.text]}, not to {what}"
-                reader.problems.add(key.fault(text))
-            else:
-                known = f"known here: {', '.join(table)}"
-                reader.problems.add(_unknown(reader, key, value, free, what, known))
+            known = f"known here: {', '.join(table)}"
+            owner = (foreign or {}).get(key.text)
+            reader.problems.add(_unknown(reader, key, value, free, what, known, owner))
             right = False
             continue
         got = values[key.text] = reader.take(field.kind, value)
@@ -375,10 +381,24 @@ def read_table(
 
 
 def _unknown(
-    reader: Reader, key: Node, value: Node, free: dict[str, Kind], what: str, known: str
+    reader: Reader,
+    key: Node,
+    value: Node,
+    free: dict[str, Kind],
+    what: str,
+    known: str,
+    owner: str | None,
 ) -> Fault:
     """What is wrong with a key of no table; the one that was meant is taken out of `free`, those
     that are not given. It would be given once only, and would take the value."""
+    from builder.spec.words import elsewhere, renamed
+
+    if found := renamed(reader, key, value, what, free):
+        return found
+    if owner is not None:
+        return key.fault(f"key {key.text!r} belongs to {owner}, not to {what}")
+    if found := elsewhere(reader, key, value, what):
+        return found
     meant = nearest(key.text, list(free), lambda name: reader.fits(free[name], value))
     if meant is not None:
         del free[meant]

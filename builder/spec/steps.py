@@ -18,11 +18,17 @@ def read_step(reader: Reader, node: Node) -> Any:
     verbs = reader.verbs
     only = f"a step needs one of: {', '.join(verbs)}"
     if node.kind != MAPPING:
-        raise node.fault(f"found {node.show()}, expected a step", only)
+        from builder.spec.words import of_text
+
+        raise of_text(reader, node) or node.fault(f"found {node.show()}, expected a step", only)
     given = [key for key, _ in node.pairs if key.text in verbs]
     if not given:
         known = {*verbs, *(name for verb in verbs.values() for name in verb.fields())}
+        from builder.spec.words import of_step
+
         for key, value in node.pairs:
+            if key.text != "name" and (found := of_step(reader, key, value)) is not None:
+                raise found
             if key.text in known:
                 continue
             if near := did_you_mean(key.text, list(verbs), partial(_begins, reader, value)):
@@ -34,6 +40,11 @@ def read_step(reader: Reader, node: Node) -> Any:
     own = given[0].text
     verb = verbs[own]
     table = verb.fields()
+    if (node.get(own) or node).kind == MAPPING:
+        from builder.spec.words import of_options
+
+        if found := of_options(reader, given[0], node.get(own) or node):
+            raise found
     foreign: dict[str, str] = {}
     if any(key.text not in table for key, _ in node.pairs):
         for name, other in verbs.items():
