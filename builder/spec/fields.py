@@ -57,6 +57,7 @@ class Reader:
         self.problems = problems
         self.renderer = renderer
         self.verbs = verbs
+        self.trying = False  # only whether it is taken counts: no hint is made
         self.waits = False  # for the base: what was read is not what will be
 
     def take(self, kind: Kind, node: Node) -> Any:
@@ -102,6 +103,7 @@ class Reader:
     def fits(self, kind: Kind, node: Node) -> bool:
         """Whether `kind` would take the node: a hint proposes nothing that leads into an error."""
         scratch = self._scratch()
+        scratch.trying = True
         try:
             return kind.read(scratch, node) is not BAD and not len(scratch.problems)
         except NeedsBase:
@@ -269,7 +271,9 @@ def list_of(
         raise node.fault(f"found {node.show()}, expected {expected}", proposed(reader, node))
 
     def proposed(reader: Reader, node: Node) -> str | None:
-        if node.kind in (MAPPING, NULL) or is_template(node.text) or len(node.text) > _PROPOSED:
+        if reader.trying or node.kind in (MAPPING, NULL) or is_template(node.text):
+            return None
+        if len(node.text) > _PROPOSED:
             return None
         words = split(node.text)
         nodes = [Node(TEXT, node.line, node.column, word) for word in words]
@@ -307,7 +311,7 @@ def mapping_of(
     def proposed(reader: Reader, node: Node) -> str | None:
         from builder.spec.words import as_mapping, flow
 
-        made = as_mapping(node)
+        made = None if reader.trying else as_mapping(node)
         shown = flow(made) if made and reader.fits(kind, made) else None
         return f"write {shown}" if shown else None
 
@@ -393,6 +397,8 @@ def _unknown(
     that are not given. It would be given once only, and would take the value."""
     from builder.spec.words import elsewhere, renamed
 
+    if reader.trying:
+        return key.fault(f"unknown key {quote(key.text)} in {what}")
     if found := renamed(reader, key, value, what, free):
         return found
     if owner is not None:

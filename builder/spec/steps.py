@@ -11,39 +11,25 @@ from builder.spec.fields import BAD, Reader, read_table, table_schema
 from builder.spec.kinds import place
 from builder.spec.model import Step, Verbs
 from builder.spec.node import MAPPING, Node
-from builder.spec.source import did_you_mean, quote
+from builder.spec.source import Fault, did_you_mean, quote
 
 
 def read_step(reader: Reader, node: Node) -> Any:
     verbs = reader.verbs
-    only = f"a step needs one of: {', '.join(verbs)}"
-    if node.kind != MAPPING:
-        from builder.spec.words import of_text
-
-        raise of_text(reader, node) or node.fault(f"found {node.show()}, expected a step", only)
     given = [key for key, _ in node.pairs if key.text in verbs]
     if not given:
-        known = {*verbs, *(name for verb in verbs.values() for name in verb.fields())}
-        from builder.spec.words import of_step
-
-        for key, value in node.pairs:
-            if key.text != "name" and (found := of_step(reader, key, value)) is not None:
-                raise found
-            if key.text in known:
-                continue
-            if near := did_you_mean(key.text, list(verbs), partial(_begins, reader, value)):
-                raise key.fault(f"unknown step {quote(key.text)}{near}", only)
-        raise node.fault("a step without a verb", only)
+        raise _no_step(reader, node)
     if len(given) > 1:
         both = " and ".join(repr(key.text) for key in given)
         raise given[1].fault(f"{both} in one step, expected one verb", "make two steps of it")
     own = given[0].text
     verb = verbs[own]
     table = verb.fields()
-    if (node.get(own) or node).kind == MAPPING:
+    value = node.get(own) or node
+    if value.kind == MAPPING and not reader.trying:
         from builder.spec.words import of_options
 
-        if found := of_options(reader, given[0], node.get(own) or node):
+        if found := of_options(reader, given[0], value):
             raise found
     foreign: dict[str, str] = {}
     if any(key.text not in table for key, _ in node.pairs):
@@ -55,6 +41,25 @@ def read_step(reader: Reader, node: Node) -> Any:
                     )
     values = read_table(reader, node, table, f"a {own!r} step", foreign)
     return BAD if values is None else verb.read(reader, node, values)
+
+
+def _no_step(reader: Reader, node: Node) -> Fault:
+    from builder.spec.words import of_step, of_text
+
+    verbs = reader.verbs
+    only = f"a step needs one of: {', '.join(verbs)}"
+    if node.kind != MAPPING:
+        meant = None if reader.trying else of_text(reader, node)
+        return meant or node.fault(f"found {node.show()}, expected a step", only)
+    known = {*verbs, *(name for verb in verbs.values() for name in verb.fields())}
+    for key, value in () if reader.trying else node.pairs:
+        if key.text != "name" and (found := of_step(reader, key, value)):
+            return found
+        if key.text in known:
+            continue
+        if near := did_you_mean(key.text, list(verbs), partial(_begins, reader, value)):
+            return key.fault(f"unknown step {quote(key.text)}{near}", only)
+    return node.fault("a step without a verb", only)
 
 
 def waiting_step(reader: Reader, node: Node) -> Step:

@@ -132,7 +132,9 @@ def renamed(
 ) -> Fault | None:
     """For a key that `what` has by another name; None: it has none. `free` are the keys it has that
     are not given yet: the one that was meant is taken out."""
-    known = {"a spec": _SPEC, "'config'": _CONFIG, "a healthcheck": _TEST}.get(what, {})
+    known = {"a spec": _SPEC, "'config'": _CONFIG, "a healthcheck": _TEST, "'set'": _CONFIG}.get(
+        what, {}
+    )
     known = _OPTION if what.endswith(" step") else known
     meant = next((name for name in known.get(_plain(key.text), ()) if name in free), None)
     if meant is None:
@@ -156,7 +158,21 @@ def of_step(reader: Reader, key: Node, value: Node) -> Fault | None:
         if not whole and reader.fits(fields[verb].kind, value):
             return key.fault(f"{what}, did you mean {verb!r}?")
         return key.fault(what, _step_hint(reader, verb, value))
-    return elsewhere(reader, key, value, "a step")
+    return _set_step(reader, key, value) or elsewhere(reader, key, value, "a step")
+
+
+def _set_step(reader: Reader, key: Node, value: Node) -> Fault | None:
+    """For a Dockerfile's ENV, USER, WORKDIR: a step that sets it from here on."""
+    from builder.spec.steps import read_step
+
+    for name in _CONFIG.get(_plain(key.text), ()) if "set" in reader.verbs else ():
+        for candidate in _candidates(value):
+            one = _mapping(value, {name: candidate})
+            step = _mapping(value, {"set": one})
+            if reader.fits(Kind(read_step, {}), step) and (text := flow(one)):
+                what = f"key {quote(key.text)} is not a step"
+                return key.fault(f"{what}, expected one that sets it", f"as a step: - set: {text}")
+    return None
 
 
 def of_options(reader: Reader, key: Node, options: Node) -> Fault | None:
@@ -164,7 +180,8 @@ def of_options(reader: Reader, key: Node, options: Node) -> Fault | None:
     from builder.spec.steps import read_step
 
     fields = reader.verbs[key.text].fields()
-    if options.kind != MAPPING or reader.fits(fields[key.text].kind, options):
+    schema = fields[key.text].kind.schema
+    if any(each.get("type") == "object" for each in (schema, *schema.get("anyOf", ()))):
         return None
     made = Node(MAPPING, options.line, options.column)
     for name, value in options.pairs:
@@ -186,7 +203,7 @@ def of_text(reader: Reader, node: Node) -> Fault | None:
     if verb := _verb(reader, _plain(word)):
         hint = _step_hint(reader, verb, value)
         return node.fault(f"found {node.show()}, expected a step", hint)
-    return elsewhere(reader, key, value, "a step")
+    return _set_step(reader, key, value) or elsewhere(reader, key, value, "a step")
 
 
 def as_mapping(node: Node) -> Node | None:
@@ -195,9 +212,7 @@ def as_mapping(node: Node) -> Node | None:
     pairs = [text.partition("=") for text in texts]
     if not pairs or not all(name and equals for name, equals, _ in pairs):
         return None
-    made = Node(MAPPING, node.line, node.column)
-    made.pairs = [(_text(node, name), _text(node, value)) for name, _, value in pairs]
-    return made
+    return _mapping(node, {name: _text(node, value) for name, _, value in pairs})
 
 
 def flow(node: Node) -> str | None:
@@ -222,7 +237,7 @@ def elsewhere(reader: Reader, key: Node, value: Node, what: str) -> Fault | None
     """For a key that belongs to another place than `what`, or nowhere; None: it is not known."""
     word = _plain(key.text)
     step = what.endswith(" step")
-    if not (step or what in (_TOP.what, _UNDER.what)):
+    if not (step or what in (_TOP.what, _UNDER.what, "'set'")):
         return None
     for place in (_TOP, _UNDER):
         table = place.table()
@@ -248,15 +263,12 @@ def _step_hint(reader: Reader, verb: str, value: Node) -> str:
     from builder.spec.steps import read_step
 
     for candidate in _candidates(value):
-        made = Node(MAPPING, value.line, value.column)
-        made.pairs = [(_text(value, verb), candidate)]
+        made = _mapping(value, {verb: candidate})
         words = _split(candidate)
         if "dest" in reader.verbs[verb].fields() and len(words) > 1:
             sources = [each for each in words[:-1] if not each.startswith("--")]
-            made.pairs = [
-                (_text(value, verb), _list(value, sources)),
-                (_text(value, "dest"), _text(value, words[-1])),
-            ]
+            dest = _text(value, words[-1])
+            made = _mapping(value, {verb: _list(value, sources), "dest": dest})
         if reader.fits(Kind(read_step, {}), made) and (text := flow(made)):
             return f"as a step: - {text[1:-1] if len(made.pairs) == 1 else text}"
     table = reader.verbs[verb].fields()
@@ -288,9 +300,7 @@ def _candidates(value: Node) -> Iterator[Node]:
         if any(len(each) > 1 for each in parts):
             yield _list(value, [each[part] if len(each) > 1 else each[0] for each in parts])
     if value.kind not in (MAPPING, NULL):
-        made = Node(MAPPING, value.line, value.column)
-        made.pairs = [(_text(value, "test"), value)]
-        yield made
+        yield _mapping(value, {"test": value})
 
 
 def _verb(reader: Reader, word: str) -> str | None:
@@ -312,6 +322,12 @@ def _split(node: Node) -> list[str]:
 
 def _text(at: Node, text: str) -> Node:
     return Node(TEXT, at.line, at.column, text)
+
+
+def _mapping(at: Node, values: Mapping[str, Node]) -> Node:
+    made = Node(MAPPING, at.line, at.column)
+    made.pairs = [(_text(at, name), value) for name, value in values.items()]
+    return made
 
 
 def _list(at: Node, texts: list[str]) -> Node:

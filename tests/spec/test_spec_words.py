@@ -116,10 +116,10 @@ TABLE: list[tuple[str, str, str]] = [
     (STEP, "mkdir: /a", "did you mean 'directory'?"),
     (STEP, "rm: /a", "did you mean 'remove'?"),
     (STEP, "untar: a.tar", "did you mean 'unpack'?"),
-    (STEP, "env: {A: b}", "under 'config': env: {A: b}"),
-    (STEP, "ENV: A=b", "under 'config': env: {A: b}"),
-    (STEP, "workdir: /a", "under 'config': working_dir: /a"),
-    (STEP, "user: app", "under 'config': user: app"),
+    (STEP, "env: {A: b}", "as a step: - set: {env: {A: b}}"),
+    (STEP, "ENV: A=b", "as a step: - set: {env: {A: b}}"),
+    (STEP, "workdir: a", "as a step: - set: {working_dir: a}"),
+    (STEP, "user: app", "as a step: - set: {user: app}"),
     (STEP, "label: [a=b]", "under 'config': labels: {a: b}"),
     (STEP, "cmd: [a]", "under 'config': cmd: [a]"),
     (STEP, "expose: 80", "under 'config': exposed_ports: [80]"),
@@ -127,7 +127,12 @@ TABLE: list[tuple[str, str, str]] = [
     (STEP, "tag: a:1", "at the top: tags: a:1"),
     (STEP, "RUN make all", 'as a step: - run: "make all"'),
     (STEP, "COPY a b /c/", "as a step: - {copy: [a, b], dest: /c/}"),
-    (STEP, "ENV A=b C=d", "under 'config': env: {A: b, C: d}"),
+    (STEP, "ENV A=b C=d", "as a step: - set: {env: {A: b, C: d}}"),
+    (STEP, "WORKDIR /a", "as a step: - set: {working_dir: /a}"),
+    (STEP, "USER app", "as a step: - set: {user: app}"),
+    (STEP, 'SHELL: ["/bin/bash", "-c"]', "as a step: - set: {shell: [/bin/bash, -c]}"),
+    (STEP + "set:\n    user: a\n    ", "workdir: /a", "did you mean 'working_dir'?"),
+    (STEP + "set:\n    user: a\n    ", "cmd: [a]", "under 'config': cmd: [a]"),
     (STEP, "EXPOSE 80 443", "under 'config': exposed_ports: [80, 443]"),
     (STEP, "copy: {src: a, dest: /b, chown: root}", "- {copy: a, dest: /b, owner: root}"),
     (STEP, "file: {path: /a, text: x}", "as a step: - {file: /a, content: x}"),
@@ -204,6 +209,7 @@ def followed(text: str, error: SpecError) -> Any:
             made["steps"] = [*(made.get("steps") or []), *proposed]
         case _:
             inner = made["steps"][0] if "steps" in made else made.get("config", made)
+            inner = inner.get("set", inner)
             inner.update(proposed)
     made["steps"] = [each for each in made.get("steps") or [] if each]
     return made
