@@ -12,7 +12,7 @@ from builder.cli import screen, wiring
 
 def doctor(arguments: argparse.Namespace) -> int:
     """1 when no executor works."""
-    from builder.executor.choose import AUTO
+    from builder.executor.choose import AUTO, private_network
     from builder.executor.choose import doctor as examine
 
     emit = screen.renderer("plain")
@@ -23,9 +23,15 @@ def doctor(arguments: argparse.Namespace) -> int:
         found = [each._replace(why=fault.message) if not each.works and each.name in AUTO else each
                  for each in found]  # fmt: skip
     chosen = next((name for name, works, _ in found if works and name in AUTO), None)
+    private = private_network(chosen, store, emit, environ=os.environ) if chosen else None
     if arguments.json:
         executors = [{"name": name, "works": works, "why": why} for name, works, why in found]
-        document = {"executors": executors, "auto": chosen, "store": store.root}
+        document = {
+            "executors": executors,
+            "auto": chosen,
+            "private_network": private and {"works": private.works, "why": private.why},
+            "store": store.root,
+        }
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return 0 if chosen else 1
     for name, works, why in found:
@@ -35,6 +41,9 @@ def doctor(arguments: argparse.Namespace) -> int:
         if chosen
         else "no executor works here: file steps can be built, command steps cannot\n"
     )
+    if private:
+        said = f"works {private.why}" if private.works else f"does not work: {private.why}"
+        sys.stdout.write(f"`network: private` {said}\n")
     if not chosen and fault and fault.hint:
         sys.stdout.write(f"hint: {fault.hint}\n")
     sys.stdout.write(f"store: {store.root}\n")

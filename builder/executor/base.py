@@ -22,7 +22,7 @@ class Command(NamedTuple):
     gid: int
     groups: tuple[int, ...]  # supplementary, `gid` among them
     working_dir: str  # absolute within the image; made when missing, 0755, its parents too
-    network: str  # host | none
+    network: str  # host | none | private
     timeout: float | None = None  # seconds, at most; not part of what it makes
     folder_owner: tuple[int, int] = (0, 0)  # of what is made of working_dir
 

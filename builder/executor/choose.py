@@ -67,6 +67,23 @@ def doctor(
     return findings
 
 
+def private_network(
+    name: str,
+    store: Store,
+    emit: Emit,
+    path: str = TOOLS,
+    environ: Mapping[str, str] = MappingProxyType({}),
+) -> Finding:
+    """Whether the executor `name` can give a step a private network, tried with a trivial command,
+    and by what."""
+    from builder.executor import outward, probe
+
+    executor = _make(name, store, emit, path, environ)
+    why = probe.try_it(executor, "private")
+    program = os.path.basename(outward.find(path) or "")
+    return Finding("private", why is None, why or f"by {program}")
+
+
 class Finding(NamedTuple):
     name: str
     works: bool
@@ -93,14 +110,14 @@ def _make(
     if name == "sandbox":
         from builder.executor.sandbox import Sandbox
 
-        return Sandbox(store.temporary, warn, cancel)
+        return Sandbox(store.temporary, warn, cancel, path)
     if name == "runc":
         from builder.executor.runc import Runc
 
         binary = shutil.which("runc", path=path)
         if binary is None:
             raise ExecutorError("runc is not installed", "apt-get install runc")
-        return Runc(binary, store.temporary, warn, cancel)
+        return Runc(binary, store.temporary, warn, cancel, path)
     if name == "chroot":
         from builder.executor.chroot import Chroot
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from builder.errors import ExecutorError
+from builder.errors import CannotRun, ExecutorError
 from builder.executor import probe, syscalls
 from builder.executor.base import Command, Parent
 from builder.executor.changes import Tree, changeset
@@ -60,6 +60,11 @@ class Chroot:
     def run(
         self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
     ) -> Iterator[Iterable[Change]]:
+        if command.network == "private":
+            raise CannotRun(
+                "chroot: `network: private` needs namespaces",
+                "`--executor sandbox` has them, or give the step `network: host`",
+            )
         lowers = [os.fsencode(lower) for lower in parent.lowers()]
         with contextlib.ExitStack() as stack:
             folder = self._temporary()

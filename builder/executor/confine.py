@@ -7,12 +7,13 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder.executor import enter, probe, syscalls
 from builder.executor.base import Command, Parent
 from builder.executor.changes import Tree, changeset
 from builder.executor.overlay import NOWHERE, Overlay, host_files, remove_tree
+from builder.executor.path import TOOLS
 from builder.executor.process import Confined, Pipes, Running
 from builder.layer.entry import Change
 from builder.work.cancel import Cancel
@@ -29,12 +30,15 @@ MASKED = (
 
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
+_NOBODY = 65534
+
 HOSTNAME = "localhost"  # every hosts file resolves it, and it is the same everywhere
 
 
 class Overlaid:
     """An executor over an overlay; `temporary` makes an empty folder for a step, which the step
-    removes. What is in between is the subclasses' business."""
+    removes; `path` is where the programs of private networks are. What is in between is the
+    subclasses' business."""
 
     name: str
 
@@ -43,13 +47,26 @@ class Overlaid:
         temporary: Callable[[], str],
         warn: Callable[[str], None],
         cancel: Cancel | None = None,
+        path: str = TOOLS,
     ) -> None:
         self._temporary, self._warn = temporary, warn
         self._cancel = cancel or Cancel()
+        self._path = path
 
     def start(self, command: Command, place: Overlay, pipes: Pipes) -> Popen[bytes]:
         """In the thread that has the mounts and a pid namespace for its children."""
         raise NotImplementedError
+
+    def network_plan(self, command: Command) -> dict[str, Any]:
+        """What `start` needs for the network, if that is a private one. Raises CannotRun."""
+        if command.network != "private":
+            return {}
+        from builder.executor import outward
+
+        return {
+            "network_tool": outward.command_line(self._path),
+            "network_user": _NOBODY if syscalls.initial_user_namespace() else 0,
+        }
 
     def ended(self, place: Overlay) -> None:
         """Remove what a process that was killed left outside its namespaces."""

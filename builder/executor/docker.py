@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from builder.errors import CommandFailed, ExecutorError, TransportError
+from builder.errors import BuilderError, CannotRun, CommandFailed, ExecutorError, TransportError
 from builder.events import Lines
 from builder.executor.base import Command, Parent
 from builder.executor.changes import changeset
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 _TAIL = 20  # lines
 _CHUNK = 1 << 20
 HOSTNAME = "localhost"
+_NETWORKS = {"host": "host", "none": "none", "private": "bridge"}
 
 
 class Docker:
@@ -211,7 +212,7 @@ class _Container:
         environment += [name for name in ("HOSTNAME", "PATH") if name not in command.env]
         with self._engine.asking():
             host = api.create_host_config(
-                network_mode=command.network,
+                network_mode=_NETWORKS[command.network],
                 group_add=[str(group) for group in command.groups],
                 log_config={"Type": "none"},
             )
@@ -317,6 +318,11 @@ class _Container:
         return read_changes(stopped, folder, upper=session.upper)
 
 
-def _not_started(command: Command, said: str) -> CommandFailed | ExecutorError:
+def _not_started(command: Command, said: str) -> BuilderError:
     """Why an engine could not start the command: a fault of the step, or of the engine."""
+    if command.network == "private" and "bridge" in said:
+        return CannotRun(
+            "docker: `network: private` is the engine's bridge network, and it has none",
+            "start the engine with one (`dockerd --bridge`), or `--executor sandbox`",
+        )
     return not_started(command, said) or ExecutorError(f"docker: {' '.join(said.split())[:500]}")

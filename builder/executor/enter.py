@@ -22,11 +22,12 @@ import sys
 
 TYPE_CHECKING = False  # as of typing, which takes long to import
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Plan = dict[str, Any]
 
-STARTED, READY, SETUP = "started", "ready", "setup"
+STARTED, READY, SETUP, NETWORK = "started", "ready", "setup", "network"
 ENTER, USER, EXECUTE = "working_dir", "user", "execute"
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
@@ -56,7 +57,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 report = -1
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, join: Callable[[Plan], None] | None = None) -> None:
+    """`join` makes the network that the command shall have, if that is not for this file to do."""
     global report
     with open(descriptor, "rb") as file:
         plan = marshal.load(file)  # noqa: S302  # written by the builder that started this
@@ -64,6 +66,8 @@ def main(descriptor: int) -> None:
     os.set_inheritable(report, False)
     try:
         stay_with_the_builder()
+        if join:
+            join(plan)
         if plan["mode"] == "launch":
             launch(plan)
         elif plan["mode"] == "chroot":

@@ -137,6 +137,10 @@ def write_host_files(folder: bytes, network: str) -> None:
 def host_files(network: str) -> dict[bytes, bytes]:
     """resolv.conf and hosts as the command sees them."""
     files = {b"resolv.conf": b"", b"hosts": HOSTS_ALONE}
+    if network == "private":
+        from builder.executor import outward
+
+        files[b"resolv.conf"] = outward.resolv_conf()
     if network == "host":
         for name in files:
             with contextlib.suppress(OSError), open(b"/etc/" + name, "rb") as file:

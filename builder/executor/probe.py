@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 NOTHING = Command(("/nothing",), {"HOME": "/", "PATH": "/"}, 0, 0, (0,), "/", "host")
 
 
-def try_it(executor: Executor) -> str | None:
+def try_it(executor: Executor, network: str = "host") -> str | None:
     """None when the executor works, else why not."""
     try:
         parent = Parent(empty_image(host_platform()), None)
-        with executor.run(NOTHING, parent, lambda chunk: None, 0):
+        with executor.run(NOTHING._replace(network=network), parent, lambda chunk: None, 0):
             return f"{executor.name}: ran a command that does not exist"
     except CommandFailed:
         return None

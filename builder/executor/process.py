@@ -221,6 +221,7 @@ def check(command: Command, status: int, running: Running, name: str) -> None:
         if stage in records:
             shown = f"{what} {command.working_dir!r}" if stage == enter.ENTER else what
             raise CommandFailed(f"{shown}: {os.strerror(records[stage][0])}", exit_status=127)
+    check_network(running, name)
     if enter.SETUP in records:
         number, place = records[enter.SETUP]
         raise CannotRun(f"{name}: {place or 'set-up'}: {os.strerror(number)}")
@@ -231,6 +232,14 @@ def check(command: Command, status: int, running: Running, name: str) -> None:
         raise not_executed(command, records[enter.EXECUTE][0])
     if status:
         raise failed(status, tail)
+
+
+def check_network(running: Running, name: str) -> None:
+    """Raises CannotRun when the step's private network could not be made."""
+    if enter.NETWORK in running.records():
+        from builder.executor import outward
+
+        raise outward.fault(name, *running.records()[enter.NETWORK])
 
 
 def not_executed(command: Command, fault: int) -> CommandFailed:

@@ -16,7 +16,8 @@ from builder.executor.base import Command
 from builder.executor.confine import HOSTNAME, MASKED, READ_ONLY, Overlaid
 from builder.executor.enter import mount_points
 from builder.executor.overlay import Overlay
-from builder.executor.process import Pipes, Running, failed, killed, not_started
+from builder.executor.path import TOOLS
+from builder.executor.process import Pipes, Running, check_network, failed, killed, not_started
 from builder.executor.starting import capabilities, start
 from builder.work.cancel import Cancel
 
@@ -38,8 +39,9 @@ class Runc(Overlaid):
         temporary: Callable[[], str],
         warn: Callable[[str], None],
         cancel: Cancel | None = None,
+        path: str = TOOLS,
     ) -> None:
-        super().__init__(temporary, warn, cancel)
+        super().__init__(temporary, warn, cancel, path)
         self._binary = binary
 
     def start(self, command: Command, place: Overlay, pipes: Pipes) -> Popen[bytes]:
@@ -58,7 +60,7 @@ class Runc(Overlaid):
             *("run", "--bundle", bundle, name),
         ]
         plan = {"mode": "launch", "argv": argv, "env": {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}}
-        return start(plan, pipes)
+        return start({**plan, **self.network_plan(command)}, pipes)
 
     def ended(self, place: Overlay) -> None:
         """Remove the cgroups of a container whose runc was killed."""
@@ -81,6 +83,7 @@ class Runc(Overlaid):
         fault = _fault(place.folder)
         if fault:
             raise not_started(command, fault) or CannotRun(f"runc: {fault}")
+        check_network(running, self.name)
         if not os.path.exists(place.folder + b"/log"):
             raise CannotRun(f"runc: {tail[-1] if tail else killed(status) or 'could not start'}")
         if status:
@@ -171,7 +174,7 @@ def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
     held = ["CAP_" + name for name in capabilities(command)]
     effective = held if command.uid == 0 else []  # as execve leaves them to a user
     namespaces = ["pid", "ipc", "uts", "mount", "cgroup"]
-    if command.network == "none":
+    if command.network == "none":  # a private one it is started in
         namespaces.append("network")
     quiet = ["nosuid", "noexec", "nodev"]
     document: dict[str, Any] = {
@@ -237,7 +240,7 @@ def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
 
 
 def _own_sysfs(command: Command) -> bool:
-    return command.network == "none" or syscalls.initial_user_namespace()
+    return command.network != "host" or syscalls.initial_user_namespace()
 
 
 def _sys(command: Command) -> dict[str, Any]:

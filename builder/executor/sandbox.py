@@ -30,6 +30,7 @@ class Sandbox(Overlaid):
             "masked": [path.lstrip("/") for path in MASKED],
             "read_only": [path.lstrip("/") for path in READ_ONLY],
             **command_plan(command),
+            **self.network_plan(command),
         }
         return start(plan, pipes)
 

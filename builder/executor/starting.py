@@ -22,16 +22,18 @@ CAPABILITIES = {
 }  # fmt: skip
 """What Docker gives a container, with the kernel's numbers."""
 
-_ENTER = "import sys; sys.path.append(sys.argv[1]); import enter; enter.main(int(sys.argv[2]))"
+_IMPORT = "import sys; sys.path.append(sys.argv[1]); import enter"
+_ENTER = _IMPORT + "; enter.main(int(sys.argv[2]))"
+_ENTER_PRIVATE = _IMPORT + ", private; enter.main(int(sys.argv[2]), private.join)"
 """Imported, not run as a script: Python compiles a script each time, for 3 ms."""
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def capabilities(command: Command) -> dict[str, int]:
-    """Docker's; on the host's network without NET_RAW, which there reads what others send."""
+    """Docker's; where there is a network without NET_RAW, which reads what others send on it."""
     held = dict(CAPABILITIES)
-    if command.network == "host":
+    if command.network != "none":
         del held["NET_RAW"]
     return held
 
@@ -56,13 +58,14 @@ def start(plan: dict[str, Any], pipes: Pipes) -> Popen[bytes]:
     """In the thread that the process is to end with."""
     import subprocess
 
+    program = _ENTER_PRIVATE if "network_tool" in plan else _ENTER
     folder = os.path.dirname(enter.__file__)
     handle = os.memfd_create("plan", os.MFD_CLOEXEC)
     try:
         os.write(handle, marshal.dumps({**plan, "report": pipes.report_end}))
         os.lseek(handle, 0, os.SEEK_SET)
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _ENTER, folder, str(handle)],
+            [sys.executable, "-I", "-S", "-c", program, folder, str(handle)],
             stdin=subprocess.DEVNULL,
             stdout=pipes.output_end,
             stderr=pipes.output_end,

@@ -31,7 +31,7 @@ class _Run(NamedTuple):
     user: str | None = None
     working_dir: str | None = None
     shell: tuple[str, ...] | None = None
-    network: str = "host"  # host | none
+    network: str = "host"  # host | none | private
     timeout: int = 0  # nanoseconds; 0: none
 
 
@@ -69,7 +69,10 @@ class Run(_Run, CommandStep):
                 text(working_dir), "Where it runs; made when missing. Relative: below config's."
             ),
             "shell": Field(SHELL, "The shell for text, else the config's, else [/bin/sh, -e, -c]."),
-            "network": Field(choice("host", "none"), "host (default) or none."),
+            "network": Field(
+                choice("host", "none", "private"),
+                "host (default), none, or private: outward only, by pasta or slirp4netns.",
+            ),
             "timeout": Field(DURATION, "How long it may take, such as 10m; else as it likes."),
         }
 

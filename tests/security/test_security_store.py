@@ -207,6 +207,7 @@ def places(bench: Bench) -> list[str]:
 
 
 @pytest.mark.root
+@pytest.mark.timeout(3600 if FULL else 600)
 def test_nothing_outside_of_a_store_changes_whatever_stands_in_it(
     bench: Bench, record_property: Any
 ) -> None:
