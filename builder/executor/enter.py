@@ -127,23 +127,27 @@ def supervise() -> None:
         pass
 
     def stop(number: int, frame: object) -> None:
+        signal.signal(SIGTERM, signal.SIG_IGN)  # raised once
         raise Stopped
 
+    signal.pthread_sigmask(signal.SIG_SETMASK, (SIGTERM,))  # but where it is waited for
     signal.signal(SIGTERM, stop)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_PDEATHSIG, SIGTERM)
+    child = os.fork()
+    if not child:
+        prctl(PR_SET_PDEATHSIG, SIGKILL)
+        signal.signal(SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.setsid()
+        return
+    os.closerange(0, 1 << 16)
     try:
-        prctl(PR_SET_CHILD_SUBREAPER, 1)
-        prctl(PR_SET_PDEATHSIG, SIGTERM)
-        child = os.fork()
-        if not child:
-            prctl(PR_SET_PDEATHSIG, SIGKILL)
-            os.setsid()
-            return
-        os.closerange(0, 1 << 16)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         wait_for(child)
+        signal.signal(SIGTERM, signal.SIG_IGN)
     except Stopped:
         pass
-    signal.signal(SIGTERM, signal.SIG_IGN)
     status = end_all().get(child, SIGKILL)
     os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
