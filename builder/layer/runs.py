@@ -15,7 +15,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from builder.errors import CorruptBlob, LayerError
 from builder.layer.content import CHUNK, read_chunks, read_whole
@@ -34,17 +34,19 @@ _FORMAT = b"tar 1\n"
 _Item = tuple[Entry, Content, bytes]
 
 
-class Told(Protocol):
+class Told(NamedTuple):
     """What is known of changes that are about to be written."""
 
-    def lines(self) -> Iterable[bytes]:
-        """One per change, which tells its header and content in any form; b"" for a file whose
-        content is not known yet."""
-        ...
+    lines: Iterable[bytes]
+    """One per change, which tells its header and content in any form; b"" for a file whose content
+    is not known yet."""
+    line_of: Callable[[Entry, bytes], bytes]
+    """The line of such a file, by the raw sha256 of its bytes."""
 
-    def learn(self, entry: Entry, digest: bytes) -> bytes:
-        """The line of such a file; `digest` is the raw sha256 of its bytes."""
-        ...
+
+Learned = bytearray
+"""Raw sha256, 32 bytes each, of the files whose content was not known before, in the layer's
+order."""
 
 
 class Name:
@@ -155,16 +157,17 @@ def cut(
     changes: Iterable[Change],
     seen: Callable[[Entry], object] | None,
     earlier: Earlier | None,
-    told: Told | None = None,
+    told: Told | None,
+    learned: Learned,
 ) -> Iterator[Fresh | Kept]:
-    """The tar of `changes` in runs. A run ends behind an entry, once it is large enough and the
-    entry's path says so: an inserted file moves the cuts around it, not all that follow. Files of a
-    run's size or more stand in runs of their own."""
-    maker = _Maker(earlier, told)
+    """The tar of `changes` in runs; `learned` is added to on the way. A run ends behind an entry,
+    once it is large enough and the entry's path says so: an inserted file moves the cuts around it,
+    not all that follow. Files of a run's size or more stand in runs of their own."""
+    maker = _Maker(earlier, told, learned)
     items: list[_Item] = []
     length = 0
     previous: bytes | None = None
-    for change, line in zip(changes, told.lines() if told else repeat(b""), strict=False):
+    for change, line in zip(changes, told.lines if told else repeat(b""), strict=False):
         entry, content = change
         path, size = entry[0], entry[6]
         key = sort_key(path)
@@ -192,10 +195,11 @@ def cut(
 class _Maker:
     """Makes runs, or finds them in the earlier blob."""
 
-    def __init__(self, earlier: Earlier | None, told: Told | None) -> None:
+    def __init__(self, earlier: Earlier | None, told: Told | None, learned: Learned) -> None:
         self._header_of = Headers().of
         self._find = earlier.find if earlier else None
-        self._learn = told.learn if told else None
+        self._line_of = told.line_of if told else None
+        self._learned = learned
 
     def run(self, items: list[_Item], *, last: bool = False) -> Fresh | Kept:
         """One run of small files; the last one has the end of the archive."""
@@ -205,7 +209,7 @@ class _Maker:
             kept = self._find(_name(b"".join(lines) + end))
             if kept:
                 return kept
-        header_of, learn = self._header_of, self._learn
+        header_of, line_of = self._header_of, self._line_of
         data = bytearray()
         for number, (entry, content, line) in enumerate(items):
             data += header_of(entry)
@@ -213,11 +217,13 @@ class _Maker:
                 read = read_whole(entry, content)
                 data += read
                 data += bytes(-len(data) % BLOCK)
-                if learn and not line:
-                    lines[number] = learn(entry, hasher(read).digest())
+                if line_of and not line:
+                    digest = hasher(read).digest()
+                    self._learned += digest
+                    lines[number] = line_of(entry, digest)
         if last:
             data += end_of_archive()
-        return Fresh(data, Name(_name(b"".join(lines) + end) if learn else NONE))
+        return Fresh(data, Name(_name(b"".join(lines) + end) if line_of else NONE))
 
     def large(self, entry: Entry, content: Content, line: bytes) -> Iterator[Fresh | Kept]:
         """The runs of one large file: its header with the first piece, its padding with the
@@ -229,8 +235,8 @@ class _Maker:
                 yield from (run for run in kept if run)
                 return
         names = [Name() for _ in range(count)]
-        learn = self._learn
-        running = hasher() if learn and not line else None
+        line_of = self._line_of
+        running = hasher() if line_of and not line else None
         run = bytearray(self._header_of(entry))
         number = 0
         for chunk in read_chunks(entry, content):
@@ -242,8 +248,10 @@ class _Maker:
                 run = bytearray()
                 number += 1
         run += bytes(padding(entry.size))
-        if learn and running:
-            line = learn(entry, running.digest())
+        if line_of and running:
+            digest = running.digest()
+            self._learned += digest
+            line = line_of(entry, digest)
         if line:
             for number, name in enumerate(names):
                 name.value = _name(b"%b%d" % (line, number))

@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, NamedTuple
 from builder.layer.compress import codec_of
 from builder.layer.entry import Change, Entry
 from builder.layer.pipeline import Pipeline
-from builder.layer.runs import Earlier, Told, cut, sort_key
+from builder.layer.runs import Earlier, Learned, Told, cut, sort_key
 from builder.oci import media
 from builder.oci.image import Layer
 
 if TYPE_CHECKING:
     from builder.store.store import Store
 
-__all__ = ["Earlier", "Told", "Written", "sort_key", "write_layer"]
+__all__ = ["Earlier", "Learned", "Told", "Written", "sort_key", "write_layer"]
 
 
 class Written(NamedTuple):
     layer: Layer
     size: int  # bytes of the uncompressed tar
     runs: bytes  # their index, for Earlier
+    learned: Learned  # where `told` left digests to be found
 
 
 def write_layer(
@@ -43,6 +44,7 @@ def write_layer(
     entry says any more, StoreError when it cannot be written, CorruptBlob when `earlier` is
     damaged.
     """
+    learned = Learned()
     iterator = iter(changes)
     first = next(iterator, None)
     if first is None:
@@ -50,7 +52,7 @@ def write_layer(
     with store.incoming() as incoming:
         pipeline = Pipeline(incoming, codec_of(codec, level), earlier)
         try:
-            for run in cut(chain([first], iterator), seen, earlier, told):
+            for run in cut(chain([first], iterator), seen, earlier, told, learned):
                 pipeline.put(run)
                 if progress:
                     progress(pipeline.size)
@@ -58,4 +60,4 @@ def write_layer(
         finally:
             pipeline.close()
         blob = incoming.publish(media.LAYER_OF_CODEC[codec])
-    return Written(Layer(diff_id, blob), pipeline.size, index)
+    return Written(Layer(diff_id, blob), pipeline.size, index, learned)

@@ -173,7 +173,7 @@ def _bring(shop: Workshop, spec: ImageSpec) -> Base:
 class _Maker:
     """Makes what is not there, in jobs for other threads."""
 
-    leave = True
+    read_later = True
 
     def __init__(self, shop: Workshop, spec: ImageSpec, last: LastBuild | None) -> None:
         self._shop, self._spec, self._last = shop, spec, last
@@ -286,7 +286,8 @@ class _Maker:
             case BuildFiles(_, changes):
                 written = self._write(planned, changes)
                 if planned.key is None:
-                    planned = shop.planner.settle(self._spec, planned, changes)
+                    assert written is not None  # it holds the files that were read
+                    planned = shop.planner.finish(self._spec, planned, changes, written.learned)
             case _:
                 raise AssertionError("nothing to make")
         assert planned.key is not None

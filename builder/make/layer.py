@@ -45,15 +45,15 @@ def write_files(
 ) -> Written | None:
     """A file step's layer. What stands unchanged in the layer it had in the last build is taken
     from there, neither read nor compressed again: a speed-up, for layers that are worth it."""
-    if len(changes) < _WORTH and not changes.unread:
+    if len(changes.rows) < _WORTH and not changes.unread:
         return write(shop, spec, planned, changes.sorted())
     earlier = _earlier(shop, planned, last)
     try:
-        written = write(shop, spec, planned, changes.sorted(), earlier, changes)
+        written = write(shop, spec, planned, changes.sorted(), earlier, changes.told())
     except CorruptBlob:
         if earlier is None:
             raise
-        written = write(shop, spec, planned, changes.sorted(), None, changes)
+        written = write(shop, spec, planned, changes.sorted(), None, changes.told())
     finally:
         if earlier:
             earlier.close()

@@ -1,15 +1,17 @@
 """Changes: the entries of a file step's layer, each with a line that tells it.
 
-Nothing is written here. A `Changes` holds every entry with the digest of its bytes, so that the key
-of a step is the content of its layer; the bytes are read when the layer is made.
+Nothing is written here. A step decides its entries in a Draft; Changes are what came of it. They
+hold every entry with the digest of its bytes, so that the key of a step is the content of its
+layer; the bytes are read when the layer is made.
 """
 
 from __future__ import annotations
 
 import os
 from binascii import hexlify
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, cast
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from builder.errors import BuilderError
 from builder.layer.entry import (
@@ -25,13 +27,15 @@ from builder.layer.entry import (
     HostFile,
     whiteout,
 )
-from builder.layer.write import sort_key
+from builder.layer.write import Learned, Told, sort_key
 from builder.oci.digest import hasher
-from builder.plan.away import Away, Row
-from builder.plan.context import Context
-from builder.plan.nodes import Tree
+from builder.plan.spilled import Row, Spilled
 from builder.rootfs.accounts import is_account_file
 from builder.rootfs.view import View
+
+if TYPE_CHECKING:
+    from builder.plan.known import Pieces
+    from builder.plan.nodes import Tree
 
 
 class Ground(NamedTuple):
@@ -45,8 +49,95 @@ class Ground(NamedTuple):
     and the first of its changes."""
 
 
-class Changes:
-    """The entries of one layer by path, while a step decides them.
+class Rows(Protocol):
+    """The rows of a layer in its order, which may be told several times."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+
+class Unread(NamedTuple):
+    """A tree with files whose digests are not known."""
+
+    tree: Tree
+    pieces: Pieces  # those that are
+
+
+class Changes(NamedTuple):
+    """What a step puts into its layer. Files of `unread` have no digest yet: they are read while
+    the layer is written, which gives it (docs/decisions/0016)."""
+
+    rows: Rows
+    notes: tuple[str, ...] = ()  # what is to be said of it
+    accounts: bool = False  # a file of users or groups is among them
+    unread: tuple[Unread, ...] = ()
+
+    def sorted(self) -> Iterator[Change]:
+        return (row[:2] for row in self.rows)
+
+    def lines(self) -> Iterator[bytes]:
+        """What `line` says of each; b"" for a file that is not read yet."""
+        heads: Heads = {}
+        return (
+            line(entry, digest, heads) if digest or entry[1] != FILE else b""
+            for entry, _, digest in self.rows
+        )
+
+    def told(self) -> Told:
+        return Told(self.lines(), partial(line, heads={}))
+
+    def read(self, learned: Learned) -> Changes:
+        """The same with the digests that were learned when they were written."""
+        return self._replace(rows=_Read(self.rows, learned), unread=()) if self.unread else self
+
+    def finder(self, learned: Learned) -> Callable[[bytes], bytes | None]:
+        """What was learned of a file by its path below the context. Of spilled rows, it is to be
+        asked in their order; one out of it is not found, which costs time alone."""
+        digests = (bytes(learned[at : at + 32]) for at in range(0, len(learned), 32))
+        paths = (
+            cast(bytes, cast(HostFile, content).path)
+            for entry, content, digest in self.rows
+            if entry[1] == FILE and not digest
+        )
+        pairs = zip(paths, digests, strict=True)
+        if not isinstance(self.rows, Spilled):
+            return dict(pairs).get
+        expected = next(pairs, None)
+
+        def find(path: bytes) -> bytes | None:
+            nonlocal expected
+            if expected is None or expected[0] != path:
+                return None
+            digest = expected[1]
+            expected = next(pairs, None)
+            return digest
+
+        return find
+
+
+class _Read:
+    """Rows with the digests that were missing."""
+
+    def __init__(self, rows: Rows, learned: Learned) -> None:
+        self._rows, self._learned = rows, learned
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        learned, at = self._learned, 0
+        for row in self._rows:
+            if row[0][1] == FILE and not row[2]:
+                yield row[0], row[1], bytes(learned[at : at + 32])
+                at += 32
+            else:
+                yield row
+        assert at == len(learned)  # else a key would be another file's
+
+
+class Draft:
+    """The entries of one layer by path, while a step decides them: `done` makes the Changes.
 
     Parents that do not exist below are added when the step is done: 0755 and the step's owner. A
     parent that exists is left out, unless it is not plainly 0755 0:0: Docker's overlay2 makes a
@@ -60,21 +151,11 @@ class Changes:
         self.owner = owner or (0, 0)
         self.entries: dict[bytes, Row] = {each.path: (each, None, b"") for each in ground.made}
         self.notes: list[str] = []
-        self.linked: dict[
-            bytes, Row
-        ] = {}  # path -> the file it is another path of, as placed first
-        self.unread: list[Tree] = []  # those with files whose digests are not known yet
-        self._learned = bytearray()  # the digests of those files, in the layer's order
-        self._said: list[bytes] = []  # their lines
-        self._heads: Heads = {}
-        self._sorted: list[Row] | None = None
-        self._lines: list[bytes] | None = None
-        self._accounts: bool | None = None
-        self._away = Away()
-        self._settled = False
-
-    def __len__(self) -> int:
-        return len(self._away) + len(self.entries)
+        # path -> the file it is another path of, as placed first
+        self.linked: dict[bytes, Row] = {}
+        self.unread: list[Unread] = []
+        self._spilled = Spilled()
+        self._accounts = False  # of those that are spilled
 
     def add(self, entry: Entry, content: Content = None, digest: bytes = b"") -> None:
         if entry.path.rpartition(b"/")[2].startswith(WHITEOUT):
@@ -94,7 +175,17 @@ class Changes:
 
     def holds(self, folder: bytes) -> bool:
         """Whether a folder has an entry already: one that what comes next may lie in."""
-        return folder in self.entries or folder in self._away.around
+        return folder in self.entries or folder in self._spilled.around
+
+    def done(self) -> Changes:
+        if len(self._spilled):
+            self.spill()
+        if not len(self._spilled):  # what is spilled is in order, and no two rows are of one path
+            self._settle_links()
+        self.make_parents()
+        rows: Rows = self._spilled if len(self._spilled) else self._in_order()
+        accounts = self._accounts or any(map(is_account_file, self.entries))
+        return Changes(rows, tuple(self.notes), accounts, tuple(self.unread))
 
     def make_parents(self) -> None:
         for parent in {path.rpartition(b"/")[0] for path in self.entries}:
@@ -112,27 +203,24 @@ class Changes:
                     self.add(found.entry._replace(path=parent, mtime=self.time))
                 parent = parent.rpartition(b"/")[0]
 
-    def put_away(self) -> None:
+    def spill(self) -> None:
         """Let what was added so far, all from the host, wait on disk. That which does not come in
         the layer's order, such as two sources that overlap, stays in memory, all of it."""
-        if self._away.closed:
+        if self._spilled.closed:
             return
         self.make_parents()
-        if self._away.take(self._in_order(self.entries)):
-            self._accounts = bool(self._accounts) or any(map(is_account_file, self.entries))
+        if self._spilled.take(self._in_order()):
+            self._accounts = self._accounts or any(map(is_account_file, self.entries))
             self.entries = {}
         else:
-            self.entries = {row[0][0]: row for row in (*self._away, *self.entries.values())}
-            self._away = Away(closed=True)
-            self._accounts = None
+            self.entries = {row[0][0]: row for row in (*self._spilled, *self.entries.values())}
+            self._spilled = Spilled(closed=True)
+            self._accounts = False
 
-    def settle_links(self) -> None:
+    def _settle_links(self) -> None:
         """Of the paths of one file the first in the layer's order is the file, the others are links
         to it. They were placed so in the order of their source, which is another where the image's
-        symlinks lead elsewhere, and not all are theirs still where sources overlap. What waits on
-        disk is in order and overlaps with nothing."""
-        if len(self._away):
-            return
+        symlinks lead elsewhere, and not all are theirs still where sources overlap."""
         files: dict[int, list[bytes]] = {}  # paths, by which row they belong to
         for path, row in self.linked.items():
             entry, content, _ = self.entries[path]
@@ -148,100 +236,8 @@ class Changes:
                     if path != first:
                         self.entries[path] = (link_to(entry, path), None, b"")
 
-    def sorted(self) -> Iterable[Change]:
-        """In the layer's order; may be asked for several times, once all are there."""
-        return (row[:2] for row in self._rows())
-
-    def lines(self) -> Iterable[bytes]:
-        """What `line` says of each, in the same order; b"" for a file that is not read yet."""
-        if self._lines is not None:
-            return self._lines
-        heads = self._heads
-        lines = (
-            line(entry, digest, heads) if digest or entry[1] != FILE else b""
-            for entry, _, digest in self._rows()
-        )
-        if len(self._away):
-            return lines
-        self._lines = list(lines)
-        return self._lines
-
-    def learn(self, entry: Entry, digest: bytes) -> bytes:
-        """The line of a file that was not read yet, whose digest is known now. They come in the
-        layer's order, each once."""
-        said = line(entry, digest, self._heads)
-        self._learned += digest
-        if not len(self._away):
-            self._said.append(said)
-        return said
-
-    def settle(self, context: Context) -> None:
-        """All files were read: from here on every line is known, and so is each digest the next
-        time."""
-        if not len(self._away):
-            said = iter(self._said)
-            self._lines = [told or next(said) for told in self.lines()]
-        find = self._finder()
-        for tree in self.unread:
-            context.learn(tree, find)
-        self.unread, self._settled = [], True
-
-    def _finder(self) -> Callable[[bytes], bytes | None]:
-        """The digest of a file by its path below the context, where it was learned. When the rows
-        are on disk, they are asked for in their order; one out of it is not found, which costs time
-        alone."""
-        learned = self._learned
-        unread = (
-            cast(bytes, cast(HostFile, content).path)
-            for entry, content, digest in self._rows()
-            if entry[1] == FILE and not digest
-        )
-        rows = (
-            (path, bytes(learned[at : at + 32]))
-            for at, path in zip(range(0, len(learned), 32), unread, strict=True)
-        )
-        if not len(self._away):
-            return dict(rows).get
-        expected = next(rows, None)
-
-        def find(path: bytes) -> bytes | None:
-            nonlocal expected
-            if expected is None or expected[0] != path:
-                return None
-            digest = expected[1]
-            expected = next(rows, None)
-            return digest
-
-        return find
-
-    def _rows(self) -> Iterable[Row]:
-        if len(self._away):
-            return self._known(self._away) if self._settled else self._away
-        if self._sorted is None:
-            self._sorted = self._in_order(self.entries)
-        return self._sorted
-
-    def _known(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """The same, with the digests that were learned."""
-        at = 0
-        for row in rows:
-            if row[0][1] == FILE and not row[2]:
-                yield row[0], row[1], bytes(self._learned[at : at + 32])
-                at += 32
-            else:
-                yield row
-        assert at == len(self._learned)  # else a key would be another file's
-
-    @staticmethod
-    def _in_order(entries: dict[bytes, Row]) -> list[Row]:
-        return [entries[path] for path in sorted(entries, key=sort_key)]
-
-    @property
-    def accounts(self) -> bool:
-        """Whether a file of users or groups is among them."""
-        if self._accounts is None:
-            self._accounts = any(is_account_file(entry[0]) for entry, _ in self.sorted())
-        return self._accounts
+    def _in_order(self) -> list[Row]:
+        return [self.entries[path] for path in sorted(self.entries, key=sort_key)]
 
 
 def link_to(entry: Entry, path: bytes) -> Entry:

@@ -236,20 +236,19 @@ class Context:
         assert self._store is not None, "a context that is only looked at"
         return Known(self._store)
 
-    def digests(self, tree: Tree, *, leave: bool = False) -> Pieces:
+    def digests(self, tree: Tree, *, read_later: bool = False) -> Pieces:
         """Raw sha256 of every regular file of a tree. What lstat shows unchanged since it was
-        hashed is not read again. `leave`: many that are not known stay so, to be read when the
-        layer is made, and told to `learn` then."""
+        hashed is not read again. `read_later`: many that are not known stay so, to be read when the
+        layer is made, and given to `save` then."""
         pieces, numbers = self._known.find(tree)
-        if not (leave and self._known.lacks(tree, pieces, numbers, _MANY)):
-            self._known.fill(tree, pieces, numbers, self._hash)
+        if not (read_later and self._known.lacks(tree, pieces, numbers, _MANY)):
+            self._known.fill(tree, pieces, self._hash)
         return pieces
 
-    def learn(self, tree: Tree, digest_of: Callable[[bytes], bytes | None]) -> None:
-        """Keep digests of a tree's files for the next time: `digest_of` is asked for those that
-        are not known, by their paths below the context and in the tree's order."""
-        pieces, numbers = self._known.find(tree)
-        self._known.fill(tree, pieces, numbers, lambda path, _: digest_of(path))
+    def save(self, tree: Tree, pieces: Pieces, digest_of: Callable[[bytes], bytes | None]) -> None:
+        """Keep the digests of a tree's files for the next time: `pieces`, and what `digest_of` says
+        of a path below the context; it is asked in the tree's order for those that lack."""
+        self._known.fill(tree, list(pieces), lambda path, _: digest_of(path))
 
     def forget(self, trees: Iterable[Tree]) -> None:
         """Take nothing of what was read of these files for known the next time."""

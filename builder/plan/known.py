@@ -26,6 +26,7 @@ UNKNOWN = bytes(32)
 _REGULAR = stat.S_IFREG
 _TYPE = 0o170000
 _state: Callable[[Node], shared.State] = itemgetter(3, 4, 2, 5, 6)
+_NONE = (b"", False)  # in an index, of a part that is not there
 _SHARED = 100_000
 """Nodes of a tree. Those of a larger one are known in that tree alone."""
 
@@ -55,7 +56,7 @@ class Known:
         numbers: list[int] = []
         lookup: Callable[[tuple[int, ...], bytes], bytes] | None = None
         for number, name in enumerate(tree.names):
-            piece, whole = saved.get(name, (b"", False))
+            piece, whole = saved.get(name, _NONE)
             if not whole and saved:
                 lookup = lookup or self._by_file(tree, saved).get
                 # the path is not part of what is looked for: a renamed file keeps its digest
@@ -104,7 +105,6 @@ class Known:
         self,
         tree: Tree,
         pieces: Pieces,
-        numbers: list[int],
         digest_of: Callable[[bytes, int], bytes | None],
     ) -> None:
         """Put in what `digest_of` says of a path below the context and a size, for each file that
@@ -112,12 +112,13 @@ class Known:
         files that are too young."""
         saved, young = self._load(tree), tree.young
         linked: dict[tuple[int, ...], bytes] = {}  # of files with several paths, as _by_file
-        if not numbers and list(saved) == tree.names:
+        lacking = [n for n, name in enumerate(tree.names) if not saved.get(name, _NONE)[1]]
+        if not lacking and list(saved) == tree.names:
             return
         made: Index = {}
         read: list[tuple[shared.State, bytes]] = []
         share = sum(tree.sizes) <= _SHARED
-        for number in numbers:
+        for number in lacking:
             nodes = tree.part(number)
             digests = split(pieces[number], nodes)
             fresh: list[int] = []  # places of the files that are too young

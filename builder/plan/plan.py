@@ -71,7 +71,7 @@ class ImagePlan(NamedTuple):
 class _Looker:
     """Makes nothing."""
 
-    leave = False
+    read_later = False
 
     def __init__(self, planner: Planner) -> None:
         self._planner = planner

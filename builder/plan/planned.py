@@ -124,7 +124,7 @@ class Planned(NamedTuple):
             case Hit(layer):
                 return layer is not None
             case BuildFiles(_, changes):
-                return len(changes) > 0
+                return len(changes.rows) > 0
             case BuildRun():  # what a command changes is not known beforehand
                 return True
             case NoLayer() | Unknown():

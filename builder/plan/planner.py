@@ -34,6 +34,7 @@ from builder.transport.base import Base, BaseSource, Tell, quiet
 if TYPE_CHECKING:
     # what only a miss needs is imported when there is one: a build in which nothing changed is
     # mostly imports
+    from builder.layer.write import Learned
     from builder.plan.changes import Changes
     from builder.plan.why import Below
     from builder.rootfs.stack import Listing
@@ -155,18 +156,18 @@ class Planner:
         stack: Stack,
         last: LastBuild | None,
         *,
-        leave: bool = False,
+        read_later: bool = False,
     ) -> tuple[Planned, Stack]:
-        """Decide about one step; also the stack above it, were it built as planned. `leave`: it
-        will be built if need be, so the files of a `copy` that was never built are not read for
+        """Decide about one step; also the stack above it, were it built as planned. `read_later`:
+        it will be built if need be, so the files of a `copy` that was never built are not read for
         its key first, only to be read once more for its layer."""
         try:
-            return self._step(spec, index, stack, last, leave=leave)
+            return self._step(spec, index, stack, last, read_later=read_later)
         except BuilderError as error:
             raise of_step(error, spec, index) from None
 
     def _step(
-        self, spec: ImageSpec, index: int, stack: Stack, last: LastBuild | None, *, leave: bool
+        self, spec: ImageSpec, index: int, stack: Stack, last: LastBuild | None, *, read_later: bool
     ) -> tuple[Planned, Stack]:
         step = steps_of(spec)[index]
         name = step_name(step)
@@ -203,10 +204,10 @@ class Planner:
             above = stack.unknown(label, command=True)
         else:
             # what is too young to be known the next time is better hashed, and perhaps found
-            leave = leave and all(tree.settled for tree in sources)
-            leave = leave and (last is None or last.match(index, name, "files") is None)
-            changes = self._changes(spec, step, scanned, stack, asked, leave=leave)
-            planned = planned._replace(notes=tuple(changes.notes))
+            read_later = read_later and all(tree.settled for tree in sources)
+            read_later = read_later and (last is None or last.match(index, name, "files") is None)
+            changes = self._changes(spec, step, scanned, stack, asked, read_later=read_later)
+            planned = planned._replace(notes=changes.notes)
             if changes.unread:
                 why = self._why(spec, index, None, None, last, stack)
                 planned = planned._replace(decision=BuildFiles(why, changes))
@@ -229,10 +230,14 @@ class Planner:
             config=merged
         )
 
-    def settle(self, spec: ImageSpec, planned: Planned, changes: Changes) -> Planned:
-        """The key of a `copy` whose files were read while its layer was made."""
-        changes.settle(self.context)
-        key, document = _key_of(changes, self.platform(spec))
+    def finish(
+        self, spec: ImageSpec, planned: Planned, changes: Changes, learned: Learned
+    ) -> Planned:
+        """With the key of a `copy` whose files were read while its layer was made."""
+        digest_of = changes.finder(learned)
+        for tree, pieces in changes.unread:
+            self.context.save(tree, pieces, digest_of)
+        key, document = _key_of(changes.read(learned), self.platform(spec))
         planned = planned._replace(key=key, document=document)
         self._memorize(planned, {})
         return planned
@@ -252,7 +257,7 @@ class Planner:
         stack: Stack,
         asked: dict[str, str | None],
         *,
-        leave: bool,
+        read_later: bool,
     ) -> Changes:
         """A file step's changes; `asked` takes what its template asked the environment for."""
         from builder.plan.changes import Ground
@@ -269,7 +274,7 @@ class Planner:
             view = view.push(MemoryTable(made))
         ground = Ground(view, time, epoch, made)
         return step.rooted(folder).changes(
-            Materials(self.context, scanned, ground, spec.name, self._environ, asked, leave)
+            Materials(self.context, scanned, ground, spec.name, self._environ, asked, read_later)
         )
 
     def _inputs(self, step: Step, scanned: Scanned, stack: Stack, platform: Platform) -> str:
@@ -398,7 +403,7 @@ def of_step(error: BuilderError, spec: ImageSpec, index: int) -> BuilderError:
 
 def _key_of(changes: Changes, platform: Platform) -> tuple[CacheKey, bytes | None]:
     """The key of a file step, and its document where that is held."""
-    if len(changes) > keys.MANY:
+    if len(changes.rows) > keys.MANY:
         return keys.key_of_files(changes.lines(), platform), None
     document = keys.files_document(changes.lines(), platform)
     return keys.key_of(document), document

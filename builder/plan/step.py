@@ -29,7 +29,7 @@ class Materials(NamedTuple):
     image: str  # the image's name, for templates
     environ: Mapping[str, str]  # for env('NAME') in the file of a template
     asked: dict[str, str | None]  # takes what env() was asked for there, and gave
-    leave: bool = False  # files may stay unread (Context.digests)
+    read_later: bool = False  # files may stay unread (Context.digests)
 
 
 class _Step(model.Step):
@@ -173,11 +173,9 @@ class Nothing(_Nothing, FileStep):
         return self
 
     def changes(self, given: Materials) -> Changes:
-        from builder.plan.changes import Changes
+        from builder.plan.changes import Draft
 
-        changes = Changes(given.ground, None)
-        changes.make_parents()
-        return changes
+        return Draft(given.ground, None).done()
 
 
 class NoCommand(_Nothing, CommandStep):

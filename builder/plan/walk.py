@@ -58,7 +58,7 @@ class Made(NamedTuple):
 class Actor(Protocol):
     """Does what one image's walk decides."""
 
-    leave: bool  # files of a copy that was never built may stay unread (Planner.step)
+    read_later: bool  # files of a copy that was never built may stay unread (Planner.step)
 
     def base(self, spec: ImageSpec) -> Work[Base | None]:
         """A base that is no other spec. None: it is not there, and shall not be made."""
@@ -112,7 +112,7 @@ def walk(
     stack = planner.configured(spec, stack)
     steps = []
     for index in range(len(steps_of(spec))):
-        planned, above = planner.step(spec, index, stack, last, leave=actor.leave)
+        planned, above = planner.step(spec, index, stack, last, read_later=actor.read_later)
         hidden = index == len(spec.steps) and not planned.makes_layer
         made = yield from actor.step(planned, stack, hidden=hidden)
         if hidden:

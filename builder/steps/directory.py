@@ -54,14 +54,14 @@ class Directory(_Directory, FileStep):
 
     def changes(self, given: Materials) -> Changes:
         from builder.layer.entry import DIRECTORY, Entry
-        from builder.plan.changes import Changes
+        from builder.plan.changes import Draft
         from builder.plan.modes import apply_mode
         from builder.rootfs.accounts import resolve_owner
         from builder.steps.target import target
 
         view, time = given.ground.view, given.ground.time
         owner = resolve_owner(self.owner, view) if self.owner else None
-        changes = Changes(given.ground, owner)
+        draft = Draft(given.ground, owner)
         to = target(view, self.dest)
         there = to.entry
         if there is not None and there.type != DIRECTORY:
@@ -73,8 +73,7 @@ class Directory(_Directory, FileStep):
             if (mode, uid, gid) != (base, 0, 0):
                 raise BuilderError("a layer cannot carry the mode and owner of '/'")
         elif there is None:
-            changes.add(Entry(to.path, DIRECTORY, mode, uid, gid, time))
+            draft.add(Entry(to.path, DIRECTORY, mode, uid, gid, time))
         elif (mode, uid, gid) != (there.mode, there.uid, there.gid):
-            changes.add(there._replace(path=to.path, mode=mode, uid=uid, gid=gid, mtime=time))
-        changes.make_parents()
-        return changes
+            draft.add(there._replace(path=to.path, mode=mode, uid=uid, gid=gid, mtime=time))
+        return draft.done()

@@ -20,12 +20,12 @@ from builder.layer.entry import (
     Entry,
     HostFile,
 )
-from builder.plan.away import Row
-from builder.plan.changes import Changes, link_to, reserved
+from builder.plan.changes import Changes, Draft, Unread, link_to, reserved
 from builder.plan.clock import content_time
 from builder.plan.known import UNKNOWN, Pieces, split
 from builder.plan.modes import apply_mode
 from builder.plan.nodes import Node, Tree
+from builder.plan.spilled import Row
 from builder.plan.step import Materials
 from builder.rootfs.accounts import resolve_owner
 from builder.steps.copy import Copy
@@ -42,7 +42,7 @@ def copy(step: Copy, given: Materials) -> Changes:
     scanned, ground = given.scanned, given.ground
     view, time = ground.view, ground.time
     owner = resolve_owner(step.owner, view) if step.owner else None
-    changes = Changes(ground, owner)
+    draft = Draft(ground, owner)
     to = target(view, step.dest)
     is_dir = to.slash or (to.entry is not None and to.entry.type == DIRECTORY)
     several = len(step.sources) > 1 or any(source.globbed for source, _ in scanned)
@@ -55,21 +55,17 @@ def copy(step: Copy, given: Materials) -> Changes:
         raise BuilderError(f"{step.dest!r} is a file in the image, not a directory")
     if is_dir and to.entry is None:
         # as its parents: it is not the source directory, whose contents alone are copied
-        uid, gid = changes.owner
-        changes.add(Entry(to.path, DIRECTORY, 0o755, uid, gid, time))
+        uid, gid = draft.owner
+        draft.add(Entry(to.path, DIRECTORY, 0o755, uid, gid, time))
     for source, tree in scanned:
         if is_dir and (source.globbed or not source.is_dir):
             base = _join(to.path, source.below.encode("utf-8", "surrogateescape"))
         else:
             base = to.path
         whole = source.is_dir and base == to.path
-        digests = given.context.digests(tree, leave=given.leave and step.times is None)
-        _place(step, tree, digests, base, changes, owner, contents=whole)
-    if len(changes) > len(changes.entries):
-        changes.put_away()
-    changes.settle_links()
-    changes.make_parents()
-    return changes
+        digests = given.context.digests(tree, read_later=given.read_later and step.times is None)
+        _place(step, tree, digests, base, draft, owner, contents=whole)
+    return draft.done()
 
 
 def _place(
@@ -77,14 +73,14 @@ def _place(
     tree: Tree,
     digests: Pieces,
     base: bytes,
-    changes: Changes,
+    draft: Draft,
     owner: tuple[int, int] | None,
     *,
     contents: bool,
 ) -> None:
     """Put a source's nodes at and below `base`. `contents`: the source directory itself is not
     copied, what it holds is."""
-    view, ground = changes.view, changes.ground
+    view, ground = draft.view, draft.ground
     # source directory -> its image path with a slash, exists below
     landed: dict[bytes, tuple[bytes, bool]] = {}
     keep_mtime, keep_xattrs = "mtime" in step.preserve, "xattrs" in step.preserve
@@ -97,7 +93,7 @@ def _place(
     unread = False
     linked: dict[tuple[int, ...], Row] = {}  # first rows of files with several paths, by inode
     make = tuple.__new__  # thrice as fast as the named tuples' own, in a loop over all files
-    for node, digest in _with_digests(tree, digests, changes):
+    for node, digest in _with_digests(tree, digests, draft):
         source, bits, size = node[:3]
         if source:
             parent, _, name = source.rpartition(b"/")
@@ -116,7 +112,7 @@ def _place(
         kind, mode = known
         if kind is None:
             shown = os.fsdecode(beneath.whole(host))
-            changes.notes.append(f"{shown!r} is a socket or device and is left out")
+            draft.notes.append(f"{shown!r} is a socket or device and is left out")
             continue
         there: Entry | None = None
         if exists:
@@ -142,49 +138,49 @@ def _place(
             if node[9] > 1:
                 row = linked.get(node[3:5])
                 if row is not None:
-                    changes.add(link_to(row[0], path))
-                    changes.linked[path] = row
+                    draft.add(link_to(row[0], path))
+                    draft.linked[path] = row
                     continue
-            changes.entries[path] = (
+            draft.entries[path] = (
                 make(Entry, (path, FILE, mode, uid, gid, when, size, b"", xattrs, NO_DEVICE)),
                 make(HostFile, (host, digest or None, beneath)),
                 digest,
             )
             if node[9] > 1:
-                linked[node[3:5]] = changes.linked[path] = changes.entries[path]
+                linked[node[3:5]] = draft.linked[path] = draft.entries[path]
         elif kind == DIRECTORY:
             landed[source] = (path + b"/" if path else path, there is not None)
             if contents and not source:
-                if there is None and not changes.holds(path):
-                    changes.add(Entry(path, DIRECTORY, 0o755, *changes.owner, changes.time))
+                if there is None and not draft.holds(path):
+                    draft.add(Entry(path, DIRECTORY, 0o755, *draft.owner, draft.time))
             elif there is None:
-                changes.add(Entry(path, DIRECTORY, mode, uid, gid, mtime, xattrs=xattrs))
+                draft.add(Entry(path, DIRECTORY, mode, uid, gid, mtime, xattrs=xattrs))
             elif path:
-                _readdress(step, changes, there, path, mode, (uid, gid), owner is not None)
+                _readdress(step, draft, there, path, mode, (uid, gid), owner is not None)
         elif kind == SYMLINK:
             try:
                 link = beneath.readlink(host)
             except OSError as error:
                 raise _unreadable(error) from error
-            changes.add(Entry(path, SYMLINK, 0o777, uid, gid, mtime, link=link, xattrs=xattrs))
+            draft.add(Entry(path, SYMLINK, 0o777, uid, gid, mtime, link=link, xattrs=xattrs))
         else:
-            changes.add(Entry(path, kind, mode, uid, gid, mtime, xattrs=xattrs))
+            draft.add(Entry(path, kind, mode, uid, gid, mtime, xattrs=xattrs))
     if unread:
-        changes.unread.append(tree)
+        draft.unread.append(Unread(tree, digests))
 
 
-def _with_digests(tree: Tree, digests: Pieces, changes: Changes) -> Iterator[tuple[Node, bytes]]:
-    """Each node with the digest of its file. Between two parts, what came of them is put away when
+def _with_digests(tree: Tree, digests: Pieces, draft: Draft) -> Iterator[tuple[Node, bytes]]:
+    """Each node with the digest of its file. Between two parts, what came of them is spilled when
     it is too much to be held."""
     for nodes, piece in zip(tree.parts(), digests, strict=True):
         yield from zip(nodes, split(piece, nodes), strict=True)
-        if len(changes.entries) > _MANY:
-            changes.put_away()
+        if len(draft.entries) > _MANY:
+            draft.spill()
 
 
 def _readdress(
     step: Copy,
-    changes: Changes,
+    draft: Draft,
     there: Entry,
     path: bytes,
     mode: int,
@@ -198,7 +194,7 @@ def _readdress(
     if not (step.mode or "mode" in step.preserve):
         mode = there.mode
     if (mode, uid, gid) != (there.mode, there.uid, there.gid):
-        changes.add(there._replace(path=path, mode=mode, uid=uid, gid=gid, mtime=changes.time))
+        draft.add(there._replace(path=path, mode=mode, uid=uid, gid=gid, mtime=draft.time))
 
 
 def _check_replace(kind: str, there: Entry | None, path: bytes) -> None:

@@ -65,24 +65,23 @@ class Remove(_Remove, FileStep):
 
     def changes(self, given: Materials) -> Changes:
         from builder.layer.entry import whiteout
-        from builder.plan.changes import Changes
+        from builder.plan.changes import Draft
         from builder.steps.target import target
 
         view, time = given.ground.view, given.ground.time
-        changes = Changes(given.ground, None)
+        draft = Draft(given.ground, None)
         for text in self.paths:
             to = target(view, text, follow_last=False)
             if not to.path:
                 raise BuilderError("'/' cannot be removed")
             if to.entry is None:
-                changes.notes.append(f"{text!r} is not in the image: there is nothing to remove")
+                draft.notes.append(f"{text!r} is not in the image: there is nothing to remove")
             else:
-                changes.remove(to.path)
-        removed = set(changes.entries)
+                draft.remove(to.path)
+        removed = set(draft.entries)
         for each in removed:  # below another removed path there is nothing left to remove
             parts = each.split(b"/")
             above = (b"/".join(parts[:end]) for end in range(1, len(parts)))
             if any(whiteout(path, time).path in removed for path in above):
-                changes.entries.pop(each, None)
-        changes.make_parents()
-        return changes
+                draft.entries.pop(each, None)
+        return draft.done()

@@ -54,21 +54,20 @@ class Symlink(_Symlink, FileStep):
 
     def changes(self, given: Materials) -> Changes:
         from builder.layer.entry import DIRECTORY, SYMLINK, Entry
-        from builder.plan.changes import Changes
+        from builder.plan.changes import Draft
         from builder.rootfs.accounts import resolve_owner
         from builder.steps.target import target
 
         view, time = given.ground.view, given.ground.time
         owner = resolve_owner(self.owner, view) if self.owner else None
-        changes = Changes(given.ground, owner)
+        draft = Draft(given.ground, owner)
         to = target(view, self.dest, follow_last=False)
         if to.slash or (to.entry is not None and to.entry.type == DIRECTORY):
             raise BuilderError(
                 f"{self.dest!r} is a directory in the image, a symlink cannot take its place",
                 "remove it in a step before, or name the link within it",
             )
-        uid, gid = changes.owner
+        uid, gid = draft.owner
         link = self.to.encode("utf-8", "surrogateescape")
-        changes.add(Entry(to.path, SYMLINK, 0o777, uid, gid, time, link=link))
-        changes.make_parents()
-        return changes
+        draft.add(Entry(to.path, SYMLINK, 0o777, uid, gid, time, link=link))
+        return draft.done()

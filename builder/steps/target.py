@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from builder.errors import BuilderError
 from builder.layer.entry import DIRECTORY, FILE, Entry
 from builder.oci.digest import hasher
-from builder.plan.changes import Changes, Ground
+from builder.plan.changes import Changes, Draft, Ground
 from builder.plan.clock import content_time
 from builder.plan.modes import apply_mode
 from builder.rootfs.accounts import resolve_owner
@@ -39,17 +39,16 @@ def write_file(step: File | Template, data: bytes, ground: Ground) -> Changes:
     """The changes of a step that writes one file."""
     view, time = ground.view, ground.time
     owner = resolve_owner(step.owner, view) if step.owner else None
-    changes = Changes(ground, owner)
+    draft = Draft(ground, owner)
     to = target(view, step.dest)
     if to.slash or (to.entry is not None and to.entry.type == DIRECTORY):
         raise BuilderError(
             f"{step.dest!r} is a directory in the image", "name the file that is to be written"
         )
     mode = apply_mode(step.mode, 0o644, directory=False) if step.mode else 0o644
-    uid, gid = changes.owner
+    uid, gid = draft.owner
     digest = hasher(data).digest()
     if step.times == "content":
         time = content_time(ground.epoch, digest)
-    changes.add(Entry(to.path, FILE, mode, uid, gid, time, len(data)), data, digest)
-    changes.make_parents()
-    return changes
+    draft.add(Entry(to.path, FILE, mode, uid, gid, time, len(data)), data, digest)
+    return draft.done()

@@ -7,12 +7,11 @@ import os
 import struct
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from typing import BinaryIO, cast
 
 from builder.errors import BuilderError, LayerError
 from builder.layer.archive import read_archive
-from builder.layer.entry import DIRECTORY, FILE, HARDLINK, SYMLINK, Change, Content, Entry
+from builder.layer.entry import DIRECTORY, FILE, HARDLINK, SYMLINK, Content, Entry
 from builder.layer.read import room
 from builder.layer.record import pack
 from builder.layer.record import unpack as unpack_record
@@ -20,8 +19,9 @@ from builder.layer.sorter import Listing
 from builder.layer.spool import Spool
 from builder.layer.tree import Tree as Members
 from builder.oci.digest import hasher
-from builder.plan.changes import Changes, Ground, Heads, line, plain
+from builder.plan.changes import Changes, Draft, Ground, plain
 from builder.plan.nodes import Tree
+from builder.plan.spilled import Row
 from builder.rootfs.accounts import is_account_file, resolve_owner
 from builder.rootfs.view import View
 from builder.steps.target import target
@@ -41,16 +41,16 @@ def unpack(step: Unpack, tree: Tree, ground: Ground) -> Changes:
     to = target(view, step.dest)
     if to.entry is not None and to.entry.type != DIRECTORY:
         raise BuilderError(f"{step.dest!r} is a file in the image, not a directory")
-    changes = Changes(ground, owner)
+    draft = Draft(ground, owner)
     landing = _Landing(view, to.path)
     if to.entry is None:
-        uid, gid = changes.owner
-        changes.add(Entry(to.path, DIRECTORY, 0o755, uid, gid, time))
-        changes.make_parents()
+        uid, gid = draft.owner
+        draft.add(Entry(to.path, DIRECTORY, 0o755, uid, gid, time))
+        draft.make_parents()
         landing.folders.add(to.path)
     # tar may link a symlink; a copy says the same
     members = Members(copied=SYMLINK, mixed=False)
-    for made, _, _ in changes.entries.values():
+    for made, _, _ in draft.entries.values():
         members.add(made)
     archive = _Archive(tree, step.strip_components)
     for entry, offset, digest in archive.listed():
@@ -70,10 +70,10 @@ def unpack(step: Unpack, tree: Tree, ground: Ground) -> Changes:
         )
 
     def parent(path: bytes) -> Entry | None:
-        """As Changes.make_parents."""
+        """As Draft.make_parents."""
         found = view.lookup(path)
         if found is None:
-            return Entry(path, DIRECTORY, 0o755, *changes.owner, time)
+            return Entry(path, DIRECTORY, 0o755, *draft.owner, time)
         if found.entry.type != DIRECTORY:
             raise BuilderError(
                 f"'/{os.fsdecode(path)}' is not a directory in the image, so nothing can"
@@ -90,48 +90,38 @@ def unpack(step: Unpack, tree: Tree, ground: Ground) -> Changes:
             content = partial(archive.open, offset, size)
         found[entry.path] = (entry, content, digest)
         if len(found) > _MANY:
-            return _Many(changes, members.entries(parent), archive)
-    changes.entries = found
-    return changes
+            listed = _Listed(members.entries(parent), archive)
+            return Changes(listed, accounts=listed.accounts)
+    return Changes(list(found.values()), accounts=any(map(is_account_file, found)))
 
 
-class _Many(Changes):
-    """More changes than memory should hold: they are read from disk."""
+class _Listed:
+    """Rows that are read from disk, being more than memory should hold."""
 
-    def __init__(
-        self, changes: Changes, entries: Iterator[tuple[Entry, bytes]], archive: _Archive
-    ) -> None:
+    def __init__(self, entries: Iterator[tuple[Entry, bytes]], archive: _Archive) -> None:
         """`entries` in the order of a layer, each FILE with its _MORE."""
-        super().__init__(changes.ground, changes.owner)
-        self.notes = changes.notes
         self._archive = archive
         self._count = 0
+        self.accounts = False  # a file of users or groups is among them
         self._listed = Listing(self._records(entries))
 
     def _records(self, entries: Iterator[tuple[Entry, bytes]]) -> Iterator[bytes]:
-        """Pairs of an entry's record, its _MORE behind it, and its line."""
-        self._accounts = False
-        heads: Heads = {}
         for entry, more in entries:
             self._count += 1
-            self._accounts = self._accounts or is_account_file(entry.path)
+            self.accounts = self.accounts or is_account_file(entry.path)
             yield pack(entry) + more
-            yield line(entry, more[-32:] if entry.type == FILE else b"", heads)
 
     def __len__(self) -> int:
         return self._count
 
-    def sorted(self) -> Iterator[Change]:
-        for record in islice(self._listed, 0, None, 2):
+    def __iter__(self) -> Iterator[Row]:
+        for record in self._listed:
             entry, end = unpack_record(record)
             if entry.type == FILE:
-                offset, size, _ = _MORE.unpack_from(record, end)
-                yield entry, self._archive.content(offset, size)
+                offset, size, digest = _MORE.unpack_from(record, end)
+                yield entry, partial(self._archive.open, offset, size), digest
             else:
-                yield entry, None
-
-    def lines(self) -> Iterator[bytes]:
-        return islice(self._listed, 1, None, 2)
+                yield entry, None, b""
 
 
 class _Landing:

@@ -26,7 +26,7 @@ from builder.layer.entry import (
     whiteout,
 )
 from builder.layer.read import read_layer
-from builder.layer.write import Earlier, Written, write_layer
+from builder.layer.write import Earlier, Told, Written, write_layer
 from builder.oci.digest import hasher
 from builder.oci.media import CODECS
 from builder.store.store import Store
@@ -164,21 +164,20 @@ def tree(folder: Path, count: int) -> list[Change]:
     return changes
 
 
-class Lines:
-    """Tells of `tree`s' changes; of the paths in `unread`, when they are read."""
+def lines(changes: list[Change], unread: tuple[bytes, ...] = ()) -> Told:
+    """What tells of `tree`s' changes; of the paths in `unread`, when they are read."""
 
-    def __init__(self, changes: list[Change], unread: tuple[bytes, ...] = ()) -> None:
-        self.changes, self.unread = changes, unread
-
-    def lines(self) -> list[bytes]:
-        return [
-            b"" if entry.path in self.unread else self.learn(entry, content.digest or b"")
-            for entry, content in self.changes
-            if isinstance(content, HostFile)
-        ]
-
-    def learn(self, entry: Entry, digest: bytes) -> bytes:
+    def line(entry: Entry, digest: bytes) -> bytes:
         return b"%b %d %b" % (entry.path, entry.size, digest)
+
+    return Told(
+        [
+            b"" if entry.path in unread else line(entry, content.digest or b"")
+            for entry, content in changes
+            if isinstance(content, HostFile)
+        ],
+        line,
+    )
 
 
 @pytest.mark.parametrize("codec", ["gzip", "zstd", "none"])
@@ -187,7 +186,7 @@ def test_a_layer_made_from_an_earlier_one_is_the_same_to_the_byte(
 ) -> None:
     first, second = Store(str(tmp_path / "one")), Store(str(tmp_path / "two"))
     changes = tree(tmp_path, 300)
-    before = write_layer(changes, first, codec, told=Lines(changes))
+    before = write_layer(changes, first, codec, told=lines(changes))
     assert before is not None
     for number in (3, 150, 299):  # one changes in place, one grows, one goes
         entry, _ = changes[number]
@@ -200,22 +199,22 @@ def test_a_layer_made_from_an_earlier_one_is_the_same_to_the_byte(
         (tmp_path / f"f{number:05d}").chmod(0o600)
     name = codec_of(codec).name
     earlier = Earlier(first.blob_path(before.layer.blob.digest), before.runs, name)
-    quick = write_layer(changes, first, codec, earlier=earlier, told=Lines(changes))
+    quick = write_layer(changes, first, codec, earlier=earlier, told=lines(changes))
     earlier.close()
-    assert quick == write_layer(changes, second, codec, told=Lines(changes))
+    assert quick == write_layer(changes, second, codec, told=lines(changes))
     alone = write_layer(changes, second, codec)
     assert alone is not None and quick is not None and alone.layer == quick.layer
 
 
 def test_what_stands_in_the_earlier_layer_is_not_read_again(tmp_path: Path, store: Store) -> None:
     changes = tree(tmp_path, 300)
-    before = write_layer(changes, store, told=Lines(changes))
+    before = write_layer(changes, store, told=lines(changes))
     assert before is not None
     for number in range(300):
         (tmp_path / f"f{number:05d}").unlink()
     name = codec_of("gzip").name
     earlier = Earlier(store.blob_path(before.layer.blob.digest), before.runs, name)
-    assert write_layer(changes, store, earlier=earlier, told=Lines(changes)) == before
+    assert write_layer(changes, store, earlier=earlier, told=lines(changes)) == before
     earlier.close()
 
 
@@ -225,19 +224,24 @@ def test_files_read_for_the_first_time_give_the_same_index(tmp_path: Path, store
     (tmp_path / "large").write_bytes(large)
     host = HostFile(str(tmp_path / "large"), hasher(large).digest())
     changes.append((Entry(b"large", FILE, 0o644, size=len(large)), host))
-    known = write_layer(changes, store, told=Lines(changes))
+    known = write_layer(changes, store, told=lines(changes))
     unread = [
         (entry, HostFile(content.path, None))
         for entry, content in changes
         if isinstance(content, HostFile)
     ]
     paths = tuple(entry.path for entry, _ in changes)
-    assert write_layer(unread, store, told=Lines(unread, paths)) == known
+    made = write_layer(unread, store, told=lines(unread, paths))
+    assert made is not None and known is not None
+    assert made._replace(learned=known.learned) == known
+    assert not known.learned
+    digests = [content.digest for _, content in changes if isinstance(content, HostFile)]
+    assert made.learned == b"".join(each or b"" for each in digests)
 
 
 def test_a_damaged_earlier_layer_is_noticed(tmp_path: Path, store: Store) -> None:
     changes = tree(tmp_path, 300)
-    before = write_layer(changes, store, told=Lines(changes))
+    before = write_layer(changes, store, told=lines(changes))
     assert before is not None
     blob = Path(store.blob_path(before.layer.blob.digest))
     damaged = bytearray(blob.read_bytes())
@@ -245,7 +249,7 @@ def test_a_damaged_earlier_layer_is_noticed(tmp_path: Path, store: Store) -> Non
     (tmp_path / "damaged").write_bytes(damaged)
     earlier = Earlier(str(tmp_path / "damaged"), before.runs, codec_of("gzip").name)
     with pytest.raises(CorruptBlob):
-        write_layer(changes, store, earlier=earlier, told=Lines(changes))
+        write_layer(changes, store, earlier=earlier, told=lines(changes))
     earlier.close()
 
 
@@ -253,6 +257,6 @@ def test_a_damaged_earlier_layer_is_noticed(tmp_path: Path, store: Store) -> Non
 def test_an_index_that_is_not_one_is_as_none(tmp_path: Path, store: Store, index: bytes) -> None:
     changes = tree(tmp_path, 100)
     earlier = Earlier(str(tmp_path / "nowhere"), index, codec_of("gzip").name)
-    quick = write_layer(changes, store, earlier=earlier, told=Lines(changes))
-    assert quick == write_layer(changes, store, told=Lines(changes))
+    quick = write_layer(changes, store, earlier=earlier, told=lines(changes))
+    assert quick == write_layer(changes, store, told=lines(changes))
     earlier.close()

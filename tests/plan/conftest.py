@@ -100,7 +100,7 @@ class Shop(NamedTuple):
         """What the last of the steps puts into its layer."""
         made = self.planned(*steps, **options).decision.changes
         assert isinstance(made, Changes)
-        return {os.fsdecode(path): item[0] for path, item in made.entries.items()}
+        return {os.fsdecode(entry.path): entry for entry, _ in made.sorted()}
 
 
 @pytest.fixture

@@ -209,7 +209,7 @@ def test_any_name_is_copied(shop: Any) -> None:
         with open(folder + b"/" + name, "wb") as file:
             file.write(name)
     planned = shop.planned(copy("d", dest="/to"))
-    assert {path for path in planned.decision.changes.entries if b"/" in path} == {
+    assert {row[0].path for row in planned.decision.changes.rows if b"/" in row[0].path} == {
         b"to/" + n for n in NAMES
     }
     assert write_layer(planned.decision.changes.sorted(), shop.store) is not None
@@ -236,7 +236,7 @@ def test_a_tree_deeper_than_pythons_stack(shop: Any) -> None:
         os.chdir(here)
     try:
         made = shop.planned(copy("d", dest="/to")).decision.changes
-        assert len(made.entries) == depth + 1
+        assert len(made.rows) == depth + 1
         assert write_layer(made.sorted(), shop.store) is not None
     finally:
         subprocess.run(["rm", "-rf", shop.context / "d"], check=True)  # rmtree is recursive
@@ -291,7 +291,7 @@ def test_a_socket_is_left_out_with_a_note(shop: Any) -> None:
         finally:
             os.chdir(here)
         planned = shop.planned(copy("d", dest="/to"))
-    assert set(planned.decision.changes.entries) == {b"to", b"to/f"}
+    assert {row[0].path for row in planned.decision.changes.rows} == {b"to", b"to/f"}
     assert "is a socket or device and is left out" in planned.notes[0]
 
 
@@ -379,8 +379,8 @@ def test_a_layer_has_the_bytes_of_its_key_or_is_not_made(tmp_path: Path, shop: A
             assert written is not None
             assert layers.setdefault(planned.key, written.layer.diff_id) == written.layer.diff_id
             wanted = {
-                path.decode(): digest
-                for path, (entry, _, digest) in planned.decision.changes.entries.items()
+                entry.path.decode(): digest
+                for entry, _, digest in planned.decision.changes.rows
                 if entry.type == FILE
             }
             assert contents(shop.store, written) == wanted

@@ -12,11 +12,11 @@ import pytest
 from builder.layer.entry import DIRECTORY, FILE, Entry, HostFile
 from builder.layer.sorter import Pile
 from builder.layer.write import sort_key
-from builder.plan.away import Away
 from builder.plan.changes import Changes
 from builder.plan.context import Context
 from builder.plan.known import UNKNOWN, split
 from builder.plan.nodes import Tree
+from builder.plan.spilled import Spilled
 from builder.project import Options, Project
 from builder.spec.model import Place
 from builder.steps.copy import Copy
@@ -65,17 +65,17 @@ def test_what_waits_on_disk_comes_back_as_it_was() -> None:
     for block in blocks:
         pile.append(block)
     assert [pile[number] for number in range(len(pile))] == blocks
-    away = Away()
+    spilled = Spilled()
     rows: list[Any] = [
         (Entry(b"d", DIRECTORY, 0o755), None, b""),
         (Entry(b"d/f", FILE, 0o644, size=3), HostFile(b"/f"), b""),
         (Entry(b"d/g", FILE, 0o644, xattrs=((b"a", b"b"),)), HostFile(b"/g", b"x" * 32), b"x" * 32),
     ]
-    assert away.take(rows[:2]) and away.take(rows[2:])
-    assert list(away) == rows
-    assert away.around == {b"d", b"d/g"}
-    assert not away.take(rows[2:])
-    assert len(away) == 3
+    assert spilled.take(rows[:2]) and spilled.take(rows[2:])
+    assert list(spilled) == rows
+    assert spilled.around == {b"d", b"d/g"}
+    assert not spilled.take(rows[2:])
+    assert len(spilled) == 3
 
 
 @pytest.mark.parametrize("other", ["late/", "early/"])
@@ -84,13 +84,16 @@ def test_rows_on_disk_are_those_in_memory(shop: Any, root: Path, other: str) -> 
     step = Copy(HERE, None, ("tree/", other), "/tmp/x/")
     made = shop._replace(context=root).planned(step).decision.changes
     assert isinstance(made, Changes)
-    assert (not made.entries) == (other == "late/")
+    assert isinstance(made.rows, Spilled) == (other == "late/")
     rows = list(made.sorted())
     paths = [entry.path for entry, _ in rows]
     assert paths == sorted(paths, key=sort_key)
     # /tmp, which is not plain, /tmp/x and the folders; one file more
     assert (
-        len(rows) == len(made) == len(set(paths)) == COUNT + COUNT // 1000 + 2 + (other == "late/")
+        len(rows)
+        == len(made.rows)
+        == len(set(paths))
+        == COUNT + COUNT // 1000 + 2 + (other == "late/")
     )
     assert paths[:3] == [b"tmp", b"tmp/x", b"tmp/x/f000"]
     assert rows[0][0].mode == 0o1777
@@ -136,7 +139,7 @@ def test_a_build_that_leaves_files_unread_has_the_key_of_one_that_does_not(root:
     context = Context(str(root), Store(str(root / "once")))
     (source,) = context.find("tree")
     tree = context.tree(source)
-    assert known(tree, context.digests(tree, leave=True)) == COUNT
+    assert known(tree, context.digests(tree, read_later=True)) == COUNT
 
 
 def parts(store: Store) -> set[str]:
@@ -159,7 +162,7 @@ def test_only_what_changed_is_read_and_only_its_part_is_written(tmp_path: Path) 
     os.rename(folder / "f004/4004", folder / "f004/renamed")
     (folder / "f007/7007").write_text("other")
     second = context.tree(source)
-    found = context.digests(second, leave=True)  # the one that changed is few, so it is read
+    found = context.digests(second, read_later=True)  # the one that changed is few, so it is read
     assert known(second, found) == 20_000
     assert context.digests(second) == found
     whole = Context(str(tmp_path), Store(str(tmp_path / "fresh"))).digests(second)

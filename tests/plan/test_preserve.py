@@ -101,7 +101,7 @@ def test_hard_links_stand_in_the_order_of_a_layer(shop: Any) -> None:
         ("m", tarfile.LNKTYPE, "a"),
     )
     made = unpacked(shop).decision.changes
-    entries = {path: item[0] for path, item in made.entries.items()}
+    entries = {row[0].path: row[0] for row in made.rows}
     assert (entries[b"to/a"].type, entries[b"to/a"].size) == ("0", 4)
     assert [(entries[each].type, entries[each].link) for each in (b"to/m", b"to/z")] == [
         ("1", b"to/a"),
@@ -118,7 +118,7 @@ def test_leading_folders_are_left_out(shop: Any) -> None:
         ("top/l", tarfile.LNKTYPE, "top/f"),
         ("outside", tarfile.REGTYPE, "x"),
     )
-    assert set(unpacked(shop, strip_components=1).decision.changes.entries) == {
+    assert {row[0].path for row in unpacked(shop, strip_components=1).decision.changes.rows} == {
         b"to",
         b"to/f",
         b"to/l",

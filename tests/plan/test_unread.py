@@ -76,7 +76,7 @@ def test_what_was_read_is_known_the_next_time(settled: Path) -> None:
     # 70 files of the first source were replaced by the second's, and never read
     for source, read in (("tree", COUNT + 1 - 70), ("more", 70)):
         tree = context.tree(Source(source, source, True, False))
-        (digests,) = context.digests(tree, leave=True)
+        (digests,) = context.digests(tree, read_later=True)
         assert sum(each != UNKNOWN for each in split(digests, tree.part(0))) == read
 
 

@@ -66,9 +66,9 @@ class Site:
         for step in plan.steps:
             if not isinstance(step.decision, BuildFiles):
                 continue
-            for path, (_, content, _) in step.decision.changes.entries.items():
+            for entry, content, _ in step.decision.changes.rows:
                 if isinstance(content, bytes):
-                    found[path.decode()] = content
+                    found[entry.path.decode()] = content
         return found
 
 

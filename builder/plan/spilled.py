@@ -1,4 +1,4 @@
-"""Rows that wait on disk: more entries of a layer than memory should hold."""
+"""Spilled rows: more entries of a layer than memory should hold, on disk."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ not known."""
 _TOGETHER = 2000  # rows in a block
 
 
-class Away:
+class Spilled:
     """Rows in a layer's order, with no content but host files of one context."""
 
     def __init__(self, *, closed: bool = False) -> None:
         self.closed = closed
-        """Nothing waits here any more."""
+        """Nothing more is taken."""
         self.around: frozenset[bytes] = frozenset()
         """The last path and the folders around it."""
         self._rows = Pile()
