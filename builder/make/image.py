@@ -254,7 +254,7 @@ class _Maker:
             shop.emit(Warned(note, planned.step.place, name))
         with shop.store.lock(f"step-{planned.key or planned.inputs}", f"{name}: {planned.name}"):
             # who waited for the lock may find that the work is done
-            if found := shop.planner.found(planned):
+            if found := shop.planner.found(self._spec, planned):
                 key, hit = found
                 took = _Took("hit", "built meanwhile by another builder", key, hit.layer)
                 if hit.layer and not hit.encoded:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from binascii import hexlify
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
@@ -91,16 +91,26 @@ class Changes(NamedTuple):
         """The same with the digests that were learned when they were written."""
         return self._replace(rows=_Read(self.rows, learned), unread=()) if self.unread else self
 
-    def finder(self, learned: Learned) -> Callable[[bytes], bytes | None]:
-        """What was learned of a file by its path below the context. Of spilled rows, it is to be
-        asked in their order; one out of it is not found, which costs time alone."""
-        digests = (bytes(learned[at : at + 32]) for at in range(0, len(learned), 32))
-        paths = (
+    def learned(self, digests: Mapping[bytes, bytes]) -> Learned:
+        """As the writer would, from digests by path below the context."""
+        learned = bytearray()
+        for path in self._missing():
+            learned += digests[path]
+        return learned
+
+    def _missing(self) -> Iterator[bytes]:
+        """The paths below the context of the files that have no digest, in the layer's order."""
+        return (
             cast(bytes, cast(HostFile, content).path)
             for entry, content, digest in self.rows
             if entry[1] == FILE and not digest
         )
-        pairs = zip(paths, digests, strict=True)
+
+    def finder(self, learned: Learned) -> Callable[[bytes], bytes | None]:
+        """What was learned of a file by its path below the context. Of spilled rows, it is to be
+        asked in their order; one out of it is not found, which costs time alone."""
+        digests = (bytes(learned[at : at + 32]) for at in range(0, len(learned), 32))
+        pairs = zip(self._missing(), digests, strict=True)
         if not isinstance(self.rows, Spilled):
             return dict(pairs).get
         expected = next(pairs, None)

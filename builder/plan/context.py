@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from builder.plan.known import Known, Pieces
 
 _CHUNK = 1 << 20
+_TURNS = tuple(threading.Lock() for _ in range(16))
 _MANY = 64  # unread files from which on leaving them is worth it
 
 
@@ -241,9 +243,23 @@ class Context:
         hashed is not read again. `read_later`: many that are not known stay so, to be read when the
         layer is made, and given to `save` then."""
         pieces, numbers = self._known.find(tree)
-        if not (read_later and self._known.lacks(tree, pieces, numbers, _MANY)):
+        if read_later and self._known.lacks(tree, pieces, numbers, _MANY):
+            return pieces
+        turn = _TURNS[int(tree.fingerprint()[0], 16)]
+        waits = turn.locked()
+        with turn:  # of two threads that come to the same files one reads them
+            if waits:
+                pieces, _ = self._known.find(tree)
             self._known.fill(tree, pieces, self._hash)
         return pieces
+
+    def read_meanwhile(self, tree: Tree, pieces: Pieces) -> dict[bytes, bytes] | None:
+        """The digests of a tree's files by path below the context, if those that `pieces` lacks
+        were found since, all of them."""
+        found = self._known.meanwhile(tree, pieces)
+        if found is None:
+            return None
+        return {tree.below(node[0]): digest for node, digest in self._known.files(tree, found)}
 
     def save(self, tree: Tree, pieces: Pieces, digest_of: Callable[[bytes], bytes | None]) -> None:
         """Keep the digests of a tree's files for the next time: `pieces`, and what `digest_of` says

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from operator import itemgetter
 
@@ -89,6 +89,26 @@ class Known:
                     found.get(_state(node), digest)
                     for node, digest in zip(nodes, digests, strict=True)
                 )
+
+    def meanwhile(self, tree: Tree, pieces: Pieces) -> Pieces | None:
+        """All digests of a tree, if those that `pieces` lacks are known by another tree now. As a
+        rule they are not, so one is asked for first."""
+        if sum(tree.sizes) > _SHARED:
+            return None
+        first = next(
+            (_state(node) for node, digest in self.files(tree, pieces) if digest == UNKNOWN)
+        )
+        if not shared.find(self._store, [first]):
+            return None
+        found, numbers = self.find(tree)
+        return None if self.lacks(tree, found, numbers, 1) else found
+
+    def files(self, tree: Tree, pieces: Pieces) -> Iterator[tuple[Node, bytes]]:
+        """The regular files of a tree, each with its digest."""
+        for nodes, piece in zip(tree.parts(), pieces, strict=True):
+            for node, digest in zip(nodes, split(piece, nodes), strict=True):
+                if node[1] & _TYPE == _REGULAR:
+                    yield node, digest
 
     def lacks(self, tree: Tree, pieces: Pieces, numbers: list[int], many: int) -> bool:
         """Whether so many files, or more, are not known."""

@@ -242,12 +242,29 @@ class Planner:
         self._memorize(planned, {})
         return planned
 
-    def found(self, planned: Planned) -> tuple[CacheKey, Hit] | None:
+    def found(self, spec: ImageSpec, planned: Planned) -> tuple[CacheKey, Hit] | None:
         """The key and layer of a step, if it was built since it was planned."""
         if planned.key is None:
-            return self._remembered(planned.inputs, planned.sources)
-        hit = self._hit(planned.key)
-        return (planned.key, hit) if hit else None
+            if remembered := self._remembered(planned.inputs, planned.sources):
+                return remembered
+            planned = self._read_meanwhile(spec, planned)
+        hit = self._hit(planned.key) if planned.key else None
+        return (planned.key, hit) if planned.key and hit else None
+
+    def _read_meanwhile(self, spec: ImageSpec, planned: Planned) -> Planned:
+        """With the key of a `copy`, if another one read all of its files since it was planned."""
+        assert isinstance(planned.decision, BuildFiles)
+        changes = planned.decision.changes
+        digests: dict[bytes, bytes] = {}
+        for tree, pieces in changes.unread:
+            found = self.context.read_meanwhile(tree, pieces)
+            if found is None:
+                return planned
+            digests.update(found)
+        key, document = _key_of(changes.read(changes.learned(digests)), self.platform(spec))
+        planned = planned._replace(key=key, document=document)
+        self._memorize(planned, {})
+        return planned
 
     def _changes(
         self,

@@ -168,8 +168,8 @@ def test_a_parent_that_is_not_plain_comes_along(shop: Any) -> None:
     assert entries["tmp"].mode == 0o1777
     entries = shop.entries(File(HERE, None, "/dir/new/x", "x"))
     assert [(path, e.mode, e.uid) for path, e in entries.items() if e.type == "5"] == [
-        ("dir/new", 0o755, 0),
         ("dir", 0o750, 5),
+        ("dir/new", 0o755, 0),
     ]
     assert set(shop.entries(File(HERE, None, "/usr/lib/x", "x"))) == {"usr/lib/x"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 import time
 from pathlib import Path
 
@@ -17,22 +18,23 @@ COUNT = 80
 FEW = 32  # files are too few to be left unread until their layer is made
 
 
-def project(root: Path, store: str) -> Project:
-    options = Options(
-        specs=str(root / "specs"), context=str(root), cache_dir=str(root / store), pull="never"
-    )
+def project(root: Path, store: str, jobs: int) -> Project:
+    folders = {"specs": str(root / "specs"), "context": str(root), "cache_dir": str(root / store)}
+    options = Options(**folders, pull="never", jobs=jobs)
     return Project(options)
 
 
-def build(root: Path, store: str, steps: dict[str, str]) -> dict[str, Built]:
+def build(
+    root: Path, store: str, steps: dict[str, str], base: str = "scratch", jobs: int = 1
+) -> dict[str, Built]:
     """Images of one step each, by name."""
     specs = root / "specs"
     specs.mkdir(exist_ok=True)
     for path in specs.iterdir():
         path.unlink()
     for name, step in steps.items():
-        (specs / f"{name}.yaml").write_text(f"from: scratch\nsteps:\n- {step}\n")
-    made = project(root, store)
+        (specs / f"{name}.yaml").write_text(f"from: {base}\nsteps:\n- {step}\n")
+    made = project(root, store, jobs)
     return made.build(made.load(list(steps))[0])
 
 
@@ -77,11 +79,39 @@ def test_many_images_of_linked_trees_read_one_and_make_one_layer(
     }
     build(linked, f"warm {count}", {"i0": steps["i0"]})  # what is imported late is there now
     before, started = read_bytes(), time.monotonic()
-    images = build(linked, f"cold {count}", steps)
+    images = build(linked, f"cold {count}", steps, jobs=2)
     assert time.monotonic() - started < 5  # generous: 0.3 s; a layer each takes ten times as long
     assert read_bytes() - before < (times + 0.5) * count * SIZE
     assert sorted(statuses(images)) == ["built"] + (FOLDERS - 1) * ["hit"]  # in any order
     assert len({image.steps[-1].layer for image in images.values()}) == 1
+
+
+def test_files_that_another_image_read_meanwhile_are_looked_up_before_they_are_written(
+    linked: Path,
+) -> None:
+    """Two folders that lstat tells apart, with one layer; both images are planned, then built."""
+    (linked / "web3").chmod(0o700)
+    steps = {
+        name: f"{{copy: {source}/, dest: /m/}}" for name, source in (("a", "web3"), ("b", "web4"))
+    }
+    try:
+        before = read_bytes()
+        images = build(linked, "meanwhile", steps)
+        assert read_bytes() - before < 1.5 * COUNT * SIZE
+    finally:
+        (linked / "web3").chmod(0o755)
+    assert statuses(images) == ["built", "hit"]
+    assert images["a"].image.layers == images["b"].image.layers
+
+
+def test_files_are_hashed_once_while_a_base_comes(linked: Path) -> None:
+    with tarfile.open(linked / "base.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("etc"))
+    steps = {f"i{number}": f"{{copy: web{number}/, dest: /srv/}}" for number in range(FOLDERS)}
+    before = read_bytes()
+    images = build(linked, "based", steps, base="rootfs:base.tar", jobs=2)
+    assert read_bytes() - before < 2.5 * COUNT * SIZE  # hashed, then read for the layer
+    assert sorted(statuses(images)) == ["built"] + (FOLDERS - 1) * ["hit"]
 
 
 def test_a_renamed_folder_is_the_same_layer(linked: Path) -> None:
