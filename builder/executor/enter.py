@@ -103,6 +103,8 @@ def stay_with_the_builder() -> None:
 def launch(plan: Plan) -> None:
     """Become an outside tool (runc), which has to see the /proc of the pid namespace it is in."""
     mount("proc", "/proc", "proc")
+    if "seccomp" in plan:
+        filter_calls(plan["seccomp"])
     os.execve(plan["argv"][0], plan["argv"], plan["env"])  # noqa: S606  # no shell wanted
 
 

@@ -59,7 +59,13 @@ class Runc(Overlaid):
             *("--log", os.path.join(bundle, "log"), "--log-format", "json"),
             *("run", "--bundle", bundle, name),
         ]
-        plan = {"mode": "launch", "argv": argv, "env": {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}}
+        plan: dict[str, Any] = {
+            "mode": "launch",
+            "argv": argv,
+            "env": {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        }
+        if command.network == "none":
+            plan["seccomp"] = seccomp.without_socketcall(os.uname().machine)
         return start({**plan, **self.network_plan(command)}, pipes)
 
     def ended(self, place: Overlay) -> None:
