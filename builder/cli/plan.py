@@ -148,7 +148,7 @@ def why(arguments: argparse.Namespace) -> int:
         elif step.status != "hit":
             text = f"{step.status}: {step.why}"
         elif before and before.key == step.key:
-            from builder.plan.describe import timestamp
+            from builder.plan.clock import timestamp
 
             text = f"hit: unchanged since {timestamp(before.built)}, then built: {before.why}"
             text = text.replace("then built: never built", "when it was first built")

@@ -29,3 +29,10 @@ def command_time(epoch: int, commands: int) -> int:
 def content_time(epoch: int, digest: bytes) -> int:
     """`times: content`: told by a file's raw SHA-256, for servers that make ETags of times."""
     return epoch + (int.from_bytes(digest[:4]) >> (32 - _CONTENT))
+
+
+def timestamp(seconds: int) -> str:
+    """RFC 3339 in UTC."""
+    import time
+
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

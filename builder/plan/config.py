@@ -6,8 +6,9 @@ import posixpath
 from collections.abc import Mapping
 from typing import Any
 
+from builder.errors import BuilderError
 from builder.oci.image import Document
-from builder.spec.model import ConfigChange, FromEnv, shown
+from builder.spec.model import MAX_PATH, ConfigChange, FromEnv, shown
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -91,6 +92,15 @@ def working_dir(*parts: str | None) -> str:
         if part:
             path = posixpath.join(path, part)
     return "/" + posixpath.normpath(path).lstrip("/")  # POSIX lets two slashes at the front be
+
+
+def in_image(path: str, folder: str) -> str:
+    """A target as an absolute path; a relative one is taken from `folder`. A slash at its end
+    stays, as it says that a directory is meant."""
+    whole = "/" + posixpath.normpath(posixpath.join(folder, path)).lstrip("/")
+    if len(whole.encode("utf-8", "surrogateescape")) > MAX_PATH:
+        raise BuilderError(f"{path!r} is longer than {MAX_PATH} bytes from {folder[:60]!r} on")
+    return whole + "/" if path.endswith("/") and whole != "/" else whole
 
 
 def settings_of(document: Document) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from builder.errors import CorruptBlob
 from builder.oci import media
 from builder.oci.digest import Digest, digest_of
 from builder.oci.image import Descriptor, Image, encode
+from builder.plan.clock import timestamp
 from builder.plan.config import merge_config
-from builder.plan.describe import timestamp
 from builder.plan.last import LastBuild
 from builder.plan.step import ConfigStep, own_steps
 from builder.spec.model import FromEnv, ImageSpec

@@ -16,13 +16,19 @@ from builder.plan import config, keys
 from builder.plan.clock import command_time, file_time
 from builder.plan.config import settings_of, working_dir_of
 from builder.plan.context import Context, Scanned, Source
-from builder.plan.describe import history, step_name
-from builder.plan.folders import made_in
 from builder.plan.last import LastBuild
 from builder.plan.nodes import Tree
 from builder.plan.planned import BuildFiles, BuildRun, Hit, NoLayer, Planned, Settings, Unknown
 from builder.plan.sources import base_fault
-from builder.plan.step import CommandStep, ConfigStep, FileStep, Materials, Step, steps_of
+from builder.plan.step import (
+    CommandStep,
+    ConfigStep,
+    FileStep,
+    Step,
+    history,
+    step_name,
+    steps_of,
+)
 from builder.plan.waiting import Reread, on_base
 from builder.rootfs.layers import Layers
 from builder.rootfs.stack import Stack
@@ -278,6 +284,8 @@ class Planner:
     ) -> Changes:
         """A file step's changes; `asked` takes what its template asked the environment for."""
         from builder.plan.changes import Ground
+        from builder.plan.folders import made_in
+        from builder.plan.materials import Materials
 
         epoch = self.settings.epoch
         time = file_time(epoch, stack.commands)

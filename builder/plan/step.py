@@ -4,32 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from builder.errors import BuilderError, SpecError, UsageError
-from builder.plan.config import working_dir
-from builder.plan.folders import in_image
+from builder.plan.clock import timestamp
+from builder.plan.config import in_image, working_dir
 from builder.spec import model
 from builder.spec.model import ConfigChange, ImageSpec, Place, shown, without_values
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
     from builder.oci.image import Document
-    from builder.plan.changes import Changes, Ground
+    from builder.plan.changes import Changes
     from builder.plan.context import Context, Scanned
+    from builder.plan.materials import Materials
     from builder.rootfs.view import View
-
-
-class Materials(NamedTuple):
-    """What the changes of a file step are made of."""
-
-    context: Context
-    scanned: Scanned  # what the step takes from it
-    ground: Ground
-    image: str  # the image's name, for templates
-    environ: Mapping[str, str]  # for env('NAME') in the file of a template
-    asked: dict[str, str | None]  # takes what env() was asked for there, and gave
-    read_later: bool = False  # files may stay unread (Context.digests)
 
 
 class _Step(model.Step):
@@ -101,6 +90,8 @@ class FileStep(_Step):
 
     @classmethod
     def waiting(cls, place: Place, name: str) -> model.Step:
+        from builder.plan.implied import Nothing
+
         return Nothing(place, name, cls.verb)
 
     def title(self) -> str:
@@ -129,6 +120,8 @@ class CommandStep(_Step):
 
     @classmethod
     def waiting(cls, place: Place, name: str) -> model.Step:
+        from builder.plan.implied import NoCommand
+
         return NoCommand(place, name, cls.verb)
 
     def command_on(self, config: Document, view: View, epoch: int) -> Command:
@@ -144,6 +137,8 @@ class ConfigStep(_Step):
 
     @classmethod
     def waiting(cls, place: Place, name: str) -> model.Step:
+        from builder.plan.implied import NoConfig
+
         return NoConfig(place, name, cls.verb)
 
     @property
@@ -153,50 +148,6 @@ class ConfigStep(_Step):
 
 
 Step = FileStep | CommandStep | ConfigStep
-
-
-class _Nothing(NamedTuple):
-    place: Place
-    name: str
-    verb: str
-
-
-class Nothing(_Nothing, FileStep):
-    """A file step that adds nothing to the working directory, which is made for it. It stands for
-    config's working_dir, and for a step that names the base until that is known."""
-
-    __slots__ = ()
-    stands_in = True
-    dest = "."
-
-    def rooted(self, folder: str) -> Self:
-        return self
-
-    def changes(self, given: Materials) -> Changes:
-        from builder.plan.changes import Draft
-
-        return Draft(given.ground, None).done()
-
-
-class NoCommand(_Nothing, CommandStep):
-    """In the place of a command step that names the base."""
-
-    __slots__ = ()
-    stands_in = True
-
-    def title(self) -> str:
-        return self.name
-
-
-class NoConfig(_Nothing, ConfigStep):
-    """In the place of a config step that names the base."""
-
-    __slots__ = ()
-    stands_in = True
-    change = ConfigChange()
-
-    def title(self) -> str:
-        return self.name
 
 
 def own_steps(spec: ImageSpec) -> tuple[Step, ...]:
@@ -214,5 +165,29 @@ def steps_of(spec: ImageSpec) -> tuple[Step, ...]:
     path = working_dir(*given)
     if path == "/":
         return steps
+    from builder.plan.implied import Nothing
+
     place = Place(spec.file, 1, 1)
     return (*steps, Nothing(place, f"working_dir {path}", "directory"))
+
+
+def step_name(step: Step) -> str:
+    """The step's name, or what it does in a few words."""
+    return shown(step.name) if step.name else step.title()
+
+
+def history(step: Step, epoch: int) -> dict[str, Any]:
+    """A history entry (image-spec config.md). `created_by` is the step as one reads it."""
+    entry = {"created": timestamp(epoch), "created_by": _published(step.created_by())}
+    if step.name:
+        entry["comment"] = _published(shown(step.name))
+    return entry
+
+
+def _published(text: str) -> str:
+    """Without the digests of what env() gave: whoever has the image could try values."""
+    if "<env " not in text:
+        return text
+    import re
+
+    return re.sub("(<env [^ >]*) [0-9a-f]{12}>", r"\1>", text)

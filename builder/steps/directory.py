@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.errors import BuilderError
-from builder.plan.step import FileStep, Materials
+from builder.plan.step import FileStep
 from builder.spec.model import Place
 
 if TYPE_CHECKING:
     from builder.plan.changes import Changes
+    from builder.plan.materials import Materials
     from builder.spec.fields import Reader, Table
     from builder.spec.node import Node
 

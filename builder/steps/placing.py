@@ -23,10 +23,10 @@ from builder.layer.entry import (
 from builder.plan.changes import Changes, Draft, Unread, link_to, reserved
 from builder.plan.clock import content_time
 from builder.plan.known import UNKNOWN, Pieces, split
+from builder.plan.materials import Materials
 from builder.plan.modes import apply_mode
 from builder.plan.nodes import Node, Tree
 from builder.plan.spilled import Row
-from builder.plan.step import Materials
 from builder.rootfs.accounts import resolve_owner
 from builder.steps.copy import Copy
 from builder.steps.target import target

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from builder.errors import BuilderError
-from builder.plan.step import FileStep, Materials
+from builder.plan.step import FileStep
 from builder.spec.model import Place, shown
 
 if TYPE_CHECKING:
     from builder.plan.changes import Changes
+    from builder.plan.materials import Materials
     from builder.spec.fields import Reader, Table
     from builder.spec.node import Node
 
@@ -59,7 +60,7 @@ class Remove(_Remove, FileStep):
         return f"remove {' '.join(map(shown, self.paths))}"
 
     def rooted(self, folder: str) -> Self:
-        from builder.plan.folders import in_image
+        from builder.plan.config import in_image
 
         return self._replace(paths=tuple(in_image(path, folder) for path in self.paths))
 

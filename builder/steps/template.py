@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from builder.errors import BuilderError, SpecError
-from builder.plan.step import FileStep, Materials
+from builder.plan.step import FileStep
 from builder.spec.model import ImageSpec, Place
 
 if TYPE_CHECKING:
     from builder.plan.changes import Changes
     from builder.plan.context import Context, Scanned
+    from builder.plan.materials import Materials
     from builder.spec.fields import Reader, Table
     from builder.spec.node import Node
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from builder.plan.step import FileStep, Materials
+from builder.plan.step import FileStep
 from builder.spec.model import Place, shown
 
 if TYPE_CHECKING:
     from builder.plan.changes import Changes
     from builder.plan.context import Context, Scanned
+    from builder.plan.materials import Materials
     from builder.spec.fields import Reader, Table
     from builder.spec.node import Node
 

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import SpecError
-from builder.plan.config import working_dir
-from builder.plan.folders import in_image
+from builder.plan.config import in_image, working_dir
 from builder.spec.model import ConfigChange, Place
 from builder.steps.copy import Copy
 from builder.steps.file import File

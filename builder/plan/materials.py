@@ -1,0 +1,19 @@
+"""What the changes of a file step are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from builder.plan.changes import Ground
+from builder.plan.context import Context, Scanned
+
+
+class Materials(NamedTuple):
+    context: Context
+    scanned: Scanned  # what the step takes from it
+    ground: Ground
+    image: str  # the image's name, for templates
+    environ: Mapping[str, str]  # for env('NAME') in the file of a template
+    asked: dict[str, str | None]  # takes what env() was asked for there, and gave
+    read_later: bool = False  # files may stay unread (Context.digests)
