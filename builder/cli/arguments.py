@@ -45,7 +45,9 @@ class Command(NamedTuple):
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The namespace of a command; its `run` is the function to call with it."""
     if argv and argv[0] not in COMMANDS and not argv[0].startswith("-"):
-        raise _unknown(argv[0])
+        from builder.cli.words import no_command
+
+        raise no_command(argv[0], COMMANDS)
     parser = _Parser(prog="builder", description=_TOP)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     # a given prog spares argparse the making of a help text
@@ -56,18 +58,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         command = COMMANDS[name]
         text = command.help[0].upper() + command.help[1:] + "."
         sub = commands.add_parser(name, help=command.help, description=text)
-        sub.set_defaults(run=_lazy(command.module, name))
+        sub.set_defaults(run=_lazy(command.module, name), parser=sub)
         for options in command.options:
             options(sub)
-    return parser.parse_args(list(_plain(argv)))
+    found, others = parser.parse_known_args(list(_plain(argv)))
+    if others:
+        from builder.cli.words import not_taken
 
-
-def _unknown(command: str) -> UsageError:
-    import difflib
-
-    near = difflib.get_close_matches(command, COMMANDS, 1)
-    hint = f"did you mean {near[0]!r}?" if near else "builder --help lists the commands"
-    return UsageError(f"there is no command {command!r}", hint)
+        raise not_taken(found.parser, others[0])
+    if getattr(found, "files", None):
+        found.images += found.files
+    return found
 
 
 def _plain(argv: Sequence[str]) -> Iterator[str]:
@@ -82,7 +83,9 @@ def _json(parser: argparse.ArgumentParser) -> None:
 
 
 def _image(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument(
+        "image", metavar="IMAGE", help="a spec's name or file, or what the store has"
+    )
 
 
 def _no_build(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +115,11 @@ def _build(parser: argparse.ArgumentParser) -> None:
         "--output", "-o", action="append", default=[], metavar="WHERE",
         help="also write the image: oci:DIR[:tag], docker-archive:FILE[:tag], oci-archive:FILE",
     )  # fmt: skip
-    parser.add_argument("--push", action="store_true", help="push to the spec's tags")
+    parser.add_argument(
+        "--tag", "-t", action="append", default=[], metavar="NAME", dest="tags",
+        help="also give the image this name in the store; with --push push it there",
+    )  # fmt: skip
+    parser.add_argument("--push", action="store_true", help="push to the spec's tags, and --tag's")
     parser.add_argument(
         "--jobs",
         "-j",
@@ -138,11 +145,11 @@ def _why(parser: argparse.ArgumentParser) -> None:
 
 def _tag(parser: argparse.ArgumentParser) -> None:
     _image(parser)
-    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("name", metavar="NAME", help="NAME[:TAG]")
 
 
 def _rmi(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", metavar="IMAGE", nargs="+")
+    parser.add_argument("names", metavar="IMAGE", nargs="+", help="a name or a digest")
 
 
 def _push(parser: argparse.ArgumentParser) -> None:
@@ -152,7 +159,7 @@ def _push(parser: argparse.ArgumentParser) -> None:
 
 
 def _pull(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("reference", metavar="REF")
+    parser.add_argument("reference", metavar="REF", help="[REGISTRY/]NAME[:TAG][@DIGEST]")
     parser.add_argument("--platform", metavar="OS/ARCH", help="default: this machine's")
 
 
@@ -163,7 +170,9 @@ def _load(parser: argparse.ArgumentParser) -> None:
 
 
 def _search(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("term", metavar="TERM")
+    parser.add_argument(
+        "term", metavar="TERM", help="what names hold; with --registry a repository"
+    )
     parser.add_argument(
         "--registry", metavar="HOST", help="its catalogue and tags; default: the engine's search"
     )
@@ -179,7 +188,7 @@ def _cache(parser: argparse.ArgumentParser) -> None:
     ):
         sub = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         _common(sub)
-        sub.set_defaults(run=_lazy("cache", name))
+        sub.set_defaults(run=_lazy("cache", name), parser=sub)
         if name == "check":
             sub.add_argument("--repair", action="store_true", help="take out what is corrupt")
             sub.add_argument(
@@ -212,6 +221,10 @@ class _Version(argparse.Action):
 
 def _images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", metavar="IMAGE", nargs="*", help="default: every spec")
+    parser.add_argument(
+        "--file", "-f", action="append", default=[], metavar="FILE", dest="files",
+        help="a spec file, as IMAGE may be one",
+    )  # fmt: skip
 
 
 def _project(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.cli import screen, wiring
 from builder.errors import UsageError
@@ -16,7 +16,11 @@ from builder.events import Event, Noted
 from builder.make.image import Built
 from builder.project import Project
 from builder.spec.model import ImageSpec
+from builder.store.names import ImageName
 from builder.transport.base import Destination
+
+if TYPE_CHECKING:
+    from builder.oci.reference import Reference
 
 
 def build(arguments: argparse.Namespace) -> int:
@@ -49,6 +53,7 @@ def _build(
     names: tuple[str, ...],
 ) -> dict[str, Any]:
     destinations = _destinations(arguments, project, specs, names)
+    tags = _tags(arguments, names)
     _check_targets(arguments)
     for _, destination in destinations:
         destination.check()
@@ -61,15 +66,37 @@ def _build(
                     project.layers.bring(layer)
             delivered = destination.put(image)
             project.emit(Noted(f"{name}: written to {delivered.where}", name))
+        for reference in tags:
+            each = built[names[0]]
+            project.store.tag(ImageName(reference.familiar, each.image.platform), each.manifest)
         if arguments.push:
             from builder.cli.registry import push_built
 
-            push_built(project, [built[name] for name in names])
+            push_built(project, [built[name] for name in names], tags)
 
     built = project.build(specs, deliver)
     document = {"images": [_document(each) for each in built.values()]}
     _files(arguments, built, names, document)
     return document
+
+
+def _tags(arguments: argparse.Namespace, names: tuple[str, ...]) -> tuple[Reference, ...]:
+    """What --tag calls the one image; known before anything is built."""
+    if not arguments.tags:
+        return ()
+    from builder.oci.reference import parse_reference
+
+    if len(names) > 1:
+        raise UsageError(
+            f"--tag {arguments.tags[0]!r}: {len(names)} images would have one name:"
+            f" {', '.join(names)}",
+            f"name one: builder build {names[-1]} --tag {arguments.tags[0]}",
+        )
+    found = tuple(map(parse_reference, arguments.tags))
+    for reference in found:
+        if reference.digest:
+            raise UsageError(f"--tag {str(reference)!r} holds a digest, expected NAME[:TAG]")
+    return found
 
 
 def _destinations(

@@ -64,16 +64,16 @@ def _bring(layers: Layers, image: Image) -> None:
             layers.bring(layer)
 
 
-def push_built(project: Project, built: Sequence[Built]) -> None:
-    """Push what was just built to the specs' tags, all of it before any tag."""
+def push_built(project: Project, built: Sequence[Built], tags: tuple[Reference, ...] = ()) -> None:
+    """Push what was just built to the specs' tags and to `tags`, all of it before any tag."""
     pushes = []
     for each in built:
-        if not each.spec.tags:
+        if not each.spec.tags and not tags:
             raise UsageError(
                 f"{each.spec.file}: --push needs `tags`, there are none",
-                "add `tags: [registry.example/name:tag]`, or use `builder push IMAGE REF`",
+                "add `tags: [registry.example/name:tag]`, or give --tag NAME",
             )
-        references = tuple(parse_reference(text) for text in each.spec.tags)
+        references = (*map(parse_reference, each.spec.tags), *tags)
         _bring(project.layers, each.image)
         pushes.append(Push(each.image, references))
     options = project.options

@@ -38,7 +38,8 @@ def parse_platform(text: str) -> Platform:
     if parts[0] in _BARE:
         parts = ["linux", *parts]
     if not 2 <= len(parts) <= 3 or not all(part.isalnum() or "_" in part for part in parts):
-        raise UsageError(f"{text!r} is not a platform, expected os/arch[/variant]")
+        several = "one at a time: call it once for each" if "," in text else None
+        raise UsageError(f"{text!r} is not a platform, expected os/arch[/variant]", several)
     os_, architecture, *variant = parts
     architecture = _ARCHITECTURES.get(architecture, architecture)
     kept = variant[0] if variant and (architecture, variant[0]) != ("arm64", "v8") else ""

@@ -135,6 +135,7 @@ def is_spec(image: str, folder: str) -> bool:
 
 def find_spec(image: str, folder: str) -> str:
     """The path of IMAGE on a command line: a path to a file, or a name in `folder`."""
+    _no_dockers(image)
     if "/" in image or image.endswith(SUFFIXES):
         if os.path.isfile(image):
             return image
@@ -146,6 +147,26 @@ def find_spec(image: str, folder: str) -> str:
     names = [stem_of(path) for path in spec_files(folder)]
     hint = f"there are: {', '.join(names[:20])}" if names else f"{folder!r} holds no spec"
     raise UsageError(f"no spec {image!r} in {folder!r}{did_you_mean(image, names)}", hint)
+
+
+def _no_dockers(image: str) -> None:
+    """`build .` and `-f Dockerfile`, as one is used to from Docker. Raises UsageError."""
+    name = os.path.basename(image).lower()
+    if name.startswith(("dockerfile", "containerfile")) or name.endswith(".dockerfile"):
+        if not name.endswith(SUFFIXES) and os.path.isfile(image):
+            raise UsageError(
+                f"{image!r} is a Dockerfile, expected a spec",
+                "builder init writes a first spec beside it",
+            )
+    elif (
+        os.path.isdir(image)
+        and not name.endswith(SUFFIXES)
+        and ("/" in image or name in (".", ".."))
+    ):
+        raise UsageError(
+            f"{image!r} is a folder, expected a spec's name or file",
+            "builder build builds every spec; --context DIR names the folder of what they copy",
+        )
 
 
 def spec_files(folder: str) -> list[str]:

@@ -31,7 +31,8 @@ def parse_output(text: str) -> Factory:
     if kind not in ("oci", "oci-archive", "docker-archive") or not path:
         raise UsageError(
             f"--output {text!r} is not an output,"
-            " expected oci:DIR[:tag], oci-archive:FILE[:tag] or docker-archive:FILE[:tag]"
+            " expected oci:DIR[:tag], oci-archive:FILE[:tag] or docker-archive:FILE[:tag]",
+            _meant(text),
         )
     if kind == "docker-archive":
         if tag and not _TAG.fullmatch(tag):
@@ -40,6 +41,20 @@ def parse_output(text: str) -> Factory:
     if tag and not _REF_NAME.fullmatch(tag):
         raise UsageError(f"--output {text!r}: {tag!r} is not a tag, such as latest or 1.0")
     return lambda store, name: _oci(kind, store, path, tag or "latest")
+
+
+def _meant(text: str) -> str | None:
+    """The hint for an output as buildx and podman write it."""
+    fields = dict(field.partition("=")[::2] for field in text.split(","))
+    kind, path = fields.get("type", ""), fields.get("dest", "")
+    if kind in ("image", "registry") or "push" in fields:
+        return f"--push, and --tag {fields.get('name') or 'NAME'}"
+    ours = {"oci": "oci-archive", "docker": "docker-archive"}.get(kind)
+    if ours and fields.get("tar") == "false":
+        ours = "oci"
+    if ours:
+        return f"write {ours}:{path}" if path else f"write {ours}:FILE"
+    return f"write docker-archive:{text}" if text.endswith(".tar") and ":" not in text else None
 
 
 def _oci(kind: str, store: Store, path: str, tag: str) -> Destination:

@@ -1,0 +1,98 @@
+"""Commands and options that people try, and what they are called here."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection
+
+from builder.errors import UsageError
+
+
+def _table(text: str) -> dict[str, str]:
+    """`word word > text` by word."""
+    found = {}
+    for line in text.strip().splitlines():
+        words, _, said = line.partition(" > ")
+        found.update(dict.fromkeys(words.split(), said))
+    return found
+
+
+_COMMANDS = _table("""
+up run start exec create stop down restart kill attach compose > images are run elsewhere: builder load IMAGE, then `docker run`
+ps logs container containers > containers are the engine's: builder images lists images
+make bake buildx compile buildah > builder build builds all specs, or those that are named
+ls list image > builder images lists the images in the store
+rm delete remove untag > builder rmi IMAGE forgets a name
+prune system builder clean purge gc > builder cache gc removes what is not used
+df du usage store > builder cache ls says what the store holds
+verify fsck repair > builder cache check verifies the store
+save export > builder build IMAGE --output docker-archive:FILE writes an image
+import > a spec takes it as its base: `from: docker-archive:FILE` or `from: rootfs:FILE`
+check validate fmt format > builder lint checks specs
+diff explain reason > builder why IMAGE names what differs
+status show graph dry-run changes > builder plan says what would be built
+config print template > builder render IMAGE prints a spec after its templates
+new convert generate scaffold > builder init writes a first spec
+info version env > builder doctor says what works here, builder --version which one it is
+help man usage > builder --help lists the commands
+publish upload deploy > builder push IMAGE
+fetch download > builder pull REF
+login logout auth > push and pull use what `docker login` and `podman login` keep
+tags > builder search NAME --registry HOST lists tags
+watch serve daemon > there is no daemon: builder build builds what changed
+""")  # noqa: E501
+_OPTIONS = _table("""
+--no-cache --force --rebuild > what has not changed gives the same bytes; a store of its own builds all anew: --cache-dir DIR
+--target > a spec is one image: builder build IMAGE
+--quiet -q > --progress quiet
+--verbose --debug -v -vv > --progress plain
+--dry-run -n > builder plan says what would be built
+--tag -t > builder tag IMAGE NAME names an image; builder build takes -t
+--file -f > IMAGE is a spec's name, or a spec file
+--build-arg --var --arg --define -D -e > --set NAME=TEXT
+--vars --var-file --values --env-file > --vars-file FILE
+--build-context --root > --context DIR
+--chdir --directory --project-directory -C > --specs DIR names the folder of specs, --context DIR that of what they copy
+--label --annotation > labels are said under `config` of the spec
+--secret --ssh --mount > such mounts are not known
+--network --net > `network` is said by a step `run`
+--cache-from --cache-to --cache > the store is a folder: --cache-dir DIR
+--load > builder load IMAGE gives it to an engine
+--save --out --dest > --output docker-archive:FILE
+--format > --json
+--rm --force-rm --squash --compress > nothing of the kind remains: leave it out
+--add-host --memory -m --cpus --cpu-quota --ulimit --shm-size --security-opt --isolation > steps have what this process has
+--all -a > it is so without: leave it out
+--parallel --workers --max-parallelism > --jobs N
+--arch --os > --platform OS/ARCH
+--plain > --progress plain
+""")  # noqa: E501
+
+
+def no_command(command: str, known: Collection[str]) -> UsageError:
+    import difflib
+
+    hint = _COMMANDS.get(command.lower())
+    if not hint and (near := difflib.get_close_matches(command, known, 1)):
+        hint = f"did you mean {near[0]!r}?"
+    return UsageError(
+        f"there is no command {command!r}", hint or "builder --help lists the commands"
+    )
+
+
+def not_taken(parser: argparse.ArgumentParser, text: str) -> UsageError:
+    """What a command does not take: an option, or an argument too many."""
+    import difflib
+
+    if not text.startswith("-") or text == "-":
+        return UsageError(
+            f"{parser.prog} does not take {text!r}", f"{parser.prog} --help tells how it is used"
+        )
+    name = text.partition("=")[0]
+    hint = _OPTIONS.get(name)
+    known = [each for action in parser._actions for each in action.option_strings]
+    if not hint and (near := difflib.get_close_matches(name, known, 1)):
+        hint = f"did you mean {near[0]}?"
+    return UsageError(
+        f"{parser.prog} has no option {name!r}", hint or f"{parser.prog} --help lists its options"
+    )

@@ -1,0 +1,133 @@
+"""Commands and options that people try: those that have an equal work, the others are told it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from builder.cli import words
+from builder.cli.arguments import COMMANDS, parse
+
+ONE = ("why", "inspect", "history", "render", "rmi", "push", "pull", "load", "search")
+COPY = "from: scratch\nsteps:\n- {file: /a, content: x}\n"
+
+
+def parsers() -> Iterator[argparse.ArgumentParser]:
+    for name in COMMANDS:
+        for action in ("ls", "check", "gc") if name == "cache" else ("",):
+            needed = {"tag": ["x", "y"]}.get(name, ["x"] * (name in ONE))
+            yield parse([name, *([action] if action else []), *needed]).parser
+
+
+@pytest.mark.parametrize("parser", list(parsers()), ids=lambda parser: parser.prog)
+def test_every_argument_has_a_help(parser: argparse.ArgumentParser) -> None:
+    for action in parser._actions:
+        assert action.help, (parser.prog, action.option_strings or action.metavar)
+    assert max(map(len, parser.format_help().splitlines())) <= 100
+
+
+def hint_of(project: Any, *arguments: str) -> tuple[str, str]:
+    said = project.run(*arguments, status=2).stderr.splitlines()
+    assert said[0].startswith("error: ") and len(said) <= 2, said
+    return said[0], said[1].removeprefix("hint: ") if len(said) == 2 else ""
+
+
+def sound(text: str) -> None:
+    """Commands and options that a hint names exist."""
+    for command in re.findall(r"builder ([a-z]+)", text):
+        assert command in COMMANDS, text
+    for option in re.findall(r"(?<!docker )(--[a-z-]+)", text):
+        known = {each for parser in parsers() for a in parser._actions for each in a.option_strings}
+        assert option in {*known, "--version", "--help"}, text
+
+
+def test_what_the_tables_say_exists() -> None:
+    for word, text in {**words._COMMANDS, **words._OPTIONS}.items():
+        sound(text)
+        assert word not in COMMANDS
+
+
+@pytest.mark.parametrize("word", [*words._COMMANDS, "biuld", "lnit", "pusch", "imagse"])
+def test_a_command_of_another_tool_is_told(project: Any, word: str) -> None:
+    error, hint = hint_of(project, word, "site")
+    assert error == f"error: there is no command {word!r}"
+    sound(hint)
+    assert hint
+    assert "--help lists the commands" not in hint or word in ("help", "man", "usage")
+
+
+@pytest.mark.parametrize("option", words._OPTIONS)
+def test_an_option_of_another_tool_is_told(project: Any, option: str) -> None:
+    project.spec("site", COPY)
+    command = "plan" if option in ("--tag", "-t") else "search"
+    if option in ("--file", "-f"):
+        command = "inspect"
+    others = ("site",) if command != "plan" else ()
+    error, hint = hint_of(project, command, *others, option)
+    assert error == f"error: builder {command} has no option {option!r}"
+    assert hint and "lists its options" not in hint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("build", "--outptu", "oci:x"), "did you mean --output?"),
+        (("build", "--keepgoing"), "did you mean --keep-going?"),
+        (("build", "--no-cache"), "--cache-dir DIR"),
+        (("build", "--target=build"), "builder build IMAGE"),
+        (("build", "--frobnicate"), "builder build --help lists its options"),
+        (("build", "-q", "site"), "--progress quiet"),
+        (("images", "ls"), "builder images --help"),
+        (("build", "."), "--context DIR"),
+        (("build", "-f", "Dockerfile", "."), "--context DIR"),
+        (("build", "-f", "Dockerfile"), "builder init"),
+        (("plan", "sub/Dockerfile.prod"), "builder init"),
+        (("build", "--platform", "linux/amd64,linux/arm64"), "once for each"),
+        (("build", "-o", "type=oci,dest=x.tar"), "write oci-archive:x.tar"),
+        (("build", "-o", "type=oci,tar=false,dest=x"), "write oci:x"),
+        (("build", "-o", "type=docker,dest=x.tar"), "write docker-archive:x.tar"),
+        (("build", "-o", "type=image,name=a/b,push=true"), "--push, and --tag a/b"),
+        (("build", "-o", "x.tar"), "write docker-archive:x.tar"),
+        (("build", "-t", "a@sha256:" + "0" * 64), ""),
+        (("rmi", "-f", "site"), ""),
+        (("cache", "gc", "--al"), ""),
+    ],
+)
+def test_a_wrong_argument_is_told_the_right_one(
+    project: Any, arguments: tuple[str, ...], says: str
+) -> None:
+    project.spec("site", COPY)
+    project.file("Dockerfile", "FROM scratch\n")
+    project.file("sub/Dockerfile.prod", "FROM scratch\n")
+    _, hint = hint_of(project, *arguments)
+    assert says in hint
+    sound(hint)
+    if value := re.match("write (.*)$", hint):
+        project.run("build", "-o", value[1])
+
+
+def test_tag_names_the_image_in_the_store(project: Any) -> None:
+    project.spec("site", COPY)
+    made = project.build("site", "-t", "app:1", "--tag", "registry.example/team/app")
+    for name in ("app:1", "app:1", "registry.example/team/app:latest"):
+        assert made["site"]["digest"] in project.run("inspect", name).stdout
+    assert project.plan("site")["site"][0][0] == "hit"
+    assert project.run("plan", "--exit-code").returncode == 0
+    project.spec("other", COPY)
+    error, hint = hint_of(project, "build", "-t", "app:2")
+    assert "2 images would have one name: other, site" in error
+    project.run(*hint.removeprefix("name one: builder ").split())
+    assert made["site"]["digest"] in project.run("inspect", "app:2").stdout
+
+
+def test_file_names_a_spec(project: Any) -> None:
+    project.spec("site", COPY)
+    project.file("else/other.yaml", COPY)
+    assert list(project.build("-f", "specs/site.yaml")) == ["site"]
+    assert sorted(project.build("-f", "else/other.yaml", "site")) == ["other", "site"]
+    assert project.run("plan", "--file=specs/site.yaml").stdout.startswith("site  from scratch")
+    assert "no spec file" in project.run("lint", "-f", "specs/none.yaml", status=2).stderr
