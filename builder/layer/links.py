@@ -12,7 +12,7 @@ from builder.errors import LayerError
 from builder.layer.entry import HARDLINK, MAX_PATH, SYMLINK, Entry
 
 MAX_LINKS = 40  # followed for one name, as in the kernel
-_HELD = 32 << 20  # bytes of memory for links; those that come later are not followed
+_HELD = 32 << 20  # bytes of memory for links; of those that come later it is known where they are
 _OVERHEAD = 250  # bytes a link takes besides its texts
 
 
@@ -37,6 +37,7 @@ class Links:
         self._links: dict[bytes, bytes] = {}
         self.any = False
         self._held = 0
+        self._others: set[int] = set()  # hashes of the paths of links that are not held
         self._folders: dict[bytes, bytes] = {}  # where they really are, as asked before
 
     def place(self, entry: Entry) -> Entry:
@@ -54,10 +55,15 @@ class Links:
                     entry = entry._replace(link=target)
             if path in links and links.pop(path):  # replaced
                 self._folders.clear()
-        if type_ == SYMLINK and self._held < _HELD:
-            links[path] = entry.link
-            self.any = True
-            self._held += len(path) + len(entry.link) + _OVERHEAD
+            if self._others:
+                self._others.discard(hash(path))
+        if type_ == SYMLINK:
+            if self._held < _HELD:
+                links[path] = entry.link
+                self.any = True
+                self._held += len(path) + len(entry.link) + _OVERHEAD
+            else:
+                self._others.add(hash(path))
             self._folders.clear()
         return entry
 
@@ -89,8 +95,16 @@ class Links:
                 del done[-1:]
                 continue
             done.append(part)
-            link = self._links.get(b"/".join(done))
+            path = b"/".join(done)
+            link = self._links.get(path)
             if link is None:
+                if self._others and hash(path) in self._others:
+                    raise LayerError(
+                        f"{os.fsdecode(folder[:100])!r} runs through the symlink"
+                        f" {os.fsdecode(path[:100])!r}, which comes behind more of them than are"
+                        " followed in an archive",
+                        "pack what lies below the symlink by its real path",
+                    )
                 continue
             followed += 1
             if followed > MAX_LINKS:

@@ -28,7 +28,7 @@ State = tuple[int, int, int, int, int]
 
 _KEY = struct.Struct("<QQQqq")
 _FILE = 16  # bytes of a row that tell which file it is of
-_MOST = 1 << 14  # rows in a bucket, of which there are 64
+_MOST = 1 << 14  # rows in a bucket, of which there are 32
 _WRITING = threading.Lock()  # this process's threads lose nothing to each other
 
 
@@ -76,7 +76,7 @@ def _by_bucket(states: Iterable[State]) -> dict[int, list[State]]:
 
 def _bucket(state: State) -> int:
     """Neighbours share one, as a folder's files mostly are."""
-    return state[0] >> 12 & 63
+    return state[0] >> 13 & 31
 
 
 def _packed(state: State) -> bytes:

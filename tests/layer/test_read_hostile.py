@@ -159,6 +159,25 @@ def test_sizes_of_links_and_folders_mean_no_data() -> None:
     ]
 
 
+def test_links_beyond_those_that_are_followed_are_told_where_they_matter() -> None:
+    """A member through one of them must not land in the link's own place."""
+    target = b"t" * 3900
+    crowd = b"".join(
+        pax((b"linkpath", target)) + block(b"l%d" % number, type=b"2") for number in range(8200)
+    )
+    late = block(b"late", type=b"2", link=b"real")
+    known = block(b"early", type=b"2", link=b"real")
+    many = len(entries(known + crowd + late + block(b"other/x") + END))
+    assert many == 8203
+    assert entries(known + crowd + block(b"early/x") + END)[-1].path == b"real/x"
+    replaced = crowd + late + block(b"late", type=b"5") + block(b"late/x")
+    assert b"late/x" in {each.path for each in entries(replaced + END)}
+    with pytest.raises(LayerError, match="'late/deep' runs through the symlink 'late'"):
+        entries(crowd + late + block(b"late/deep/x") + END)
+    with pytest.raises(LayerError, match="runs through the symlink 'late'"):
+        entries(crowd + late + block(b"h", type=b"1", link=b"late/x") + END)
+
+
 def test_entries_are_counted() -> None:
     with pytest.raises(LayerError, match="more than 5 entries"):
         entries(block() * 6 + END, Limits(entries=5))
