@@ -11,6 +11,7 @@ from builder.spec.syntax import Malformed
 
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::-([^{}$'\\]*))?\})")
 _ANY = re.compile(r"\$(?:[A-Za-z_]|\{[A-Za-z_])")
+_NAMED = ("env", "labels")  # mappings of free names
 _PLACES = ("dest", "file", "directory", "symlink", "remove", "user", "owner", "working_dir")
 
 
@@ -50,9 +51,12 @@ def check_path(text: str, variables: Collection[str]) -> None:
 def dollars(top: Node, variables: Collection[str]) -> Iterator[Fault]:
     """Warnings about such values of a spec."""
     config, steps = top.get("config"), top.get("steps")
-    for table in (*([config] if config else ()), *(steps.items if steps else ())):
+    tables = [*([config] if config else ()), *(steps.items if steps else ())]
+    for step in steps.items if steps else ():  # `set` has its options in a mapping of its own
+        tables += [value for key, value in step.pairs if key.text not in (*_NAMED, "vars")]
+    for table in tables:
         values = [table.get(name) for name in _PLACES]
-        for name in ("env", "labels"):
+        for name in _NAMED:
             pairs = table.get(name)
             # PATH is an error already
             values += [v for k, v in (pairs.pairs if pairs else ()) if k.text != "PATH"]
