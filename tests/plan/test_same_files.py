@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from builder.errors import BuilderError
 from builder.make.image import Built
 from builder.project import Options, Project
+from builder.store.store import Store
 
 FOLDERS = 30
 SIZE = 50_000
@@ -152,3 +154,41 @@ def test_what_a_layer_holds_of_a_sources_name_is_told_apart(linked: Path) -> Non
         assert alone[name].image.layers == together[name].image.layers
     assert keys["e"] == keys["f"] and keys["g"] == keys["h"]
     assert len(set(keys.values())) == 6
+
+
+def test_a_digest_that_is_wrong_is_forgotten_once_it_is_noticed(linked: Path) -> None:
+    """As with a disk that writes what it likes: the next build reads the files again."""
+    step = "{copy: web5/, dest: /%s/}"
+    right = build(linked, "right", {"a": step % "b"})["a"].image.layers
+    build(linked, "wrong", {"a": step % "a"})
+    store = Store(str(linked / "wrong"))
+    for name in store.entries("trees"):
+        store.forget("trees", name) if not name.startswith("files-") else None
+    buckets = [name for name in store.entries("trees") if name.startswith("files-")]
+    assert buckets
+    for name in buckets:
+        rows = bytearray(store.load("trees", name) or b"")
+        rows[71::72] = bytes(byte ^ 1 for byte in rows[71::72])
+        store.save("trees", name, bytes(rows))
+    with pytest.raises(BuilderError, match="changed while it was read"):
+        build(linked, "wrong", {"b": step % "b"})
+    assert build(linked, "wrong", {"b": step % "b"})["b"].image.layers == right
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"x", bytes(72), bytes(71), bytes(72 * 20_000), b"\xff" * 99]
+)
+def test_any_bytes_may_stand_where_files_are_known(linked: Path, data: bytes) -> None:
+    step = "{copy: [web5/, web0/d1/], dest: /%s/}"
+    first = build(linked, f"any {len(data)}", {"a": step % "a"})["a"].image.layers
+    store = Store(str(linked / f"any {len(data)}"))
+    for name in store.entries("trees"):
+        if name.startswith("files-"):
+            store.save("trees", name, data)
+        else:
+            store.forget("trees", name)
+    for kind in ("memos", "records"):
+        for name in store.entries(kind):
+            store.forget(kind, name)
+    again = build(linked, f"any {len(data)}", {"b": step % "a"})["b"].image.layers
+    assert [layer.diff_id for layer in again] == [layer.diff_id for layer in first]
