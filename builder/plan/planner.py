@@ -26,10 +26,10 @@ from builder.plan.step import (
     FileStep,
     Step,
     history,
+    own_steps,
     step_name,
     steps_of,
 )
-from builder.plan.waiting import Reread, on_base
 from builder.rootfs.layers import Layers
 from builder.rootfs.stack import Stack
 from builder.spec.model import ImageSpec, without_values
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     # mostly imports
     from builder.layer.write import Learned
     from builder.plan.changes import Changes
+    from builder.plan.waiting import Reread
     from builder.plan.why import Below
     from builder.rootfs.stack import Listing
 
@@ -140,6 +141,10 @@ class Planner:
             ).at(spec.base.place)
 
     def on_base(self, spec: ImageSpec, document: Document) -> ImageSpec:
+        if not (spec.waits or any(step.reads_base for step in own_steps(spec))):
+            return spec
+        from builder.plan.waiting import on_base
+
         return on_base(spec, document, self._reread)
 
     def configured(self, spec: ImageSpec, stack: Stack) -> Stack:

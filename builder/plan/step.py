@@ -25,6 +25,8 @@ class _Step(model.Step):
     __slots__ = ()
     hashes = False
     """Its key needs the digests of the files it takes: they may be hashed while the base comes."""
+    reads_base = False
+    """Its own template may ask for the base's config (`on_base`)."""
 
     def title(self) -> str:
         """What it does, in a few words: its name where the spec gives it none."""

@@ -33,6 +33,7 @@ class Template(_Template, FileStep):
     __slots__ = ()
     verb = "template"
     doc = "Write a file rendered from a template."
+    reads_base = True
 
     @classmethod
     def fields(cls) -> Table:
