@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from builder.plan.changes import Changes
     from builder.plan.waiting import Reread
     from builder.plan.why import Below
-    from builder.rootfs.stack import Listing
+    from builder.rootfs.base import Listing
 
 
 class Planner:

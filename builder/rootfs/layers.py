@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar, assert_never
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, assert_never
 
 from builder.errors import CorruptBlob, LayerError, TransportError
 from builder.oci.image import Descriptor, Image, Layer
@@ -20,8 +20,8 @@ from builder.rootfs.stack import Known, Promised
 from builder.store.records import is_imported, labelled, load_layer, verified
 
 if TYPE_CHECKING:
+    from builder.rootfs.base import Listing, Provider
     from builder.rootfs.contents import Contents
-    from builder.rootfs.stack import Listing
     from builder.rootfs.table import PathTable, Table
     from builder.rootfs.view import View
     from builder.store.store import Store
@@ -30,15 +30,6 @@ _K = TypeVar("_K")
 _T = TypeVar("_T")
 _TABLES = 256  # open at once, each a file
 _VIEWS = 8  # each remembers what it was asked
-
-
-class Provider(Protocol):
-    """Somewhere that layers come from."""
-
-    def bring(self, layer: Layer) -> bool:
-        """Bring a layer into the store, its blob's digest and its diff_id checked. False: it is not
-        there. From any thread; one layer is not asked for twice at once. Raises TransportError."""
-        ...
 
 
 class Layers:

@@ -12,7 +12,7 @@ from builder.rootfs.accounts import ACCOUNT_FILE, is_account_file
 from builder.rootfs.table import MemoryTable, PathTable, make_table
 
 if TYPE_CHECKING:
-    from builder.rootfs.stack import Listing
+    from builder.rootfs.base import Listing
     from builder.store.store import Store
 
 

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from builder.layer.entry import Change
     from builder.oci.image import Document, Image, Layer
-
-
-class Listing(Protocol):
-    """What a layer is made of."""
-
-    @property
-    def accounts(self) -> bool:
-        """Whether account files are among it."""
-        ...
-
-    def sorted(self) -> Iterable[Change]:
-        """Each time anew, as a layer wants it."""
-        ...
+    from builder.rootfs.base import Listing
 
 
 class Known(NamedTuple):

@@ -9,7 +9,7 @@ from builder.oci.image import Image, Platform
 from builder.spec.model import BaseRef
 
 if TYPE_CHECKING:
-    from builder.rootfs.layers import Provider
+    from builder.rootfs.base import Provider
 
 
 class Base(NamedTuple):
