@@ -218,17 +218,17 @@ class Project:
                     self.layers.renew()
 
     def _build(self, specs: Mapping[str, ImageSpec]) -> dict[str, Built]:
-        from builder.make.image import base_task, bring_base, build_image
+        from builder.make.image import base_tasks, build_image
         from builder.make.workshop import Workshop
 
         planner = self._planner()
         if not self.options.keep_going:
             check_sources(specs.values(), planner.context)
         shop = Workshop(self.store, self.layers, planner, self.executor, self.emit, {})
-        bases = [spec for spec in specs.values() if spec.base.kind != "image"]
-        tasks: dict[Any, Callable[[], Task[Any]]] = {
-            base_task(shop, spec): partial(bring_base, shop, spec) for spec in reversed(bases)
-        }
+        tasks: dict[Any, Callable[[], Task[Any]]] = {}
+        for spec in specs.values():
+            for name, bring in base_tasks(shop, spec):
+                tasks.setdefault(name, bring)
         tasks.update((name, partial(build_image, shop, spec)) for name, spec in specs.items())
         jobs = self.options.jobs or len(os.sched_getaffinity(0))
         outcomes = run(tasks, jobs, self.cancel, keep_going=self.options.keep_going)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
@@ -29,7 +29,7 @@ from builder.events import (
 from builder.make.workshop import BaseTask, Workshop
 from builder.oci import media
 from builder.oci.digest import CacheKey, DiffID
-from builder.oci.image import Descriptor, Image, Layer, encode
+from builder.oci.image import Descriptor, Image, Layer, Platform, encode
 from builder.plan.clock import command_time
 from builder.plan.context import Context
 from builder.plan.last import LastBuild, LastStep, load_last, save_last
@@ -39,10 +39,10 @@ from builder.plan.planner import of_step
 from builder.plan.step import Step, own_steps, steps_of
 from builder.plan.walk import Made, Walked, Work, walk
 from builder.rootfs.stack import Stack, stack_on
-from builder.spec.model import ImageSpec, without_values
+from builder.spec.model import BaseRef, ImageSpec, without_values
 from builder.store.records import Record, is_settled, labelled, save_document, save_record
 from builder.transport.base import Base
-from builder.work.schedule import After
+from builder.work.schedule import After, Task
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
@@ -80,14 +80,14 @@ def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
     name means the image when all is there. Raises BuilderError; what was built before stays
     cached."""
     below: Built | None = None
-    if spec.base.kind == "image":
+    if spec.base.of_spec:
         below = yield After(spec.base.value)
     started = time.monotonic()
     shop.emit(ImageStarted(spec.name, len(spec.steps)))
     planner, store = shop.planner, shop.store
     name = planner.name_of(spec)
     last = load_last(store, name)
-    maker = _Maker(shop, spec, last)
+    maker = _Maker(shop, spec, last, below)
     walked = yield from walk(planner, spec, last, below.walked if below else None, maker)
     image = walked.stack.image
     assert image is not None
@@ -108,65 +108,75 @@ def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
         manifest,
         config,
         tuple(done),
-        (spec.file, *(below.files if below else ())),
-        (*(below.sources if below else ()), *maker.sources),
+        tuple(dict.fromkeys((spec.file, *(file for each in maker.below for file in each.files)))),
+        (*(tree for each in maker.below for tree in each.sources), *maker.sources),
         walked._replace(stack=stack),
         seconds,
     )
 
 
-def base_task(shop: Workshop, spec: ImageSpec) -> BaseTask:
-    """What a schedule calls the base of a spec; one that several images stand on comes once."""
-    ref = spec.base
-    options = encode(dict(ref.options)).decode()
-    return BaseTask(ref.kind, ref.value, options, shop.planner.platform(spec))
+def base_tasks(
+    shop: Workshop, spec: ImageSpec
+) -> Iterator[tuple[BaseTask, Callable[[], Task[Base]]]]:
+    """The tasks that a spec waits for beside those of other specs: they bring the image that it
+    stands on and those that it copies from. One that several need comes once."""
+    platform = shop.planner.platform(spec)
+    refs = [spec.base, *(step.origin for step in own_steps(spec) if step.origin)]
+    for ref in refs:
+        if not ref.of_spec:
+            of = spec.name if ref is spec.base else str(ref)
+            yield base_task(ref, platform), partial(bring_base, shop, of, ref, platform)
 
 
-def bring_base(shop: Workshop, spec: ImageSpec) -> Work[Base]:
-    """Have the base of a spec that stands on no other: a task for a schedule. Raises
-    BuilderError."""
-    base = _known(shop, spec)
+def base_task(ref: BaseRef, platform: Platform) -> BaseTask:
+    """What a schedule calls an image that is no spec's."""
+    return BaseTask(ref.kind, ref.value, encode(dict(ref.options)).decode(), platform)
+
+
+def bring_base(shop: Workshop, of: str, ref: BaseRef, platform: Platform) -> Work[Base]:
+    """Have an image that is no spec's: a task for a schedule. `of` is the image whose base it is,
+    for events. Raises BuilderError."""
+    base = _known(shop, ref, platform)
     if base is None or not is_settled(shop.store, base.image):
-        brought: Base = yield partial(_bring, shop, spec)
+        brought: Base = yield partial(_bring, shop, of, ref, platform)
         return brought._replace(image=labelled(shop.store, brought.image))
     base = base._replace(image=labelled(shop.store, base.image))
-    shop.bases[base_task(shop, spec)] = base
+    shop.bases[base_task(ref, platform)] = base
     return base
 
 
-def _known(shop: Workshop, spec: ImageSpec) -> Base | None:
+def _known(shop: Workshop, ref: BaseRef, platform: Platform) -> Base | None:
     """The base, if it is known without asking a registry or making anything. An engine is asked:
     what its names mean is its to say."""
     if shop.planner.settings.pull == "always":
         return None
     try:
-        return shop.planner.base(
-            spec, make=False, pull="never" if spec.base.kind == "registry" else None
-        )
+        pull = "never" if ref.kind == "registry" else None
+        return shop.planner.base(ref, platform, make=False, pull=pull)
     except TransportError:
         return None  # said when it is brought
 
 
-def _bring(shop: Workshop, spec: ImageSpec) -> Base:
-    name = str(spec.base)
+def _bring(shop: Workshop, of: str, ref: BaseRef, platform: Platform) -> Base:
+    name = str(ref)
     started = time.monotonic()
-    shop.emit(StepStarted(spec.name, 0, name, ""))
-    lines = Lines(lambda text: shop.emit(StepOutput(spec.name, 0, without_passwords(text))))
+    shop.emit(StepStarted(of, 0, name, ""))
+    lines = Lines(lambda text: shop.emit(StepOutput(of, 0, without_passwords(text))))
     try:
-        base = shop.planner.base(spec, make=True, tell=lines.feed)
+        base = shop.planner.base(ref, platform, make=True, tell=lines.feed)
         if base is None:
-            raise SpecError(f"the base {spec.base} could not be made").at(spec.base.place)
+            raise SpecError(f"the base {ref} could not be made").at(ref.place)
         shop.layers.settle(base.image)
     except BuilderError as error:
         if isinstance(error, TransportError):
-            error.at(spec.base.place)
+            error.at(ref.place)
         lines.close()
-        shop.emit(StepFailed(spec.name, 0, name, error.message))
+        shop.emit(StepFailed(of, 0, name, error.message))
         raise
     lines.close()
     seconds = time.monotonic() - started
     size = sum(layer.blob.size for layer in base.image.layers)
-    shop.emit(StepDone(spec.name, 0, name, "built", seconds, size, base.about))
+    shop.emit(StepDone(of, 0, name, "built", seconds, size, base.about))
     return base
 
 
@@ -175,11 +185,14 @@ class _Maker:
 
     read_later = True
 
-    def __init__(self, shop: Workshop, spec: ImageSpec, last: LastBuild | None) -> None:
+    def __init__(
+        self, shop: Workshop, spec: ImageSpec, last: LastBuild | None, below: Built | None
+    ) -> None:
         self._shop, self._spec, self._last = shop, spec, last
         self.done: list[BuiltStep] = []
         self.sources: list[Tree] = []
         self.made = 0
+        self.below = [below] if below else []  # the images that this one is made of
 
     def base_layers(self, image: Image) -> tuple[Layer, ...]:
         own = sum(step.layer is not None for step in self.done)
@@ -188,7 +201,7 @@ class _Maker:
     # -- the base -----------------------------------------------------------------------------
 
     def base(self, spec: ImageSpec) -> Work[Base | None]:
-        task = base_task(self._shop, spec)
+        task = base_task(spec.base, self._shop.planner.platform(spec))
         if task not in self._shop.bases:  # while it comes, copies are hashed
             yield [partial(self._hash, step) for step in own_steps(spec) if step.hashes]
         base: Base = yield After(task)
@@ -211,6 +224,26 @@ class _Maker:
             pass  # said when the step's turn comes
 
     # -- steps --------------------------------------------------------------------------------
+
+    def origin(self, spec: ImageSpec, index: int, ref: BaseRef, stack: Stack) -> Work[Stack | None]:
+        shop = self._shop
+        if ref.of_spec:
+            built: Built = yield After(ref.value)
+            self.below.append(built)
+            found = built.walked.stack
+        else:
+            base: Base = yield After(base_task(ref, shop.planner.platform(spec)))
+            found = stack_on(base.image)
+        if not shop.planner.knows(spec, index, stack, found):
+            yield partial(self._read, own_steps(spec)[index], ref, found)
+        return found
+
+    def _read(self, step: Step, ref: BaseRef, found: Stack) -> None:
+        """Have the digests of the files that a step takes from another image."""
+        try:
+            step.look_into(self._shop.planner.origin(ref, found))
+        except BuilderError:
+            pass  # said when the step's turn comes
 
     def step(self, planned: Planned, stack: Stack, *, hidden: bool) -> Work[Made | None]:
         match planned.decision:

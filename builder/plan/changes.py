@@ -256,8 +256,10 @@ def link_to(entry: Entry, path: bytes) -> Entry:
 
 
 def _same(content: Content, other: Content) -> bool:
-    """Whether two are one host file."""
-    return cast(HostFile, content).path == cast(HostFile, other).path
+    """Whether two are one file."""
+    if isinstance(content, HostFile) and isinstance(other, HostFile):
+        return content.path == other.path
+    return content is other
 
 
 Heads = dict[tuple[str, int, int, int, int], bytes]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from builder.plan.changes import Ground
 from builder.plan.context import Context, Scanned
+
+if TYPE_CHECKING:
+    from builder.plan.origin import Origin
 
 
 class Materials(NamedTuple):
@@ -17,3 +20,4 @@ class Materials(NamedTuple):
     environ: Mapping[str, str]  # for env('NAME') in the file of a template
     asked: dict[str, str | None]  # takes what env() was asked for there, and gave
     read_later: bool = False  # files may stay unread (Context.digests)
+    origin: Origin | None = None  # the image that the step copies from

@@ -19,8 +19,8 @@ from builder.plan.walk import (
     Work,
     walk,
 )
-from builder.rootfs.stack import Stack
-from builder.spec.model import ImageSpec
+from builder.rootfs.stack import Stack, stack_on
+from builder.spec.model import BaseRef, ImageSpec
 from builder.store.names import ImageName
 from builder.store.records import is_imported, labelled
 from builder.store.store import Store
@@ -78,7 +78,8 @@ class _Looker:
         self.read_first = ""  # what has to be read before the image's documents are known
 
     def base(self, spec: ImageSpec) -> Work[Base | None]:
-        planner, base = self._planner, self._planner.base(spec, make=False)
+        planner = self._planner
+        base = planner.base(spec.base, planner.platform(spec), make=False)
         if base is None:
             return None
         image = labelled(planner.store, base.image)
@@ -89,6 +90,19 @@ class _Looker:
         return base._replace(image=image)
         yield
 
+    def origin(self, spec: ImageSpec, index: int, ref: BaseRef, stack: Stack) -> Work[Stack | None]:
+        if ref.of_spec:
+            plan: ImagePlan = yield After(ref.value)
+            return plan.walked.stack
+        planner = self._planner
+        base = planner.base(ref, planner.platform(spec), make=False)
+        if base is None:
+            return None
+        image = labelled(planner.store, base.image)
+        found = stack_on(image)
+        here = all(is_imported(planner.store, layer) for layer in image.layers)
+        return found if here or planner.knows(spec, index, stack, found) else None
+
     def step(self, planned: Planned, stack: Stack, *, hidden: bool) -> Work[Made | None]:
         return None
         yield
@@ -97,7 +111,7 @@ class _Looker:
 def plan_image(planner: Planner, spec: ImageSpec) -> Work[ImagePlan]:
     """Plan one image, after its `image:` base: a task for a schedule, named as the spec is."""
     below: ImagePlan | None = None
-    if spec.base.kind == "image":
+    if spec.base.of_spec:
         below = yield After(spec.base.value)
     name = planner.name_of(spec)
     last = load_last(planner.store, name)

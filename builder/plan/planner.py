@@ -32,7 +32,7 @@ from builder.plan.step import (
 )
 from builder.rootfs.layers import Layers
 from builder.rootfs.stack import Stack
-from builder.spec.model import ImageSpec, without_values
+from builder.spec.model import BaseRef, ImageSpec, without_values
 from builder.store.names import ImageName
 from builder.store.records import Record, load_layer, load_record, parse_object
 from builder.transport.base import Base, BaseSource, Tell, quiet
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     # mostly imports
     from builder.layer.write import Learned
     from builder.plan.changes import Changes
+    from builder.plan.origin import Origin
     from builder.plan.waiting import Reread
     from builder.plan.why import Below
     from builder.rootfs.base import Listing
@@ -78,11 +79,16 @@ class Planner:
         return spec.platform or self.settings.platform
 
     def base(
-        self, spec: ImageSpec, *, make: bool, pull: str | None = None, tell: Tell = quiet
+        self,
+        ref: BaseRef,
+        platform: Platform,
+        *,
+        make: bool,
+        pull: str | None = None,
+        tell: Tell = quiet,
     ) -> Base | None:
-        """The base of a spec whose base is not another spec. None: it would have to be made.
-        `pull` is the settings' unless it is given; `tell` as BaseSource.resolve has it."""
-        ref, platform = spec.base, self.platform(spec)
+        """An image that is no spec's. None: it would have to be made. `pull` is the settings'
+        unless it is given; `tell` as BaseSource.resolve has it."""
         if ref.kind == "scratch":
             return Base(empty_image(platform), "scratch")
         source = self._sources.get(ref.kind)
@@ -166,19 +172,37 @@ class Planner:
         index: int,
         stack: Stack,
         last: LastBuild | None,
+        origin: Stack | None = None,
         *,
         read_later: bool = False,
     ) -> tuple[Planned, Stack]:
-        """Decide about one step; also the stack above it, were it built as planned. `read_later`:
-        it will be built if need be, so the files of a `copy` that was never built are not read for
+        """Decide about one step; also the stack above it, were it built as planned. `origin` is
+        the image that it copies from, None if that is none or not known. `read_later`: it
+        will be built if need be, so the files of a `copy` that was never built are not read for
         its key first, only to be read once more for its layer."""
         try:
-            return self._step(spec, index, stack, last, read_later=read_later)
+            return self._step(spec, index, stack, last, origin, read_later=read_later)
         except BuilderError as error:
             raise of_step(error, spec, index) from None
 
+    def knows(self, spec: ImageSpec, index: int, stack: Stack, origin: Stack) -> bool:
+        """Whether a step that copies from `origin` is a hit, as far as that is known without
+        reading files."""
+        step = steps_of(spec)[index]
+        if stack.layers is None or origin.image is None:
+            return False
+        inputs = self._inputs(step, [], stack, self.platform(spec), origin)
+        return self._remembered(inputs, ()) is not None
+
     def _step(
-        self, spec: ImageSpec, index: int, stack: Stack, last: LastBuild | None, *, read_later: bool
+        self,
+        spec: ImageSpec,
+        index: int,
+        stack: Stack,
+        last: LastBuild | None,
+        origin: Stack | None,
+        *,
+        read_later: bool,
     ) -> tuple[Planned, Stack]:
         step = steps_of(spec)[index]
         name = step_name(step)
@@ -194,7 +218,12 @@ class Planner:
         command_step = isinstance(step, CommandStep)
         if stack.layers is None or (command_step and stack.image is None):
             return planned, stack.unknown(label, command=True) if command_step else stack
-        planned = planned._replace(inputs=self._inputs(step, scanned, stack, platform))
+        if step.origin is not None and (origin is None or origin.image is None):
+            after = f"{step.origin}: {origin.undecided}" if origin else str(step.origin)
+            planned = planned._replace(decision=Unknown(stack.undecided or after))
+            return planned, stack.unknown(label, command=False)
+        inputs = self._inputs(step, scanned, stack, platform, origin)
+        planned = planned._replace(inputs=inputs)
         if remembered := self._remembered(planned.inputs, sources):
             key, hit = remembered
             planned = planned._replace(decision=hit, key=key)
@@ -217,7 +246,9 @@ class Planner:
             # what is too young to be known the next time is better hashed, and perhaps found
             read_later = read_later and all(tree.settled for tree in sources)
             read_later = read_later and (last is None or last.match(index, name, "files") is None)
-            changes = self._changes(spec, step, scanned, stack, asked, read_later=read_later)
+            changes = self._changes(
+                spec, step, scanned, stack, origin, asked, read_later=read_later
+            )
             planned = planned._replace(notes=changes.notes)
             if changes.unread:
                 why = self._why(spec, index, None, None, last, stack)
@@ -283,6 +314,7 @@ class Planner:
         step: FileStep,
         scanned: Scanned,
         stack: Stack,
+        origin: Stack | None,
         asked: dict[str, str | None],
         *,
         read_later: bool,
@@ -303,11 +335,29 @@ class Planner:
 
             view = view.push(MemoryTable(made))
         ground = Ground(view, time, epoch, made)
-        return step.rooted(folder).changes(
-            Materials(self.context, scanned, ground, spec.name, self._environ, asked, read_later)
+        materials = Materials(
+            self.context, scanned, ground, spec.name, self._environ, asked, read_later
         )
+        if origin is not None:
+            assert step.origin is not None
+            materials = materials._replace(origin=self.origin(step.origin, origin))
+        return step.rooted(folder).changes(materials)
 
-    def _inputs(self, step: Step, scanned: Scanned, stack: Stack, platform: Platform) -> str:
+    def origin(self, ref: BaseRef, stack: Stack) -> Origin:
+        """An image to copy from, all of which is known."""
+        from builder.plan.origin import Origin
+
+        assert stack.image is not None
+        return Origin(str(ref), self.layers, stack.image.layers)
+
+    def _inputs(
+        self,
+        step: Step,
+        scanned: Scanned,
+        stack: Stack,
+        platform: Platform,
+        origin: Stack | None = None,
+    ) -> str:
         """A name for all that decides a step's key, sources told by lstat alone. Where they lie is
         no part of it: the same files in another folder make the same layer."""
         settings, folder = settings_of(stack.config), working_dir_of(stack.config)
@@ -331,6 +381,8 @@ class Planner:
             platform,
             [(_landing(source), tree.fingerprint()) for source, tree in scanned],
         ]
+        if origin is not None:
+            inputs.append(origin.identities)
         return hex_of(encode(inputs))
 
     def _memorize(self, planned: Planned, asked: Mapping[str, str | None]) -> None:

@@ -10,7 +10,7 @@ from builder.errors import BuilderError, SpecError, UsageError
 from builder.plan.clock import timestamp
 from builder.plan.config import in_image, working_dir
 from builder.spec import model
-from builder.spec.model import ConfigChange, ImageSpec, Place, shown, without_values
+from builder.spec.model import BaseRef, ConfigChange, ImageSpec, Place, shown, without_values
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     from builder.plan.changes import Changes
     from builder.plan.context import Context, Scanned
     from builder.plan.materials import Materials
+    from builder.plan.origin import Origin
     from builder.rootfs.view import View
 
 
 class _Step(model.Step):
     __slots__ = ()
-    hashes = False
+    hashes: bool = False
     """Its key needs the digests of the files it takes: they may be hashed while the base comes."""
     reads_base = False
     """Its own template may ask for the base's config (`on_base`)."""
+    origin: BaseRef | None = None
+    """The image that it takes files from."""
 
     def title(self) -> str:
         """What it does, in a few words: its name where the spec gives it none."""
@@ -39,6 +42,9 @@ class _Step(model.Step):
     def scan(self, context: Context) -> Scanned:
         """Look at what it takes from the context; no file is read. Raises BuilderError."""
         return []
+
+    def look_into(self, origin: Origin) -> None:
+        """Read what it needs to know of the files that it takes from another image."""
 
     def lacks(self, context: Context) -> Iterator[SpecError]:
         """What the context lacks of what it names, whatever the steps before it do."""

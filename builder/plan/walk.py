@@ -15,7 +15,7 @@ from builder.plan.planned import Planned
 from builder.plan.planner import Planner
 from builder.plan.step import steps_of
 from builder.rootfs.stack import Stack, stack_on
-from builder.spec.model import ImageSpec
+from builder.spec.model import BaseRef, ImageSpec
 from builder.transport.base import Base
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ class Actor(Protocol):
 
     def base(self, spec: ImageSpec) -> Work[Base | None]:
         """A base that is no other spec. None: it is not there, and shall not be made."""
+        ...
+
+    def origin(self, spec: ImageSpec, index: int, ref: BaseRef, stack: Stack) -> Work[Stack | None]:
+        """The image that a step copies from. None: it is not there, and shall not be made. Where
+        the step is no hit by it, what the step takes of it has been read."""
         ...
 
     def step(self, planned: Planned, stack: Stack, *, hidden: bool) -> Work[Made | None]:
@@ -111,8 +116,11 @@ def walk(
     spec = planner.on_base(spec, stack.config)
     stack = planner.configured(spec, stack)
     steps = []
-    for index in range(len(steps_of(spec))):
-        planned, above = planner.step(spec, index, stack, last, read_later=actor.read_later)
+    for index, step in enumerate(steps_of(spec)):
+        origin = None
+        if step.origin is not None:
+            origin = yield from actor.origin(spec, index, step.origin, stack)
+        planned, above = planner.step(spec, index, stack, last, origin, read_later=actor.read_later)
         hidden = index == len(spec.steps) and not planned.makes_layer
         made = yield from actor.step(planned, stack, hidden=hidden)
         if hidden:

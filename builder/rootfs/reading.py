@@ -100,6 +100,11 @@ class PathTable:
         self._check(start, end)
         return unpack(self._data[at:end])[0]
 
+    def file(self, path: bytes) -> bytes:
+        """The path that holds the bytes of a regular file: its own, or of a hard link the one at
+        the end."""
+        return self.entry(self.chain(path)[-1]).path
+
     def chain(self, path: bytes) -> list[int]:
         """Where `path` stands, then what it is a hard link to, down to what is none; [] when there
         is no such path."""

@@ -115,6 +115,16 @@ def _parse_base(value: str, at: Place) -> BaseRef:
     return BaseRef(kind, rest, at)
 
 
+def _read_origin(reader: Reader, node: Node) -> Any:
+    """An image that files are copied from."""
+    if node.kind == MAPPING:
+        raise node.fault("found a mapping, expected an image such as 'stage:build'")
+    ref = _read_base(reader, node)
+    if ref is not BAD and ref.kind == "scratch":
+        raise node.fault("'scratch' holds no files, expected an image such as 'stage:build'")
+    return ref
+
+
 _EXAMPLES = {
     "image": "NAME",
     "oci": "DIR[:TAG]",
@@ -124,3 +134,4 @@ _EXAMPLES = {
     "docker-daemon": "REFERENCE",
 }
 BASE = Kind(_read_base, {"anyOf": [{"type": "string", "minLength": 1}, table_schema(_DEBOOTSTRAP)]})
+ORIGIN = Kind(_read_origin, {"type": "string", "minLength": 1})

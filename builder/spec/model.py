@@ -61,6 +61,11 @@ class BaseRef(NamedTuple):
     place: Place
     options: Mapping[str, Any] = {}  # debootstrap: variant, include (list), mirror
 
+    @property
+    def of_spec(self) -> bool:
+        """Whether it is an image of the project, which `value` names."""
+        return self.kind == "image"
+
     def __str__(self) -> str:
         if self.kind in ("registry", "scratch"):
             return self.value or self.kind
@@ -104,6 +109,11 @@ class Step:
         """In the place of such a step while it waits for what the base says: it tells what that one
         will be, and is never made."""
         raise NotImplementedError
+
+    @classmethod
+    def suited(cls, table: Table, node: Node) -> Table:
+        """The fields of one step, which may depend on which are given."""
+        return table
 
     def values(self) -> tuple[Any, ...]:
         """All fields but `place` and `name`."""

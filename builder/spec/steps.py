@@ -24,7 +24,7 @@ def read_step(reader: Reader, node: Node) -> Any:
         raise given[1].fault(f"{both} in one step, expected one verb", "make two steps of it")
     own = given[0].text
     verb = verbs[own]
-    table = verb.fields()
+    table = verb.suited(verb.fields(), node)
     value = node.get(own) or node
     if value.kind == MAPPING and not reader.trying:
         from builder.spec.words import of_options

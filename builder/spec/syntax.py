@@ -164,6 +164,16 @@ def parse_source(text: str) -> str:
     return ("/".join(parts) or ".") + slash
 
 
+def parse_image_source(text: str) -> str:
+    """A path in an image that files are copied from, or a glob: normalised, without `..`. A
+    relative one begins at the root, as with Docker."""
+    parts = _parts(text)
+    if ".." in parts:
+        raise Malformed("leaves the image through '..', expected a path without it")
+    slash = "/" if parts and text.endswith("/") else ""
+    return "/" + "/".join(parts) + slash
+
+
 def parse_target(text: str) -> str:
     """A path in the image, normalised; a slash at its end is kept, as it says that a directory is
     meant. A relative one stays so: `./` is the working directory, whichever that is."""

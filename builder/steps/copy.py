@@ -1,4 +1,4 @@
-"""`copy`: files of the context, by Docker's COPY rules (docs/docker.md)."""
+"""`copy`: files of the context or of another image, by Docker's COPY rules (docs/docker.md)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.errors import BuilderError, SpecError
 from builder.plan.step import FileStep
-from builder.spec.model import ImageSpec, Place, shown
+from builder.spec.model import BaseRef, ImageSpec, Place, shown
 
 if TYPE_CHECKING:
     from builder.plan.changes import Changes
     from builder.plan.context import Context, Scanned
     from builder.plan.materials import Materials
+    from builder.plan.origin import Origin
     from builder.spec.fields import Reader, Table
     from builder.spec.node import Node
 
@@ -27,16 +28,17 @@ class _Copy(NamedTuple):
     mode: str | None = None  # octal text or symbolic text; None: 0644 / 0755
     preserve: tuple[str, ...] = ()  # of mode, owner, mtime, xattrs
     times: str | None = None  # content: told by what a file holds; None: the clock's
+    origin: BaseRef | None = None  # the image that they are taken from; None: the context
 
 
 class Copy(_Copy, FileStep):
     __slots__ = ()
     verb = "copy"
-    doc = "Copy files of the context."
-    hashes = True
+    doc = "Copy files of the context, or of another image."
 
     @classmethod
     def fields(cls) -> Table:
+        from builder.spec.base import ORIGIN
         from builder.spec.fields import Field, choice, list_of, text
         from builder.spec.kinds import (
             MODE_FIELD,
@@ -54,6 +56,9 @@ class Copy(_Copy, FileStep):
                 "Files, directories (their contents) or globs, below the context.",
                 required=True,
             ),
+            "from": Field(
+                ORIGIN, "The image to copy from: stage:NAME, image:NAME, oci:DIR, a reference ..."
+            ),
             "dest": Field(TARGET, "Where to; a slash at its end says directory.", required=True),
             "name": NAME_FIELD,
             "exclude": Field(
@@ -67,6 +72,23 @@ class Copy(_Copy, FileStep):
                 "What to take over from the source files.",
             ),
             "times": TIMES_FIELD,
+        }
+
+    @classmethod
+    def suited(cls, table: Table, node: Node) -> Table:
+        if node.get("from") is None:
+            return table
+        from builder.spec.fields import choice, list_of, text
+        from builder.spec.syntax import parse_image_source
+
+        source = text(parse_image_source, expected="a path in the image")
+        preserve = list_of(choice("mtime"), one=True)
+        return {
+            **table,
+            "copy": table["copy"]._replace(
+                kind=list_of(source, one=True, least=1, expected="a path or a list of paths")
+            ),
+            "preserve": table["preserve"]._replace(kind=preserve),
         }
 
     @classmethod
@@ -102,20 +124,36 @@ class Copy(_Copy, FileStep):
             given.get("mode"),
             tuple(sorted(set(preserve))),
             given.get("times"),
+            given.get("from"),
         )
 
     def title(self) -> str:
-        return f"copy {' '.join(map(shown, self.sources))}"
+        told = f"copy {' '.join(map(shown, self.sources))}"
+        return f"{told} from {self.origin}" if self.origin else told
+
+    @property
+    def hashes(self) -> bool:  # type: ignore[override]
+        return self.origin is None
 
     def without_sources(self) -> Copy:
+        if self.origin:
+            return self._replace(origin=None)
         return self._replace(sources=("",) * len(self.sources))
 
     def scan(self, context: Context) -> Scanned:
+        if self.origin:
+            return []
         full = bool(self.preserve)
         return context.copied(self.sources, self.exclude, full=full)
 
+    def look_into(self, origin: Origin) -> None:
+        from builder.steps.copied import taken
+
+        for found in taken(self, origin):
+            origin.digest(origin.stored(found))
+
     def lacks(self, context: Context) -> Iterator[SpecError]:
-        for text in self.sources:
+        for text in self.sources if self.origin is None else ():
             yield from self.fault_of(lambda text=text: context.find(text))  # type: ignore[misc]
 
     def advice(self, spec: ImageSpec, context: Context) -> Iterator[SpecError]:
@@ -123,7 +161,8 @@ class Copy(_Copy, FileStep):
 
         if not self.times and "mtime" not in self.preserve:
             yield from served(self.place, self.dest)
-        yield from self._takes_spec(spec, context)
+        if self.origin is None:
+            yield from self._takes_spec(spec, context)
 
     def _takes_spec(self, spec: ImageSpec, context: Context) -> Iterator[SpecError]:
         """Whether it brings the spec itself: each change of that would change the layer."""
@@ -149,6 +188,10 @@ class Copy(_Copy, FileStep):
             )
 
     def changes(self, given: Materials) -> Changes:
+        if given.origin is not None:
+            from builder.steps.copied import copy_from
+
+            return copy_from(self, given.origin, given.ground)
         from builder.steps.placing import copy
 
         return copy(self, given)

@@ -40,32 +40,44 @@ def copy(step: Copy, given: Materials) -> Changes:
     """Docker's COPY rules: see docs/docker.md. Files whose times are told by what they hold never
     stay unread."""
     scanned, ground = given.scanned, given.ground
-    view, time = ground.view, ground.time
-    owner = resolve_owner(step.owner, view) if step.owner else None
+    owner = resolve_owner(step.owner, ground.view) if step.owner else None
     draft = Draft(ground, owner)
-    to = target(view, step.dest)
-    is_dir = to.slash or (to.entry is not None and to.entry.type == DIRECTORY)
-    several = len(step.sources) > 1 or any(source.globbed for source, _ in scanned)
-    if several and not is_dir:
-        raise BuilderError(
-            f"several sources need a directory, but {step.dest!r} is not one",
-            f"write {step.dest + '/'!r}",
-        )
-    if to.entry is not None and to.entry.type != DIRECTORY and (to.slash or several):
-        raise BuilderError(f"{step.dest!r} is a file in the image, not a directory")
-    if is_dir and to.entry is None:
-        # as its parents: it is not the source directory, whose contents alone are copied
-        uid, gid = draft.owner
-        draft.add(Entry(to.path, DIRECTORY, 0o755, uid, gid, time))
+    place = Place(step, draft, globbed=any(source.globbed for source, _ in scanned))
     for source, tree in scanned:
-        if is_dir and (source.globbed or not source.is_dir):
-            base = _join(to.path, source.below.encode("utf-8", "surrogateescape"))
-        else:
-            base = to.path
-        whole = source.is_dir and base == to.path
+        below = source.below.encode("utf-8", "surrogateescape")
+        base, whole = place.of(below, is_dir=source.is_dir, globbed=source.globbed)
         digests = given.context.digests(tree, read_later=given.read_later and step.times is None)
         _place(step, tree, digests, base, draft, owner, contents=whole)
     return draft.done()
+
+
+class Place:
+    """Where the sources of a copy land."""
+
+    def __init__(self, step: Copy, draft: Draft, *, globbed: bool) -> None:
+        """`globbed`: a source is what a glob matched. Makes the directory that is wanted."""
+        to = target(draft.view, step.dest)
+        is_dir = to.slash or (to.entry is not None and to.entry.type == DIRECTORY)
+        several = len(step.sources) > 1 or globbed
+        if several and not is_dir:
+            raise BuilderError(
+                f"several sources need a directory, but {step.dest!r} is not one",
+                f"write {step.dest + '/'!r}",
+            )
+        if to.entry is not None and to.entry.type != DIRECTORY and (to.slash or several):
+            raise BuilderError(f"{step.dest!r} is a file in the image, not a directory")
+        if is_dir and to.entry is None:
+            # as its parents: it is not the source directory, whose contents alone are copied
+            draft.add(Entry(to.path, DIRECTORY, 0o755, *draft.owner, draft.time))
+        self._path, self._is_dir = to.path, is_dir
+
+    def of(self, below: bytes, *, is_dir: bool, globbed: bool) -> tuple[bytes, bool]:
+        """The path of one source, which is `below` a directory; and whether only what it holds is
+        copied, not itself."""
+        path = self._path
+        if self._is_dir and (globbed or not is_dir):
+            path = _join(path, below)
+        return path, is_dir and path == self._path
 
 
 def _place(
@@ -122,7 +134,7 @@ def _place(
             there = found.entry if found else None
             if not path:
                 there = Entry(b"", DIRECTORY, 0o755)
-            _check_replace(kind, there, path)
+            check_replace(kind, there, path)
         if keep_owner:
             uid, gid = node[7:9]
         if keep_mtime:
@@ -156,7 +168,7 @@ def _place(
             elif there is None:
                 draft.add(Entry(path, DIRECTORY, mode, uid, gid, mtime, xattrs=xattrs))
             elif path:
-                _readdress(step, draft, there, path, mode, (uid, gid), owner is not None)
+                _keep(step, draft, there, path, mode, (uid, gid), owner is not None)
         elif kind == SYMLINK:
             try:
                 link = beneath.readlink(host)
@@ -178,7 +190,7 @@ def _with_digests(tree: Tree, digests: Pieces, draft: Draft) -> Iterator[tuple[N
             draft.spill()
 
 
-def _readdress(
+def _keep(
     step: Copy,
     draft: Draft,
     there: Entry,
@@ -193,11 +205,17 @@ def _readdress(
     uid, gid = owner if owned or "owner" in step.preserve else (there.uid, there.gid)
     if not (step.mode or "mode" in step.preserve):
         mode = there.mode
-    if (mode, uid, gid) != (there.mode, there.uid, there.gid):
+    readdress(draft, there, path, (mode, uid, gid))
+
+
+def readdress(draft: Draft, there: Entry, path: bytes, wanted: tuple[int, int, int]) -> None:
+    """Give what the image has another mode, user and group."""
+    mode, uid, gid = wanted
+    if wanted != (there.mode, there.uid, there.gid):
         draft.add(there._replace(path=path, mode=mode, uid=uid, gid=gid, mtime=draft.time))
 
 
-def _check_replace(kind: str, there: Entry | None, path: bytes) -> None:
+def check_replace(kind: str, there: Entry | None, path: bytes) -> None:
     if there is None:
         return
     shown = f"'/{os.fsdecode(path)}'"

@@ -188,7 +188,7 @@ def flattened(archive: bytes) -> Tree:
                 tarfile.REGTYPE: "file", tarfile.DIRTYPE: "dir", tarfile.SYMTYPE: "symlink",
                 tarfile.FIFOTYPE: "fifo",
             }.get(member.type, repr(member.type))  # fmt: skip
-            mode = "" if kind == "symlink" else f"{member.mode:04o}"
+            mode = "" if kind == "symlink" else f"{member.mode & 0o7777:04o}"
             found[path] = Seen(kind, mode, f"{member.uid}:{member.gid}", holds)
     return found
 

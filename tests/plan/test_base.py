@@ -11,7 +11,7 @@ from builder.plan.context import Context
 from builder.plan.planned import Settings
 from builder.plan.planner import Planner
 from builder.rootfs.layers import Layers
-from builder.spec.model import BaseRef, ImageSpec, Place
+from builder.spec.model import BaseRef, Place
 from builder.store.store import Store
 from builder.transport.base import Base, Tell, quiet
 
@@ -46,8 +46,8 @@ def test_a_base_is_asked_for_as_the_caller_says_else_as_the_settings(
         lambda spec, _: spec,
         {},
     )
-    spec = ImageSpec("a", PLACE.file, BaseRef("registry", "debian:12", PLACE), ())
+    ref = BaseRef("registry", "debian:12", PLACE)
     for pull in (None, "never", "always"):
-        planner.base(spec, make=True, pull=pull, tell=said.append)
+        planner.base(ref, Platform(), make=True, pull=pull, tell=said.append)
     assert source.asked == [settings, "never", "always"]
     assert said == [b"a line\n"] * 3

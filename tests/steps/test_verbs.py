@@ -41,7 +41,14 @@ FILE = {"owner": "33", "mode": "0600", "times": "content"}
 ROWS: Mapping[str, Row] = {
     "copy": Row(
         {"copy": "tree", "dest": "/to/"},
-        {"copy": "tree/sub", "dest": "/x/", "exclude": "a", "preserve": "mtime", **FILE},
+        {
+            "copy": "tree/sub",
+            "dest": "/x/",
+            "exclude": "a",
+            "preserve": "mtime",
+            **FILE,
+            "from": "rootfs:a.tar",  # tests/steps/test_copy_from.py tells what of it counts
+        },
     ),
     "file": Row({"file": "/a", "content": "x"}, {"file": "/b", "content": "y", **FILE}),
     "template": Row(
