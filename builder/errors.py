@@ -72,6 +72,8 @@ class BuilderError(Exception):
     step: FailedStep | None = None
     snippet: str | None = None
     """The line of the place, and a caret below it."""
+    via: tuple[Place, ...] = ()
+    """Where other files name the place's file, the nearest first."""
     output_shown = False
     """Whether the renderer of a build has shown what the failed step printed."""
 

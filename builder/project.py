@@ -31,6 +31,8 @@ from builder.work.schedule import Done, Failed, Outcome, Skipped, Task, run
 if TYPE_CHECKING:
     from builder.executor.base import Executor
     from builder.make.image import Built
+    from builder.spec.load import Inputs
+    from builder.spec.project import ProjectFile
     from builder.store.files import Files
 
 T = TypeVar("T")
@@ -81,7 +83,9 @@ class Project:
         above = os.path.dirname(os.path.abspath(options.specs))
         self.context = folder or above
         self.folder = os.path.realpath(above)
-        self._name: str | None = None
+        self._file: ProjectFile | None = None
+        self._inputs: Inputs | None = None
+        self.left_out: tuple[ImageSpec, ...] = ()  # of load(): what its own `when` leaves out
         self._choosing = allocate_lock()
         self._executor: Executor | None = None
         self._executor_fault: ExecutorError | None = None
@@ -101,19 +105,19 @@ class Project:
     def name(self) -> str:
         """Whose the names of images are: what the project file says, else the folder that holds
         the specs, as an absolute path. Raises SpecErrors for what is wrong in the file."""
-        if self._name is None:
-            self._name = self._named() or self.folder
-        return self._name
+        return (self.file.name if self.file else None) or self.folder
 
-    def _named(self) -> str | None:
-        if not os.path.lexists(os.path.join(self.folder, "builder.yaml")):
-            return None
-        from builder.spec.project import load_project_file
+    @property
+    def file(self) -> ProjectFile | None:
+        """`builder.yaml`, where there is one. Raises SpecErrors, UsageError."""
+        if self._file is None and os.path.lexists(os.path.join(self.folder, "builder.yaml")):
+            from builder.spec.project import load_project_file
 
-        try:
-            return load_project_file(self.folder, _SpecCache(self.store)).name
-        finally:
-            self.store.close()
+            try:
+                self._file = load_project_file(self.folder, _SpecCache(self.store))
+            finally:
+                self.store.close()
+        return self._file
 
     def load(self, images: Sequence[str]) -> tuple[Mapping[str, ImageSpec], tuple[str, ...]]:
         """The specs of `images` (all, when none is named) and of what they stand on, bases first,
@@ -129,11 +133,32 @@ class Project:
                 environ=options.environ,
                 sets=options.variables,
                 vars_files=options.vars_files,
+                platform=options.platform,
+                groups=self.file.groups if images and self.file else {},
                 cache=_SpecCache(self.store),
             )
         finally:
             self.store.close()
+        self.left_out = project.left_out
         return project.specs, project.asked
+
+    def has_row(self, image: str) -> bool:
+        """Whether IMAGE of a command line is an image of a matrix."""
+        from builder.spec.load import is_of_matrix
+
+        try:
+            return is_of_matrix(image, self.options.specs, self._given())
+        finally:
+            self.store.close()
+
+    def only(self, image: str, names: Sequence[str]) -> str:
+        """The one image that IMAGE of a command line means, of the names that load() gave."""
+        if len(names) > 1:
+            some = ", ".join(names[:10])
+            raise UsageError(f"{image!r} means {len(names)} images, expected one of: {some}")
+        for spec in self.left_out if not names else ():
+            raise UsageError(f"image {spec.name!r} is left out by its {spec.left_out}")
+        return names[0]
 
     def plan(self, specs: Mapping[str, ImageSpec]) -> dict[str, ImagePlan]:
         """Plan specs in the order of load(). Makes nothing."""
@@ -308,16 +333,23 @@ class Project:
     def _reread(self, spec: ImageSpec, base: Mapping[str, Any]) -> ImageSpec:
         from builder.spec.load import load_on_base
 
-        options = self.options
-        return load_on_base(
-            spec,
-            base,
-            verbs=VERBS,
-            environ=options.environ,
-            sets=options.variables,
-            vars_files=options.vars_files,
-            cache=_SpecCache(self.store),
-        )
+        return load_on_base(spec, base, self._given())
+
+    def _given(self) -> Inputs:
+        """What specs are read with."""
+        if self._inputs is None:
+            from builder.spec.load import inputs
+
+            options = self.options
+            self._inputs = inputs(
+                VERBS,
+                options.environ,
+                options.variables,
+                options.vars_files,
+                options.platform,
+                _SpecCache(self.store),
+            )
+        return self._inputs
 
 
 class _SpecCache:

@@ -232,7 +232,11 @@ def _project(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--specs", metavar="DIR", default="specs", help="default: specs")
     group.add_argument("--context", metavar="DIR", help="default: the folder that holds specs")
     group.add_argument(
-        "--set", action="append", default=[], metavar="K=V", dest="sets", help="set a variable"
+        "--set", action="append", default=[], metavar="K=V", dest="sets",
+        help="set a variable; IMAGE.K=V: of that image alone",
+    )  # fmt: skip
+    group.add_argument(
+        "--build-arg", action="append", metavar="K=V", dest="sets", help="the same as --set"
     )
     group.add_argument(
         "--vars-file", action="append", default=[], metavar="FILE", help="variables from YAML"

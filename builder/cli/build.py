@@ -37,6 +37,8 @@ def build(arguments: argparse.Namespace) -> int:
         project.tell(emit)
         for event in early:
             emit(event)
+        for spec in project.left_out:
+            emit(Noted(f"{spec.name}: not built, {spec.left_out}", spec.name))
         document = _build(arguments, project, specs, names)
     if arguments.json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")

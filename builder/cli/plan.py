@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any, assert_never
 
 from builder.cli import screen, wiring
@@ -15,36 +16,38 @@ from builder.plan.plan import ImagePlan
 from builder.plan.planned import Planned
 from builder.plan.why import why_variables
 from builder.project import Project
+from builder.spec.model import ImageSpec, Skipped
 from builder.store.store import Store
 
 
 def _plans(
     arguments: argparse.Namespace, images: list[str]
-) -> tuple[dict[str, ImagePlan], tuple[str, ...], Store]:
+) -> tuple[dict[str, ImagePlan], tuple[str, ...], Project]:
     with screen.renderer(arguments.progress) as emit:
         project = Project(wiring.options(arguments), emit)
         specs, names = project.load(images)
-        return project.plan(specs), names, project.store
+        return project.plan(specs), names, project
 
 
 def plan(arguments: argparse.Namespace) -> int:
-    found, _, store = _plans(arguments, arguments.images)
-    plans = list(found.values())
+    found, _, project = _plans(arguments, arguments.images)
+    plans, left_out = list(found.values()), project.left_out
     if arguments.json:
-        document = {"images": [_document(each) for each in plans]}
+        images = [*map(_document, plans), *map(_left_out, left_out)]
+        document = {"images": images}
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
-        _show(plans, store)
+        _show(plans, left_out, project.store)
     changed = any(each.changes for each in plans)
     return 3 if changed and arguments.exit_code else 0
 
 
-def _show(plans: list[ImagePlan], store: Store) -> None:
+def _show(plans: list[ImagePlan], left_out: Sequence[ImageSpec], store: Store) -> None:
     from builder.ui.human import count
     from builder.ui.text import BOLD, CYAN, DIM, GREEN, YELLOW, cells, cut, harmless, paint
 
     color, width = screen.color(sys.stdout), screen.width()
-    codes = {"hit": GREEN, "build": YELLOW, "unknown": CYAN, "config": GREEN}
+    codes = {"hit": GREEN, "build": YELLOW, "unknown": CYAN, "config": GREEN, "skipped": DIM}
     out = []
     for each in plans:
         head = f"{each.spec.name}  from {each.spec.base}"
@@ -52,12 +55,13 @@ def _show(plans: list[ImagePlan], store: Store) -> None:
         if variables:
             head += f"  (variable {variables})"
         out.append(paint(harmless(head), BOLD, color))
-        names = ["image", *(step.name for step in each.steps)]
+        steps = list(_rows(each))
+        names = ["image", *(step.name for _, step in steps)]
         column = min(max(map(cells, map(harmless, names))), 40)
         if width:
             column = min(column, max(10, width - 30))  # room for a reason
         lines = [("", "base", each.base_status, _base_text(each))]
-        lines += [(str(step.number), step.name, step.status, step.why) for step in each.steps]
+        lines += [(number, step.name, step.status, step.why) for number, step in steps]
         lines.append(("", "image", *_image_row(each)))
         for number, name, status, why in lines:
             state = paint(f"{status:<7}", codes[status], color)
@@ -68,6 +72,8 @@ def _show(plans: list[ImagePlan], store: Store) -> None:
             if width:
                 reason = cut(reason, max(10, width - cells(text) - 9))
             out.append(f"{text}{state}  {paint(reason, DIM, color and status == 'hit')}".rstrip())
+    for spec in left_out:
+        out.append(paint(harmless(f"{spec.name}  skipped  {spec.left_out}"), DIM, color))
     total = sum(step.status != "config" for each in plans for step in each.steps)
     builds = sum(step.status == "build" for each in plans for step in each.steps)
     unknown = sum(step.status == "unknown" for each in plans for step in each.steps)
@@ -79,6 +85,17 @@ def _show(plans: list[ImagePlan], store: Store) -> None:
         parts.append(f"{count(bases, 'base')} to make")
     out.append(f"{count(total, 'step')}: {', '.join(parts)}")
     sys.stdout.write("\n".join(out) + "\n")
+
+
+def _rows(plan: ImagePlan) -> Iterator[tuple[str, Planned | Skipped]]:
+    """The steps with their numbers, and those that `when` leaves out, as the spec has them."""
+    skipped = list(plan.spec.skipped)
+    for step in plan.steps:
+        while skipped and skipped[0].after < step.number:
+            yield "-", skipped.pop(0)
+        yield str(step.number), step
+    for each in skipped:
+        yield "-", each
 
 
 def _base_text(plan: ImagePlan) -> str:
@@ -112,14 +129,14 @@ def _document(plan: ImagePlan) -> dict[str, Any]:
         "base": {"from": str(plan.spec.base), "status": plan.base_status, "why": plan.base_why},
         "steps": [
             {
-                "step": step.number,
+                "step": step.number if isinstance(step, Planned) else None,
                 "name": step.name,
                 "status": step.status,
                 "why": step.why,
-                "key": f"sha256:{step.key}" if step.key else None,
-                "diff_id": step.layer.diff_id if step.layer else None,
+                "key": f"sha256:{step.key}" if isinstance(step, Planned) and step.key else None,
+                "diff_id": step.layer.diff_id if isinstance(step, Planned) and step.layer else None,
             }
-            for step in plan.steps
+            for _, step in _rows(plan)
         ],
         "platform": str(plan.name.platform),
         "image": {
@@ -130,10 +147,16 @@ def _document(plan: ImagePlan) -> dict[str, Any]:
     }
 
 
+def _left_out(spec: ImageSpec) -> dict[str, Any]:
+    """The document of an image that is not built."""
+    status = {"status": "skipped", "why": spec.left_out}
+    return {"name": spec.name, "steps": [], "image": {**status, "digest": None}}
+
+
 def why(arguments: argparse.Namespace) -> int:
     """For each step: why it would be built; for a hit, why it was built when it last was."""
-    plans, names, store = _plans(arguments, [arguments.image])
-    each = plans[names[0]]
+    plans, names, project = _plans(arguments, [arguments.image])
+    store, each = project.store, plans[project.only(arguments.image, names)]
     steps = list(each.steps)
     if arguments.step is not None:
         steps = [_find(each, arguments.step)]

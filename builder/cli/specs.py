@@ -17,9 +17,12 @@ def lint(arguments: argparse.Namespace) -> int:
     from builder.plan.sources import advice
     from builder.plan.sources import lint as look
     from builder.spec.lint import lint as check
+    from builder.spec.project import load_project_file
     from builder.steps import VERBS
 
-    root = arguments.context or os.path.dirname(os.path.abspath(arguments.specs))
+    options = wiring.options(arguments)
+    above = os.path.dirname(os.path.abspath(options.specs))
+    root = options.context or above
     if not os.path.isdir(root):
         raise UsageError(f"--context {root!r} is not a folder")
     context = Context(root, None)
@@ -29,9 +32,11 @@ def lint(arguments: argparse.Namespace) -> int:
         partial(look, context=context, environ=os.environ),
         partial(advice, context=context),
         verbs=VERBS,
-        environ=os.environ,
-        sets=wiring.pairs(arguments.sets),
-        vars_files=arguments.vars_file,
+        environ=options.environ,
+        sets=options.variables,
+        vars_files=options.vars_files,
+        platform=options.platform,
+        groups=load_project_file(above).groups,
     )
     for warning in found.warnings:
         screen.show_warning(warning)
@@ -50,16 +55,18 @@ def schema(arguments: argparse.Namespace) -> int:
 
 def render(arguments: argparse.Namespace) -> int:
     from builder.spec.lint import render as rendered
-    from builder.spec.load import find_spec
     from builder.steps import VERBS
 
+    options = wiring.options(arguments)
     sys.stdout.write(
         rendered(
-            find_spec(arguments.image, arguments.specs),
+            arguments.image,
+            options.specs,
             verbs=VERBS,
-            environ=os.environ,
-            sets=wiring.pairs(arguments.sets),
-            vars_files=arguments.vars_file,
+            environ=options.environ,
+            sets=options.variables,
+            vars_files=options.vars_files,
+            platform=options.platform,
         )
     )
     return 0

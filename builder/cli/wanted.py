@@ -38,7 +38,7 @@ def use(arguments: argparse.Namespace, action: Callable[[Wanted], _T]) -> _T:
     """Let `action` have the image that IMAGE means, while gc leaves it alone. A spec means the
     image as it stands now, under the variables and platform of this command line: what is not there
     is built. A reference or a digest is taken as it is."""
-    if is_spec(arguments.image, arguments.specs):
+    if is_spec(arguments.image, arguments.specs) or _is_row(arguments):
         return _use_spec(arguments, action)
     from builder.transport.stored import find_manifest, read_image
 
@@ -52,13 +52,21 @@ def use(arguments: argparse.Namespace, action: Callable[[Wanted], _T]) -> _T:
             return action(Wanted(Layers(store), emit, manifest, image))
 
 
+def _is_row(arguments: argparse.Namespace) -> bool:
+    """Whether IMAGE is an image of a matrix."""
+    from builder.project import Project
+
+    return Project(wiring.options(arguments)).has_row(arguments.image)
+
+
 def _use_spec(arguments: argparse.Namespace, action: Callable[[Wanted], _T]) -> _T:
     from builder.project import Project, Ready
 
     # a user namespace can only be entered before the first thread, and the live view is one
     early: list[Event] = []
     project = Project(wiring.options(arguments), early.append)
-    specs, (name,) = project.load([arguments.image])
+    specs, names = project.load([arguments.image])
+    name = project.only(arguments.image, names)
     project.become_root(specs)
     shown = screen.renderer(arguments.progress)
     with screen.telling(shown) as emit:

@@ -49,7 +49,7 @@ _OPTIONS = _table("""
 --dry-run -n > builder plan says what would be built
 --tag -t > builder tag IMAGE NAME names an image; builder build takes -t
 --file -f > IMAGE is a spec's name, or a spec file
---build-arg --var --arg --define -D -e > --set NAME=TEXT
+--var --arg --define -D -e > --set NAME=TEXT
 --vars --var-file --values --env-file > --vars-file FILE
 --build-context --root > --context DIR
 --chdir --directory --project-directory -C > --specs DIR names the folder of specs, --context DIR that of what they copy

@@ -1,9 +1,10 @@
 """Compiled specs: what reading a spec gave, kept by the content of all that went into it.
 
 A speed-up that may be deleted. The name of an entry is made of the spec's bytes and name, the
-variables, the bytes of vars files and the version of the language. The entry lists what env() was
-asked for in vain, and counts only while that is not set; what it gave is never kept, so a spec with
-such values is read each time. Whatever else is found is a miss.
+variables, the bytes of vars files, the platform and the version of the language. The entry lists
+the files that were read beside it with their digests, and what env() was asked for in vain, and
+counts only while that is so; what env() gave is never kept, so a spec with such values is read each
+time. Whatever else is found is a miss.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from builder.oci.digest import hex_of
-from builder.oci.image import Platform, encode
+from builder.oci.image import Platform, encode, host_platform
 from builder.spec import model
 from builder.version import __version__
 
-SPEC_VERSION = 6
+SPEC_VERSION = 7
 """Raised when the same text would be read into another ImageSpec."""
 
 _TYPES: dict[str, Any] = {
     each.__name__: each
     for each in (
         *(model.BaseRef, model.Healthcheck, model.ConfigChange, model.ImageSpec, model.Place),
-        Platform,
+        *(Platform, model.Skipped),
     )
 }
 _HEX = 64
@@ -43,39 +44,52 @@ def entry_name(
     text: bytes,
     sets: Mapping[str, str],
     vars_files: Sequence[tuple[str, bytes]],
+    platform: Platform,
     base: Mapping[str, Any] | None = None,
+    row: int | None = None,
 ) -> str:
     """What the compiled form of a spec is kept under."""
     parts = [
         *(SPEC_VERSION, __version__, file, hex_of(text), dict(sets)),
         [(name, hex_of(data)) for name, data in vars_files],
-        base,
+        *(platform, host_platform(), base, row),
     ]
     return hex_of(encode(parts))
 
 
-def encode_spec(spec: model.ImageSpec) -> bytes:
-    """The spec as JSON behind the digest of it."""
-    document = json.dumps(_pack(spec), separators=(",", ":")).encode()
+def encode_specs(specs: tuple[model.ImageSpec, ...], parts: Mapping[str, str]) -> bytes:
+    """The specs of a file, which was read with these other files, by path with their digests, as
+    JSON behind the digest of it."""
+    packed = {"specs": [_pack(spec) for spec in specs], "parts": dict(parts)}
+    document = json.dumps(packed, separators=(",", ":")).encode()
     return hex_of(document).encode() + document
 
 
-def decode_spec(
-    data: bytes | None, environ: Mapping[str, str], verbs: model.Verbs
-) -> model.ImageSpec | None:
-    """The spec, or None for what is not one or was made with other answers of env(). Only the verbs
-    of its steps are asked for."""
+def decode_specs(
+    data: bytes | None,
+    environ: Mapping[str, str],
+    verbs: model.Verbs,
+    digest: Callable[[str], str | None],
+) -> tuple[model.ImageSpec, ...] | None:
+    """The specs, or None for what is none or was made with other answers of env() or of other
+    files; `digest` tells that of a file. Only the verbs of
+    its steps are asked for."""
     if data is None or hex_of(data[_HEX:]).encode() != data[:_HEX]:
         return None
     try:
-        spec = _unpack(json.loads(data[_HEX:]), verbs)
+        document = json.loads(data[_HEX:])
+        specs = tuple(_unpack(each, verbs) for each in document["specs"])
+        parts = document["parts"].items()
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    if not isinstance(spec, model.ImageSpec):
+    if not all(isinstance(spec, model.ImageSpec) for spec in specs):
         return None
-    if any(environ.get(name) != value for name, value in spec.environment.items()):
+    environments = [spec.environment for spec in specs]
+    if any(environ.get(name) != value for each in environments for name, value in each.items()):
         return None
-    return spec
+    if any(digest(path) != wanted for path, wanted in parts):
+        return None
+    return specs
 
 
 def _pack(value: Any) -> Any:

@@ -50,9 +50,11 @@ def check_path(text: str, variables: Collection[str]) -> None:
 
 def dollars(top: Node, variables: Collection[str]) -> Iterator[Fault]:
     """Warnings about such values of a spec."""
-    config, steps = top.get("config"), top.get("steps")
-    tables = [*([config] if config else ()), *(steps.items if steps else ())]
-    for step in steps.items if steps else ():  # `set` has its options in a mapping of its own
+    config, steps = top.get("config"), top.get("steps") or top
+    lists = [steps, *(each for key, each in steps.pairs if key.text in ("prepend", "append"))]
+    entries = [step for each in lists for step in each.items]
+    tables = [*([config] if config else ()), *entries]
+    for step in entries:  # `set` has its options in a mapping of its own
         tables += [value for key, value in step.pairs if key.text not in (*_NAMED, "vars")]
     for table in tables:
         values = [table.get(name) for name in _PLACES]

@@ -47,7 +47,7 @@ BAD: Any = object()
 
 _PROPOSED = 60  # characters of a value in a hint
 
-_TEMPLATE_SCHEMA = {"type": "string", "pattern": "\\{[{%#]"}
+TEMPLATE_SCHEMA = {"type": "string", "pattern": "\\{[{%#]"}
 
 
 class Reader:
@@ -84,7 +84,7 @@ class Reader:
             pass
         finally:
             self.renderer.hidden = False
-        return Fault(fault.line, fault.column, OF_ENV)
+        return Fault(fault.line, fault.column, OF_ENV, source=fault.source)
 
     def _scratch(self) -> Reader:
         return Reader(Problems(self.problems.source), self.renderer, self.verbs)
@@ -124,18 +124,56 @@ class Reader:
             raise node.fault(f"nothing is given, expected {expected}", hint)
         if node.kind not in (TEXT, INT):
             raise node.fault(f"found {node.show()}, expected {expected}")
-        if not is_template(node.text):
+        if node.literal or not is_template(node.text):
             return node.text
         try:
             return self.renderer.render(node.text)
         except TemplateFault as fault:
-            line, column = self._place_in(node, fault)
-            raise Fault(line, column, fault.message, fault.hint) from None
+            raise self.fault_in(node, fault) from None
+
+    def value(self, node: Node, *, bare: bool = False) -> Any:
+        """The value of a text that is a template (Renderer.value)."""
+        try:
+            return self.renderer.value(node.text, bare=bare)
+        except TemplateFault as fault:
+            raise self.fault_in(node, fault) from None
+
+    def names_in(self, node: Node) -> set[str]:
+        """The names that a template asks for from outside."""
+        try:
+            return self.renderer.names_in(node.text)
+        except TemplateFault as fault:
+            raise self.fault_in(node, fault) from None
+
+    def data(self, node: Node) -> Any:
+        """The plain value of a tree; a template that is one expression gives any value, others
+        text. What gives nothing is left out of a list."""
+        if node.kind == LIST:
+            return [self.data(each) for each in node.items if not self.gives_nothing(each)]
+        if node.kind == MAPPING:
+            for key, _ in node.pairs:
+                check_key(key)
+            return {key.text: self.data(value) for key, value in node.pairs}
+        return self.value(node) if made_by_template(node) else data_of(node)
+
+    def gives_nothing(self, node: Node) -> bool:
+        """Whether a template stands there that puts out nothing, or blanks."""
+        if node.literal:
+            return not node.text.strip()
+        try:
+            return made_by_template(node) and not self.renderer.render(node.text).strip()
+        except (TemplateFault, NeedsBase):
+            return False  # it is told, or waited for, when the item is read
+
+    def fault_in(self, node: Node, fault: TemplateFault) -> Fault:
+        """A template's fault, in the file."""
+        line, column = self._place_in(node, fault)
+        return Fault(line, column, fault.message, fault.hint, node.source)
 
     def _place_in(self, node: Node, fault: TemplateFault) -> tuple[int, int]:
         """Where in the file a template's fault is. In a literal block lines map one to one; other
         scalars are folded, there the name that the message is about is looked for."""
-        lines = self.problems.source.lines
+        lines = (node.source or self.problems.source).lines
         if node.style == "|":
             line = min(node.line + fault.line, len(lines))
             return line, column_of(lines[line - 1], fault.word)
@@ -145,6 +183,11 @@ class Reader:
                 if (word or "{") in lines[line - 1][start:]:
                     return line, column_of(lines[line - 1], word, start)
         return node.line, node.column
+
+
+def made_by_template(node: Node) -> bool:
+    """Whether the text of a scalar is what a template in its place puts out."""
+    return node.kind == TEXT and not node.literal and is_template(node.text)
 
 
 def _takes(parse: Callable[[str], Any] | None, text: str) -> bool:
@@ -211,9 +254,9 @@ def text(
     if numbers:
         whole = {"type": "integer", "minimum": 0}
         return Kind(
-            read, {"anyOf": [{"type": "string", "pattern": pattern}, whole, _TEMPLATE_SCHEMA]}
+            read, {"anyOf": [{"type": "string", "pattern": pattern}, whole, TEMPLATE_SCHEMA]}
         )
-    return Kind(read, {"anyOf": [{"type": "string", "pattern": pattern}, _TEMPLATE_SCHEMA]})
+    return Kind(read, {"anyOf": [{"type": "string", "pattern": pattern}, TEMPLATE_SCHEMA]})
 
 
 def choice(*values: str) -> Kind:
@@ -225,7 +268,7 @@ def choice(*values: str) -> Kind:
         near = did_you_mean(value, values)
         raise Malformed(f"is not known here, expected one of {', '.join(values)}{near}")
 
-    schema = {"anyOf": [{"enum": list(values)}, _TEMPLATE_SCHEMA]}
+    schema = {"anyOf": [{"enum": list(values)}, TEMPLATE_SCHEMA]}
     return Kind(text(parse, expected=f"one of {', '.join(values)}").read, schema)
 
 
@@ -238,7 +281,7 @@ def number(least: int, most: int) -> Kind:
         raise Malformed(f"is not expected here, expected a whole number from {least} to {most}")
 
     schema = {
-        "anyOf": [{"type": "integer", "minimum": least, "maximum": most}, _TEMPLATE_SCHEMA],
+        "anyOf": [{"type": "integer", "minimum": least, "maximum": most}, TEMPLATE_SCHEMA],
     }
     return Kind(text(parse, expected="a whole number").read, schema)
 
@@ -256,19 +299,29 @@ def list_of(
     expected: str = "a list",
     split: Callable[[str], list[str]] = several,
 ) -> Kind:
-    """A list, to a tuple. With `one` a single item may stand without the list. `split` says, for a
-    hint, what somebody meant who wrote a text."""
+    """A list, to a tuple. With `one` a single item may stand without the list. A template that is
+    one expression may give the whole list; an item of a template that puts out nothing is left
+    out. `split` says, for a hint, what somebody meant who wrote a text."""
 
     def read(reader: Reader, node: Node) -> Any:
-        if node.kind == LIST:
-            if len(node.items) < least:
-                raise node.fault(f"the list is empty, expected {expected}")
-            values = tuple(reader.take(item, each) for each in node.items)
-            return BAD if any(value is BAD for value in values) else values
-        if one and node.kind != MAPPING:
-            value = reader.take(item, node)
-            return BAD if value is BAD else (value,)
-        raise node.fault(f"found {node.show()}, expected {expected}", proposed(reader, node))
+        items = node.items if node.kind == LIST else given(reader, node)
+        if items is None:
+            raise node.fault(f"found {node.show()}, expected {expected}", proposed(reader, node))
+        items = [each for each in items if not reader.gives_nothing(each)]
+        if len(items) < least:
+            raise node.fault(f"the list is empty, expected {expected}")
+        values = tuple(reader.take(item, each) for each in items)
+        return BAD if any(value is BAD for value in values) else values
+
+    def given(reader: Reader, node: Node) -> list[Node] | None:
+        """The items of what is no list: those that an expression gives, or the one."""
+        if made_by_template(node):
+            value = reader.value(node)
+            if isinstance(value, list):
+                return [node.made(scalar_text(node, each)) for each in value]
+            if not one:
+                raise node.fault(f"the template gives {kind_name(value)}, expected {expected}")
+        return [node] if one and node.kind != MAPPING else None
 
     def proposed(reader: Reader, node: Node) -> str | None:
         if reader.trying or node.kind in (MAPPING, NULL) or is_template(node.text):
@@ -284,7 +337,26 @@ def list_of(
     listed: dict[str, Any] = {"type": "array", "items": item.schema}
     if least:
         listed["minItems"] = least
-    return Kind(read, {"anyOf": [item.schema, listed]} if one else listed)
+    return Kind(read, {"anyOf": [item.schema if one else TEMPLATE_SCHEMA, listed]})
+
+
+def scalar_text(node: Node, value: Any) -> str:
+    """The text of an item of a list that a template at `node` gave."""
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, (list, dict)):
+        raise node.fault(f"the template gives a list that holds {kind_name(value)}, expected texts")
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def kind_name(value: Any) -> str:
+    """What a template gave, for a message."""
+    kinds: dict[type, str] = {
+        **{str: TEXT, bool: BOOL, int: INT, float: FLOAT, list: LIST, dict: MAPPING},
+        type(None): NULL,
+        FromEnv: TEXT,
+    }
+    return NAMES[kinds[type(value)]]
 
 
 def mapping_of(
@@ -320,16 +392,20 @@ def mapping_of(
 
 
 def data(check: Callable[[str], None]) -> Kind:
-    """Variables: names to plain data that is never rendered."""
+    """Further variables: names to data, the texts in it rendered."""
 
     def read(reader: Reader, node: Node) -> Any:
-        return read_data(reader.problems, node, check)[0]
+        values, right = read_data(reader.problems, node, check, reader.data)
+        return values if right else BAD
 
     return Kind(read, {"type": "object", "additionalProperties": True})
 
 
 def read_data(
-    problems: Problems, node: Node, check: Callable[[str], None]
+    problems: Problems,
+    node: Node,
+    check: Callable[[str], None],
+    value_of: Callable[[Node], Any] = data_of,
 ) -> tuple[dict[str, Any], bool]:
     """The mapping, and whether all of it was right. A faulty value is kept as its text: the name
     is known, so that its uses are not errors as well."""
@@ -342,7 +418,7 @@ def read_data(
         try:
             check(key.text)
             check_key(key)
-            values[key.text] = data_of(value)
+            values[key.text] = value_of(value)
         except (Malformed, Fault) as error:
             values[key.text] = value.text
             right = False

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from builder.errors import SpecErrors, UsageError
+from builder.oci.image import host_platform
 from builder.spec.dockerfile import NAMES, Instruction, Unknown, base_of, instructions
 from builder.spec.load import read_bytes
 from builder.spec.model import Verbs
@@ -99,10 +100,12 @@ def first_spec(name: str, folder: str, specs: str, base: str | None, verbs: Verb
 
 def _check(name: str, text: str, where: str, verbs: Verbs) -> None:
     """Raises UsageError for a base that no spec may name."""
-    from builder.spec.language import read_spec
+    from builder.spec.reading import Given, Reading
 
+    given = Given(verbs, {}, {}, {}, host_platform())
     try:
-        base = read_spec(Source(f"{name}.yaml", text), {}, {}, {}, verbs).base
+        (spec,) = Reading(Source(f"{name}.yaml", text), given).specs()
+        base = spec.base
     except SpecErrors as error:
         raise UsageError(f"{where} {error.errors[0].what}", error.errors[0].hint) from None
     if base.kind == "image":

@@ -15,7 +15,6 @@ from builder.spec.fields import (
     Kind,
     Reader,
     choice,
-    data,
     list_of,
     mapping_of,
     text,
@@ -30,7 +29,7 @@ from builder.spec.syntax import Malformed
 
 
 def place(reader: Reader, node: Node) -> Place:
-    return Place(reader.problems.source.file, node.line, node.column)
+    return Place((node.source or reader.problems.source).file, node.line, node.column)
 
 
 def check_variable(name: str) -> None:
@@ -165,7 +164,6 @@ FILE_TARGET = _target(directory=False)
 NAME_FIELD = Field(text(one_line), "Shown in progress and in the image's history.")
 OWNER_FIELD = Field(OWNER, "user[:group], by number or by a name of the image's own passwd.")
 MODE_FIELD = Field(MODE, "Octal text ('0644') or symbolic (u=rwX,go=rX).")
-VARS_FIELD = Field(data(check_variable), "Values for templates; data, never rendered.")
 TIMES_FIELD = Field(
     choice("content"), "content: a file's time follows its content, as a web server's ETags want."
 )

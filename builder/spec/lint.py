@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from builder.errors import SpecError
+from builder.errors import SpecError, SpecErrors
+from builder.oci.image import Platform
 from builder.spec.advice import advice, cmd_passed_by
 from builder.spec.dollars import dollars
-from builder.spec.language import render_spec
-from builder.spec.load import asked_specs, gather, read_bytes, read_vars_files
+from builder.spec.load import gather, inputs, read_bytes
 from builder.spec.model import ImageSpec, Verbs
 from builder.spec.node import TEXT, Node, parse_yaml, scalar_kind
-from builder.spec.source import Fault, Problems, decode, quote
+from builder.spec.source import Fault, Problems, Source, decode, quote
 
 _NAMED = re.compile(r"\{\{[-+]?\s*([A-Za-z_]\w*)")
 
@@ -37,21 +37,25 @@ def lint(
     environ: Mapping[str, str],
     sets: Mapping[str, str] | None = None,
     vars_files: Sequence[str] = (),
+    platform: Platform | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> Findings:
     """What is wrong in the named specs (all in `folder` if none is named) and in those they stand
-    on: in the files, `image:` bases that are missing or run in a circle, what `look` finds, and
-    templates in `vars`, which are never rendered, if they name a variable: that was meant
-    otherwise. Warnings are those of `advise` and our own. Raises UsageError for what is not
-    there."""
-    paths = asked_specs(images, folder)
-    specs, errors = gather(paths, folder, verbs, environ, sets or {}, read_vars_files(vars_files))
+    on: in the files, `image:` bases that are missing or run in a circle, and what `look` finds.
+    Warnings are those of `advise` and our own, such as a template in a vars file that names a
+    variable: it is never rendered. Raises UsageError for what is not there."""
+    given = inputs(verbs, environ, sets, vars_files, platform)
+    specs, _, errors, _ = gather(images, folder, given, groups)
     warnings: list[SpecError] = []
-    for spec in specs.values():
-        source = decode(spec.file, read_bytes(spec.file, "spec"))
-        top = parse_yaml(source, Problems(source))
-        errors += map(source.error, _never_rendered(spec, top))
+    known = {name for spec in specs.values() for name in spec.variables}
+    for file in vars_files:
+        source, top = _parsed(file)
+        warnings += map(source.error, _never_rendered(top, known))
+    for file, spec in {part: s for s in specs.values() for part in (s.file, *s.parts)}.items():
+        source, top = _parsed(file)
         warnings += map(source.error, dollars(top, spec.variables))
         warnings += map(source.error, cmd_passed_by(top))
+    for spec in specs.values():
         errors += look(spec)
         warnings += advice(spec, specs)
         warnings += advise(spec)
@@ -59,24 +63,36 @@ def lint(
 
 
 def render(
-    path: str,
+    image: str,
+    folder: str,
     *,
     verbs: Verbs,
     environ: Mapping[str, str],
     sets: Mapping[str, str] | None = None,
     vars_files: Sequence[str] = (),
+    platform: Platform | None = None,
 ) -> str:
-    """The spec after Jinja as YAML, with the variables in force. Raises SpecErrors."""
+    """The specs that `image` means after Jinja as YAML, with the variables in force; a document for
+    each image. Raises SpecErrors, UsageError."""
     import yaml
 
     from builder.spec.language import read_variables
+    from builder.spec.reading import Given, Reading
 
+    given = inputs(verbs, environ, sets, vars_files, platform)
+    found = gather([image], folder, given)
     shared = {}
-    for name, data in read_vars_files(vars_files):
+    for name, data in given.vars_files:
         shared.update(read_variables(decode(name, data)))
-    document = render_spec(
-        decode(path, read_bytes(path, "spec")), environ, shared, sets or {}, verbs
-    )
+    files = dict.fromkeys(found.specs[key].file for key in found.asked)
+    if not files:
+        raise SpecErrors(tuple(found.errors))
+    documents = []
+    for file in files:
+        asked = Given(verbs, environ, shared, given.sets, given.platform)
+        reading = Reading(decode(file, read_bytes(file, "spec")), asked, rendering=True)
+        made = zip(reading.specs(), reading.documents, strict=True)
+        documents += [document for spec, document in made if spec.key in found.asked]
 
     class Dumper(yaml.SafeDumper):
         """Text of several lines as a literal block; no aliases."""
@@ -89,20 +105,26 @@ def render(
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)
-    return str(yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100))
+    return str(
+        yaml.dump_all(documents, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
+    )
 
 
-def _never_rendered(spec: ImageSpec, top: Node) -> Iterator[Fault]:
-    steps = top.get("steps") or top
-    tables = [each.get("vars") for each in (top, *steps.items)]
-    waiting = [each for each in tables if each is not None][::-1]
-    known = {name for table in waiting for name in (key.text for key, _ in table.pairs)}
-    known |= {*spec.variables, "spec", "env"}
+def _parsed(file: str) -> tuple[Source, Node]:
+    """A file that was read before."""
+    source = decode(file, read_bytes(file, "file"))
+    return source, parse_yaml(source, Problems(source))
+
+
+def _never_rendered(top: Node, known: Collection[str]) -> Iterator[Fault]:
+    """Texts of a vars file that were meant as templates."""
+    waiting = [value for _, value in top.pairs][::-1]
     while waiting:
         node = waiting.pop()
         waiting += [*node.items, *(value for _, value in node.pairs)][::-1]
         names = _NAMED.findall(node.text)
-        if node.kind == TEXT and (found := next((each for each in names if each in known), None)):
-            message = f"{quote(node.text)} stays as it is: values of vars are not rendered"
-            hint = f"write the template where the value is used, where {found!r} means something"
+        named = next((each for each in names if each in {*known, "spec", "env"}), None)
+        if node.kind == TEXT and named:
+            message = f"{quote(node.text)} stays as it is: a vars file is data, never rendered"
+            hint = f"write the template under the spec's 'vars', where {named!r} means something"
             yield node.fault(message, hint)

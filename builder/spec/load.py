@@ -7,22 +7,52 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from builder.errors import SpecError, SpecErrors, UsageError
-from builder.spec.compiled import Cache, decode_spec, encode_spec, entry_name
+from builder.oci.digest import hex_of
+from builder.oci.image import Platform, host_platform
+from builder.spec.compiled import Cache, decode_specs, encode_specs, entry_name
 from builder.spec.model import ImageSpec, Place, Verbs, holds_env
 from builder.spec.named import open_named
 
 SUFFIXES = (".yaml", ".yml")
 MAX_BYTES = 1 << 20  # of a spec or a vars file; source.decode names it in its error
 MAX_BASES = 100  # an image has at most 127 layers
+_GLOB = frozenset("*?[")
 
 
 class Project(NamedTuple):
     """Specs that were asked for and the specs they stand on."""
 
     specs: Mapping[str, ImageSpec]
-    """By the file's stem, which is what `image:NAME` names; a base stands before what uses it."""
+    """By what `image:` calls them: the file's stem, or a matrix image's name; a base stands before
+    what uses it."""
     asked: tuple[str, ...]
-    """The stems of those that were asked for, in that order."""
+    """Those that were asked for, in that order."""
+    left_out: tuple[ImageSpec, ...] = ()
+    """Those that were asked for and that their own `when` leaves out."""
+
+
+class Inputs(NamedTuple):
+    """What specs are read with beside their files."""
+
+    verbs: Verbs
+    environ: Mapping[str, str]
+    sets: Mapping[str, str]
+    vars_files: tuple[tuple[str, bytes], ...]
+    platform: Platform
+    cache: Cache | None = None
+
+
+def inputs(
+    verbs: Verbs,
+    environ: Mapping[str, str],
+    sets: Mapping[str, str] | None = None,
+    vars_files: Sequence[str] = (),
+    platform: Platform | None = None,
+    cache: Cache | None = None,
+) -> Inputs:
+    """Raises UsageError for a vars file that cannot be read."""
+    texts = tuple((path, read_bytes(path, "vars file")) for path in vars_files)
+    return Inputs(verbs, environ, sets or {}, texts, platform or host_platform(), cache)
 
 
 def load_spec(
@@ -32,15 +62,19 @@ def load_spec(
     environ: Mapping[str, str],
     sets: Mapping[str, str] | None = None,
     vars_files: Sequence[str] = (),
+    platform: Platform | None = None,
     cache: Cache | None = None,
 ) -> ImageSpec:
     """Read one spec. `sets` are texts for variables that the spec or a vars file declares; they
     win over `vars_files`, later ones of these over earlier ones, all over the spec's own `vars`.
-    Raises SpecErrors with everything wrong in the file, UsageError for what cannot be read."""
-    sets = sets or {}
-    spec = _load(path, verbs, environ, sets, read_vars_files(vars_files), cache)
-    _check_sets(sets, spec.variables)
-    return spec
+    Raises SpecErrors with everything wrong in the file, UsageError for what cannot be read and for
+    a file with a matrix, which makes several images."""
+    given = inputs(verbs, environ, sets, vars_files, platform, cache)
+    specs = load_file(path, given)
+    _check_sets(given.sets, specs)
+    if len(specs) != 1:
+        raise UsageError(f"{path!r} has a matrix of {len(specs)} images, expected one image")
+    return specs[0]
 
 
 def load_project(
@@ -51,79 +85,197 @@ def load_project(
     environ: Mapping[str, str],
     sets: Mapping[str, str] | None = None,
     vars_files: Sequence[str] = (),
+    platform: Platform | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
     cache: Cache | None = None,
 ) -> Project:
     """Read the named specs (all of `folder` if none is named) and those that they stand on.
-    Each of `sets` has to name a variable of at least one of them. Raises as load_spec does, and
-    SpecErrors for `image:` bases that do not exist or that lead back to themselves."""
-    sets = sets or {}
-    paths = asked_specs(images, folder)
-    texts = read_vars_files(vars_files)
-    specs, errors = gather(paths, folder, verbs, environ, sets, texts, cache)
-    if errors:
-        raise SpecErrors(tuple(errors))
-    _check_sets(sets, {name: None for spec in specs.values() for name in spec.variables})
-    return Project(specs, tuple(dict.fromkeys(map(stem_of, paths))))
+    `images` are names, globs over names, paths and `groups`. Each of `sets` has to name a variable
+    of at least one of them. Raises as load_spec does, and SpecErrors for `image:` bases that do
+    not exist or that lead back to themselves."""
+    given = inputs(verbs, environ, sets, vars_files, platform, cache)
+    found = gather(images, folder, given, groups)
+    if found.errors:
+        for text in given.sets if found.specs or found.faulty else ():
+            _check_image(text, [*map(_names_of, found.specs.values()), found.faulty])
+        raise SpecErrors(tuple(found.errors))
+    specs = {key: spec for key, spec in found.specs.items() if spec.left_out is None}
+    _check_sets(given.sets, found.specs.values())
+    left_out = tuple(spec for spec in found.specs.values() if spec.left_out is not None)
+    return Project(specs, tuple(key for key in found.asked if key in specs), left_out)
+
+
+class Gathered(NamedTuple):
+    specs: dict[str, ImageSpec]
+    """Those that were asked for and those below them, bases first."""
+    asked: tuple[str, ...]
+    errors: list[SpecError]
+    """What is wrong in them. A spec that cannot be read as one is among the errors only."""
+    faulty: frozenset[str]
+    """The stems of such files."""
 
 
 def gather(
-    paths: Sequence[str],
+    images: Sequence[str],
     folder: str,
-    verbs: Verbs,
-    environ: Mapping[str, str],
-    sets: Mapping[str, str],
-    vars_files: Sequence[tuple[str, bytes]],
-    cache: Cache | None = None,
-) -> tuple[dict[str, ImageSpec], list[SpecError]]:
-    """The specs at `paths` and those below them by stem, bases first; and what is wrong in them.
-    A spec that cannot be read as one is among the errors only."""
-    specs: dict[str, ImageSpec] = {}
-    errors: dict[str, SpecError] = {}  # by message: a vars file's are met once for each spec
-    done: dict[str, str] = {}  # stem to path
+    given: Inputs,
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> Gathered:
+    """Read what the IMAGEs of a command line mean, and what that stands on. Raises UsageError for
+    what is not there."""
+    return _Gathering(folder, given, groups or {}).gather(images)
 
-    def wrong(place: Place, message: str) -> None:
-        error = error_at(place, message)
-        errors[error.message] = error
 
-    def visit(path: str, above: tuple[str, ...]) -> None:
-        stem = stem_of(path)
-        if stem in done:
-            if not os.path.samefile(done[stem], path):
-                raise UsageError(f"two specs for {stem!r}: {done[stem]} and {path}")
-            return
-        done[stem] = path
-        try:
-            spec = _load(path, verbs, environ, sets, vars_files, cache)
-        except SpecErrors as found:
-            errors.update({error.message: error for error in found.errors})
+class _Gathering:
+    def __init__(self, folder: str, given: Inputs, groups: Mapping[str, Sequence[str]]) -> None:
+        self._folder = folder
+        self._given = given
+        self._groups = groups
+        self._files: dict[str, tuple[ImageSpec, ...]] = {}  # what was read, by path
+        self._faults: dict[str, tuple[SpecError, ...]] = {}
+        self._done: dict[str, ImageSpec] = {}  # by key; its bases, too
+        self._errors: dict[str, SpecError] = {}  # by message: a vars file's are met for each spec
+        self._listed: list[str] | None = None
+        self._matrices: dict[str, ImageSpec] | None = None
+
+    def gather(self, images: Sequence[str]) -> Gathered:
+        asked: list[ImageSpec] = []
+        for path in () if images else self._all_files():
+            asked += self._told(path)
+        for image in images:
+            asked += self._meant(image, grouped=True)
+        for spec in asked:
+            self._visit(spec, ())
+        for error in same_names(self._done.values()):
+            self._errors[error.message] = error
+        keys = dict.fromkeys(spec.key for spec in asked)
+        faulty = frozenset(map(stem_of, self._faults))
+        return Gathered(self._done, tuple(keys), list(self._errors.values()), faulty)
+
+    def _all_files(self) -> list[str]:
+        """The files of the folder that are images; not those without a base that others extend."""
+        paths = self._names()
+        if not paths:
+            text = f"no spec in {self._folder!r}"
+            raise UsageError(text, f"{_init(self._folder)} writes a first one")
+        for path in paths:
+            self._read(path)
+        parts = {part for specs in self._files.values() for spec in specs for part in spec.parts}
+        return [path for path in paths if self._files[path] or os.path.normpath(path) not in parts]
+
+    def _names(self) -> list[str]:
+        if self._listed is None:
+            self._listed = spec_files(self._folder)
+        return self._listed
+
+    def _read(self, path: str) -> tuple[ImageSpec, ...]:
+        """The images of a file; what is wrong in it is told once they are asked for."""
+        if path not in self._files:
+            try:
+                self._files[path] = load_file(path, self._given)
+            except SpecErrors as found:
+                self._files[path], self._faults[path] = (), found.errors
+        return self._files[path]
+
+    def _told(self, path: str) -> tuple[ImageSpec, ...]:
+        """The images of a file that is asked for."""
+        specs = self._read(path)
+        if not specs and path not in self._faults:  # without a base, as the cache knows
+            try:
+                load_file(path, self._given._replace(cache=None))
+            except SpecErrors as found:
+                self._faults[path] = found.errors
+        for error in self._faults.get(path, ()):
+            self._errors.setdefault(error.message, error)
+        return specs
+
+    def _meant(self, image: str, *, grouped: bool = False) -> list[ImageSpec]:
+        """What an IMAGE means: a group, a path, a glob, a file's stem, a matrix image's name."""
+        _no_dockers(image)
+        if grouped and image in self._groups:
+            if _at(self._folder, image):
+                raise UsageError(f"{image!r} is a group of builder.yaml, and a spec, too")
+            return [spec for each in self._groups[image] for spec in self._meant(each)]
+        if "/" in image or image.endswith(SUFFIXES):
+            return list(self._told(find_spec(image, self._folder)))
+        if path := _at(self._folder, image):
+            return list(self._told(path))
+        if _GLOB & set(image):
+            from fnmatch import fnmatchcase
+
+            for path in self._all_files():
+                if not self._read(path) and fnmatchcase(stem_of(path), image):
+                    self._told(path)
+            every = [spec for path in self._all_files() for spec in self._read(path)]
+            if found := [spec for spec in every if fnmatchcase(spec.key, image)]:
+                return found
+            if self._errors:
+                return []
+        elif spec := self.of_matrix(image):
+            return [spec]
+        raise no_spec(image, self._folder, self._known())
+
+    def of_matrix(self, name: str) -> ImageSpec | None:
+        """The image of a matrix that has this name."""
+        if self._matrices is None:
+            every = [spec for path in self._names() for spec in self._read(path)]
+            self._matrices = {spec.key: spec for spec in every if spec.row is not None}
+        return self._matrices.get(name)
+
+    def _known(self) -> list[str]:
+        """What an IMAGE may be."""
+        stems = [stem_of(path) for path in self._names()]
+        return [*stems, *(self._matrices or ()), *self._groups]
+
+    def _visit(self, spec: ImageSpec, above: tuple[str, ...]) -> None:
+        other = self._done.get(spec.key)
+        if other is not None and other is not spec:
+            raise UsageError(f"two specs for {spec.key!r}: {other.file} and {spec.file}")
+        if other is not None:
             return
         if spec.base.kind == "image":
-            line = (*above, stem)
-            if spec.base.value in line:
-                circle = " -> ".join([*line[line.index(spec.base.value) :], spec.base.value])
-                wrong(spec.base.place, f"bases in a circle: {circle}")
-            elif len(line) > MAX_BASES:
-                wrong(spec.base.place, f"more than {MAX_BASES} bases below each other")
-            elif below := _at(folder, spec.base.value):
-                visit(below, line)
-            else:
-                error = missing_base(spec, folder)
-                errors[error.message] = error
-        specs[stem] = spec
+            self._below(spec, (*above, spec.key))
+        self._done[spec.key] = spec
 
-    for path in paths:
-        visit(path, ())
-    for error in same_names(specs.values()):
-        errors[error.message] = error
-    return specs, list(errors.values())
+    def _below(self, spec: ImageSpec, line: tuple[str, ...]) -> None:
+        name, base = spec.base.value, spec.base
+        if name in line:
+            circle = " -> ".join([*line[line.index(name) :], name])
+            self._wrong(base.place, f"bases in a circle: {circle}")
+            return
+        if len(line) > MAX_BASES:
+            self._wrong(base.place, f"more than {MAX_BASES} bases below each other")
+            return
+        path = _at(self._folder, name)
+        if path is None and (found := self.of_matrix(name)):
+            below: tuple[ImageSpec, ...] = (found,)
+        elif path is not None:
+            below = self._told(path)
+        else:
+            error = missing_base(spec, self._folder, self._known())
+            self._errors[error.message] = error
+            return
+        if len(below) > 1 or (below and below[0].key != name):
+            text = f"base {str(base)!r} is a matrix of {len(below)} images, expected one of them"
+            self._wrong(base.place, text, f"write image:{below[0].key}")
+        for each in below[:1]:
+            if each.left_out is not None:
+                text = f"base {str(base)!r} is left out by its own {each.left_out}"
+                self._wrong(base.place, text)
+            self._visit(each, line)
+
+    def _wrong(self, place: Place, message: str, hint: str | None = None) -> None:
+        error = error_at(place, message, hint)
+        self._errors[error.message] = error
 
 
-def asked_specs(images: Sequence[str], folder: str) -> list[str]:
-    """The paths of the IMAGEs of a command line; of all specs in `folder` when there are none."""
-    paths = [find_spec(each, folder) for each in images] if images else spec_files(folder)
-    if not paths:
-        raise UsageError(f"no spec in {folder!r}", f"{_init(folder)} writes a first one")
-    return paths
+def is_of_matrix(image: str, folder: str, given: Inputs) -> bool:
+    """Whether IMAGE on a command line is the name of an image of a matrix."""
+    import re
+
+    if not re.fullmatch("[a-z0-9][a-z0-9._-]*", image) or not os.path.isdir(folder):
+        return False
+    return _Gathering(folder, given, {}).of_matrix(image) is not None
 
 
 def is_spec(image: str, folder: str) -> bool:
@@ -142,11 +294,14 @@ def find_spec(image: str, folder: str) -> str:
         raise UsageError(f"no spec file {image!r}")
     if found := _at(folder, image):
         return found
+    raise no_spec(image, folder, [stem_of(path) for path in spec_files(folder)])
+
+
+def no_spec(image: str, folder: str, names: Sequence[str]) -> UsageError:
     from builder.spec.source import did_you_mean
 
-    names = [stem_of(path) for path in spec_files(folder)]
     hint = f"there are: {', '.join(names[:20])}" if names else f"{folder!r} holds no spec"
-    raise UsageError(f"no spec {image!r} in {folder!r}{did_you_mean(image, names)}", hint)
+    return UsageError(f"no spec {image!r} in {folder!r}{did_you_mean(image, names)}", hint)
 
 
 def _no_dockers(image: str) -> None:
@@ -192,10 +347,9 @@ def stem_of(path: str) -> str:
     return os.path.basename(path).rpartition(".")[0]
 
 
-def missing_base(spec: ImageSpec, folder: str) -> SpecError:
+def missing_base(spec: ImageSpec, folder: str, names: Sequence[str]) -> SpecError:
     from builder.spec.source import did_you_mean
 
-    names = [stem_of(path) for path in spec_files(folder)]
     near = did_you_mean(spec.base.value, names)
     return error_at(
         spec.base.place,
@@ -239,48 +393,56 @@ def _at(folder: str, name: str) -> str | None:
     return os.path.normpath(found[0]) if found else None
 
 
-def load_on_base(
-    spec: ImageSpec,
-    base: Mapping[str, Any],
-    *,
-    verbs: Verbs,
-    environ: Mapping[str, str],
-    sets: Mapping[str, str] | None = None,
-    vars_files: Sequence[str] = (),
-    cache: Cache | None = None,
-) -> ImageSpec:
+def load_on_base(spec: ImageSpec, base: Mapping[str, Any], given: Inputs) -> ImageSpec:
     """A spec that waits for its base, read once more with what that says: env, user, working_dir,
     labels."""
-    cache = None if holds_env(base) else cache
-    found = _load(spec.file, verbs, environ, sets or {}, read_vars_files(vars_files), cache, base)
-    if (found.name, found.base, len(found.steps)) != (spec.name, spec.base, len(spec.steps)):
+    if holds_env(base):
+        given = given._replace(cache=None)
+    (found,) = load_file(spec.file, given, base, spec.row)
+    if (found.name, found.base) != (spec.name, spec.base):
         raise SpecError(f"{spec.file}: it changed while it was read", "build again")
     return found
 
 
-def _load(
+def load_file(
     path: str,
-    verbs: Verbs,
-    environ: Mapping[str, str],
-    sets: Mapping[str, str],
-    vars_files: Sequence[tuple[str, bytes]],
-    cache: Cache | None,
+    given: Inputs,
     base: Mapping[str, Any] | None = None,
-) -> ImageSpec:
+    row: int | None = None,
+) -> tuple[ImageSpec, ...]:
+    """The specs of the images that a file describes: of its matrix, or `row` of that alone, else
+    one; none, if it is known to name no base. Raises SpecErrors, UsageError."""
     data = read_bytes(path, "spec")
-    name = entry_name(path, data, sets, vars_files, base) if cache else ""
-    if cache and (known := decode_spec(cache.load(name), environ, verbs)) is not None:
+    verbs, environ, sets, vars_files, platform, cache = given
+    name = entry_name(path, data, sets, vars_files, platform, base, row) if cache else ""
+    if cache and (known := decode_specs(cache.load(name), environ, verbs, _digest)) is not None:
         return known
-    from builder.spec.language import read_spec, read_variables
+    from builder.spec.language import read_variables
+    from builder.spec.reading import Given, Reading
     from builder.spec.source import decode
 
     shared = {}
     for file, text in vars_files:
         shared.update(read_variables(decode(file, text)))
-    spec = read_spec(decode(path, data), environ, shared, sets, verbs, base)
-    if cache and not any(value is not None for value in spec.environment.values()):
-        cache.save(name, encode_spec(spec))
-    return spec
+    asked = Given(verbs, environ, shared, sets, platform, base, row)
+    reading = Reading(decode(path, data), asked)
+    try:
+        specs = reading.specs()
+    except SpecErrors:
+        if cache and reading.has_no_base:
+            cache.save(name, encode_specs((), reading.files.read))
+        raise
+    environments = [spec.environment for spec in specs]
+    if cache and not any(v is not None for each in environments for v in each.values()):
+        cache.save(name, encode_specs(specs, reading.files.read))
+    return specs
+
+
+def _digest(path: str) -> str | None:
+    try:
+        return hex_of(read_bytes(path, "file"))
+    except UsageError:
+        return None
 
 
 def read_bytes(path: str, what: str) -> bytes:
@@ -291,18 +453,47 @@ def read_bytes(path: str, what: str) -> bytes:
         raise UsageError(f"cannot read the {what} {path!r}: {error.strerror}") from None
 
 
-def read_vars_files(vars_files: Sequence[str]) -> list[tuple[str, bytes]]:
-    return [(path, read_bytes(path, "vars file")) for path in vars_files]
-
-
-def _check_sets(sets: Mapping[str, str], declared: Mapping[str, object]) -> None:
+def _check_sets(sets: Mapping[str, str], specs: Iterable[ImageSpec]) -> None:
     """A misspelt --set would silently build something else."""
-    for name in sets:
-        if name not in declared:
-            from builder.spec.source import did_you_mean
+    if not sets:
+        return
+    from builder.spec.source import did_you_mean
 
-            known = f"declared are: {', '.join(sorted(declared))}" if declared else None
-            near = did_you_mean(name, list(declared))
+    images: dict[str, list[ImageSpec]] = {}
+    for spec in specs:
+        for key in _names_of(spec):
+            images.setdefault(key, []).append(spec)
+    for text in sets:
+        _check_image(text, [images])
+        image, dot, name = text.rpartition(".")
+        among = images[image] if dot else [each for found in images.values() for each in found]
+        declared = {each for spec in among for each in spec.variables if each not in spec.axes}
+        if name in declared:
+            continue
+        if axis := next((spec for spec in among if name in spec.axes), None):
             raise UsageError(
-                f"--set {name!r}: no such variable{near}", known or "declare it under 'vars'"
+                f"--set {text!r}: the matrix of {axis.file} gives {name!r} its values",
+                f"name the images that are wanted: builder build {axis.key}",
             )
+        known = f"declared are: {', '.join(sorted(declared))}" if declared else None
+        near = did_you_mean(name, list(declared))
+        raise UsageError(
+            f"--set {text!r}: no such variable{near}", known or "declare it under 'vars'"
+        )
+
+
+def _names_of(spec: ImageSpec) -> set[str]:
+    """What may stand before the name of a variable of this image."""
+    return {spec.key, stem_of(spec.file)}
+
+
+def _check_image(text: str, known: Iterable[Iterable[str]]) -> None:
+    """Of `--set IMAGE.NAME=...` the image. Raises UsageError."""
+    image, dot, _ = text.rpartition(".")
+    names = sorted({name for each in known for name in each})
+    if dot and image not in names:
+        from builder.spec.source import did_you_mean
+
+        near = did_you_mean(image, names)
+        hint = f"images here: {', '.join(names[:20])}"
+        raise UsageError(f"--set {text!r}: no such image {image!r}{near}", hint)

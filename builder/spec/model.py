@@ -151,6 +151,19 @@ class ConfigChange(NamedTuple):
     path: tuple[str, ...] = ()  # folders in front of the PATH there is
 
 
+class Skipped(NamedTuple):
+    """A step that is left out. It stands after the first `after` steps of those that are not."""
+
+    place: Place
+    name: str
+    why: str
+    after: int
+
+    @property
+    def status(self) -> str:
+        return "skipped"
+
+
 class ImageSpec(NamedTuple):
     name: str
     file: str  # the spec's path as the user would name it
@@ -159,6 +172,12 @@ class ImageSpec(NamedTuple):
     config: ConfigChange = ConfigChange()
     tags: tuple[str, ...] = ()
     platform: Platform | None = None  # None: the host's, or --platform
-    variables: Mapping[str, Any] = {}  # after --set; for `why`
+    variables: Mapping[str, Any] = {}  # in force, as they may be shown; for `why`
     environment: Mapping[str, str | None] = {}  # what env('NAME') was asked for; part of the keys
     waits: bool = False  # for its base, which templates name; what they stand in is not yet right
+    key: str = ""  # what `image:` and the command line call it
+    skipped: tuple[Skipped, ...] = ()  # steps that `when` left out
+    left_out: str | None = None  # why its own `when` leaves it out; it has no steps then
+    row: int | None = None  # of the file's matrix, from 0
+    axes: tuple[str, ...] = ()  # variables that the matrix gives
+    parts: tuple[str, ...] = ()  # files that it extends and includes

@@ -44,12 +44,20 @@ class Node:
 
     `text` is a scalar's text, `items` a list's, `pairs` a mapping's (key, value) in order; keys
     are scalars and unique. `style` is the quote or block sign of a scalar, None for a plain one.
-    `size` counts this node and all below it, aliases expanded. Aliased nodes are shared.
+    `size` counts this node and all below it, aliases expanded. Aliased nodes are shared. What
+    `literal` says was made by a template: it is data, and is not rendered.
     """
 
-    __slots__ = ("column", "end_line", "items", "kind", "line", "pairs", "size", "style", "text")
+    __slots__ = (
+        *("column", "end_line", "items", "kind", "line", "literal", "pairs", "size", "source"),
+        *("style", "text"),
+    )
 
-    def __init__(self, kind: str, line: int, column: int, text: str = "") -> None:
+    def __init__(
+        self, kind: str, line: int, column: int, text: str = "", source: Source | None = None
+    ) -> None:
+        self.source = source
+        self.literal = False
         self.kind = kind
         self.line = line
         self.column = column
@@ -61,7 +69,13 @@ class Node:
         self.size = 1
 
     def fault(self, message: str, hint: str | None = None) -> Fault:
-        return Fault(self.line, self.column, message, hint)
+        return Fault(self.line, self.column, message, hint, self.source)
+
+    def made(self, text: str) -> Node:
+        """A text that a template in this one's place gave."""
+        node = Node(TEXT, self.line, self.column, text, self.source)
+        node.literal, node.end_line = True, self.end_line
+        return node
 
     def show(self) -> str:
         """What was found, for a message: a scalar quoted, the others by their kind."""
@@ -153,11 +167,15 @@ class _Parser:
         import yaml
 
         self._yaml = yaml
+        self._source = source
         self._problems = problems
         loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml: slower, same
         self._events = iter(yaml.parse(_joined(source.text), Loader=loader))
         self._anchors: dict[str, Node | None] = {}  # None: not ended yet
         self._nodes = 0
+
+    def _fault(self, line: int, column: int, message: str, hint: str | None = None) -> Fault:
+        return Fault(line, column, message, hint, self._source)
 
     def _next(self) -> Any:
         try:
@@ -173,22 +191,22 @@ class _Parser:
                 hint = "quote a text that holds ': ' or ends in ':'"
             elif error.context and error.context != "block collection":
                 what = f"{what} {error.context}"
-            raise Fault(line, column, what[:200], hint) from None
+            raise self._fault(line, column, what[:200], hint) from None
         except self._yaml.YAMLError as error:
-            raise Fault(1, 1, str(error).replace("\n", " ")[:200]) from None
+            raise self._fault(1, 1, str(error).replace("\n", " ")[:200]) from None
 
     def document(self) -> Node:
         yaml = self._yaml
         self._next()  # stream start
         event = self._next()
         if isinstance(event, yaml.StreamEndEvent):
-            raise Fault(1, 1, "the file is empty, expected a mapping")
+            raise self._fault(1, 1, "the file is empty, expected a mapping")
         node = self._node(self._next(), 0)
         self._next()  # document end
         event = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
             mark = event.start_mark
-            raise Fault(
+            raise self._fault(
                 mark.line + 1, mark.column + 1, "a second document, expected one in each file"
             )
         return node
@@ -202,7 +220,7 @@ class _Parser:
             return self._alias(event.anchor, line, column)
         self._count(1, line, column)
         if event.tag is not None:
-            fault = Fault(
+            fault = self._fault(
                 line,
                 column,
                 f"tag {quote(event.tag)} is not allowed",
@@ -211,15 +229,17 @@ class _Parser:
             self._problems.add(fault)
         if kind is yaml.ScalarEvent:
             plain = not event.style and event.tag is None
-            node = Node(scalar_kind(event.value) if plain else TEXT, line, column, event.value)
+            kind_ = scalar_kind(event.value) if plain else TEXT
+            node = Node(kind_, line, column, event.value, self._source)
             node.style = event.style or None
             node.end_line = event.end_mark.line + 1
             if event.anchor:
                 self._anchors[event.anchor] = node
             return node
         if depth >= MAX_DEPTH:
-            raise Fault(line, column, f"nested deeper than {MAX_DEPTH} levels")
-        node = Node(LIST if kind is yaml.SequenceStartEvent else MAPPING, line, column)
+            raise self._fault(line, column, f"nested deeper than {MAX_DEPTH} levels")
+        shape = LIST if kind is yaml.SequenceStartEvent else MAPPING
+        node = Node(shape, line, column, source=self._source)
         anchor = event.anchor
         if anchor:
             self._anchors[anchor] = None
@@ -262,16 +282,16 @@ class _Parser:
     def _alias(self, anchor: str, line: int, column: int) -> Node:
         if anchor not in self._anchors:
             near = did_you_mean(anchor, list(self._anchors))
-            raise Fault(line, column, f"alias {quote('*' + anchor)} has no anchor{near}")
+            raise self._fault(line, column, f"alias {quote('*' + anchor)} has no anchor{near}")
         node = self._anchors[anchor]
         if node is None:
-            raise Fault(line, column, f"alias {quote('*' + anchor)} contains itself")
+            raise self._fault(line, column, f"alias {quote('*' + anchor)} contains itself")
         self._count(node.size, line, column)
         return node
 
     def _count(self, nodes: int, line: int, column: int) -> None:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
-            raise Fault(
+            raise self._fault(
                 line, column, f"more than {MAX_NODES} values (aliases expanded), expected fewer"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from builder.oci.digest import hex_of
@@ -19,6 +20,7 @@ class ProjectFile(NamedTuple):
     """What holds for all specs of a project; without a file, all of it as it is here."""
 
     name: str | None = None  # whose the names of images are; None: the folder's
+    groups: Mapping[str, Sequence[str]] = {}  # names and globs of images
 
 
 def load_project_file(folder: str, cache: Cache | None = None) -> ProjectFile:
@@ -44,6 +46,7 @@ def load_project_file(folder: str, cache: Cache | None = None) -> ProjectFile:
 def _decode(data: bytes | None) -> ProjectFile | None:
     try:
         document: Any = json.loads(data) if data else None
-        return None if document is None else ProjectFile(**document)
+        found = None if document is None else ProjectFile(**document)
     except (ValueError, TypeError):
         return None
+    return found if found and isinstance(found.groups, dict) else None

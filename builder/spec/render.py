@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from builder.errors import BuilderError, Place, SpecError
-from builder.spec.model import FromEnv, holds_env, shown
+from builder.spec.model import FromEnv, holds_env
 from builder.spec.source import Fault, Source, did_you_mean
 
 MAX_SCALAR = 1 << 20  # characters that one scalar may become
@@ -43,7 +44,8 @@ class TemplateFault(Exception):
 
 
 class NeedsBase(Exception):
-    """A template asks for the base's config, which is not known yet."""
+    """A template asks for what is not known: the base's config, yet, or a variable's value whose
+    fault was noted."""
 
 
 class TooLong(TemplateFault):
@@ -72,7 +74,11 @@ class Renderer:
         hidden: bool = False,
     ) -> None:
         """`hidden`: env() gives what may be shown of a value, for messages."""
-        self.variables = dict(variables)
+        self.variables: dict[str, Any] = {}
+        self._plain: dict[str, Any] = {}  # the variables as templates read them
+        self._from_env: set[str] = set()  # variables that env() had a part in
+        self.unknown: set[str] = set()  # variables whose value was faulty or is missing
+        self.know(variables)
         self.asked: dict[str, str | None] = {} if asked is None else asked
         self._environ = environ
         self._fuel = fuel
@@ -81,36 +87,70 @@ class Renderer:
         self.hidden = hidden
         self.given = 0  # how often env() gave a value
         self._environment: Any = None
+        self._seconds = SECONDS
         self._compiled: dict[str, Any] = {}
+        self._expressions: dict[tuple[str, bool], Any] = {}
         self._names: dict[str, None] = {}  # that env() gave a value for in this rendering
         self.base: Mapping[str, Any] | None = None  # its env, user, working_dir, labels
+        self.blind = False  # no template is rendered: what is read is only looked at
         self.may_ask = False  # a step's or config's text is rendered: it may name the base
+
+    def know(self, variables: Mapping[str, Any]) -> None:
+        """Render with these variables from now on; env() may have had a part in their texts."""
+        self.variables = dict(variables)
+        self._from_env = {name for name, value in variables.items() if _has_env(value)}
+        self._plain = {name: plain(value) for name, value in variables.items()}
+
+    def learn(self, name: str, value: Any) -> None:
+        """Render with one more variable from now on."""
+        self.variables[name], self._plain[name] = value, plain(value)
+        if _has_env(value):
+            self._from_env.add(name)
+
+    @contextmanager
+    def knowing(self, more: Mapping[str, Any]) -> Iterator[None]:
+        """Render with further variables within."""
+        before, unknown = self.variables, self.unknown
+        self.unknown = unknown - more.keys()
+        self.know({**before, **more})
+        try:
+            yield
+        finally:
+            self.unknown = unknown
+            self.know(before)
+
+    def refill(self, fuel: int, seconds: float) -> None:
+        """Spend from now on of a new meter."""
+        self._fuel, self._seconds = fuel, seconds
+        if self._environment is not None:
+            self._environment.meter = _meter(fuel, seconds)
+
+    def names_in(self, text: str, *, bare: bool = False) -> set[str]:
+        """The names that a template asks for from outside. Raises TemplateFault."""
+        try:
+            from jinja2.meta import find_undeclared_variables
+
+            return find_undeclared_variables(self._get_environment().tree(text, bare=bare))
+        except Exception as error:
+            raise self._fault(error) from None
 
     def render(self, text: str, limit: int = MAX_SCALAR) -> str:
         """`text` with its tags replaced, FromEnv if env() gave a value. Raises TemplateFault,
         NeedsBase."""
-        from builder.spec import meter, sandbox
+        from builder.spec import sandbox
 
         if len(text) > self._longest:
             raise TemplateFault(f"a template is longer than {self._longest} characters", 1)
         try:
-            if self._environment is None:
-                own = meter.Meter(self._fuel, SECONDS)
-                self._environment = sandbox.Environment(own, self._env, self._newline)
+            environment = self._get_environment()
             template = self._compiled.get(text)
             if template is None:
-                template = sandbox.compiled(self._environment, text, _FILE)
+                template = sandbox.compiled(environment, text, _FILE)
                 self._compiled[text] = template
-            variables = self.variables
-            if asks := self.may_ask and self._names_base(text):
-                if self.base is None:
-                    raise NeedsBase
-                variables = {"base": plain_base(self.base, hidden=self.hidden), **variables}
+            asked = self.given
+            variables = self._context(text)
             parts: list[str] = []
             written: list[bool] = []  # whether a part stands so in the template
-            asked, self._names = self.given, {}
-            if asks and self.base and holds_env(self.base):
-                self.given, self._names["base"] = self.given + 1, None
             size = 0
             for part in template.root_render_func(template.new_context(variables)):
                 size += len(part)
@@ -118,7 +158,7 @@ class Renderer:
                     text = f"template error: the text is longer than {limit} characters"
                     raise TooLong(text, 1)
                 parts.append(part)
-                written.append(self._environment.constant)
+                written.append(environment.constant)
             rendered = "".join(parts)
             if self.given == asked or self.hidden:
                 return rendered
@@ -130,18 +170,72 @@ class Renderer:
                     for part, stands in zip(parts, written, strict=True)
                 ),
             )
-        except (TooLong, NeedsBase):
+        except (TemplateFault, NeedsBase):
             raise
         except Exception as error:
             raise self._fault(error) from None
 
-    def _names_base(self, text: str) -> bool:
-        """Whether the base is meant: a variable of that name hides it."""
-        if "base" not in text or "base" in self.variables:
-            return False
-        from jinja2.meta import find_undeclared_variables
+    def value(self, text: str, *, bare: bool = False) -> Any:
+        """The value of a template that is one expression: a truth value, a number, text, nothing,
+        or lists and mappings of them; of any other template the text. `bare`: `text` is an
+        expression without braces. Texts are FromEnv if env() gave a value, and numbers then are
+        texts, too. Raises TemplateFault, NeedsBase."""
+        from builder.spec import sandbox
 
-        return "base" in find_undeclared_variables(self._environment.parse(text))
+        if len(text) > self._longest:
+            raise TemplateFault(f"a template is longer than {self._longest} characters", 1)
+        try:
+            environment = self._get_environment()
+            kept = (text, bare)
+            if kept not in self._expressions:
+                made = sandbox.expression(environment, text, _FILE, bare=bare)
+                self._expressions[kept] = made
+            if (template := self._expressions[kept]) is None:
+                return self.render(text)
+            asked = self.given
+            context = template.new_context(self._context(text, bare=bare))
+            for _ in template.root_render_func(context):
+                pass
+            value = environment.as_data(context.vars[sandbox.RESULT])
+        except (TemplateFault, NeedsBase):
+            raise
+        except Exception as error:
+            raise self._fault(error) from None
+        if self.given == asked or self.hidden:
+            return value
+        return _marked(value, ",".join(self._names))
+
+    def _get_environment(self) -> Any:
+        if self._environment is None:
+            from builder.spec import sandbox
+
+            own = _meter(self._fuel, self._seconds)
+            self._environment = sandbox.Environment(own, self._env, self._newline)
+        return self._environment
+
+    def _context(self, text: str, *, bare: bool = False) -> dict[str, Any]:
+        """What a template may name. Counts as given what env() had a part in. Raises NeedsBase."""
+        self._names = {}
+        if self.blind:
+            raise NeedsBase
+        special = self._from_env | self.unknown
+        if self.may_ask and "base" not in self.variables:
+            special = special | {"base"}
+        if not any(name in text for name in special):
+            return self._plain
+        named = special & self.names_in(text, bare=bare)
+        if named & self.unknown or ("base" in named - self._from_env and self.base is None):
+            raise NeedsBase
+        context = dict(self._plain)
+        for name in sorted(named & self._from_env):
+            self.given, self._names[name] = self.given + 1, None
+            if self.hidden:
+                context[name] = plain(self.variables[name], hidden=True)
+        if "base" in named - self._from_env and self.base is not None:
+            context["base"] = plain(self.base, hidden=self.hidden)
+            if holds_env(self.base):
+                self.given, self._names["base"] = self.given + 1, None
+        return context
 
     def _env(self, name: str, *default: Any) -> Any:
         """`env('NAME')`, `env('NAME', 'default')`."""
@@ -218,15 +312,38 @@ _FILE = "<template>"
 OF_ENV = "what env() gave is not what is expected here"
 
 
-def plain_base(base: Mapping[str, Any], *, hidden: bool = False) -> dict[str, Any]:
-    """A base as templates read it; `hidden`: what may be shown of it."""
-    text: Callable[[str], str] = shown if hidden else str  # not FromEnv: templates take no others
-    return {
-        key: {name: text(each) for name, each in value.items()}
-        if isinstance(value, dict)
-        else text(value)
-        for key, value in base.items()
-    }
+def plain(value: Any, *, hidden: bool = False) -> Any:
+    """Data as templates read it, with no FromEnv in it; `hidden`: what may be shown of it."""
+    if isinstance(value, FromEnv):
+        return value.shown if hidden else str(value)
+    if isinstance(value, list):
+        return [plain(each, hidden=hidden) for each in value]
+    if isinstance(value, Mapping):
+        return {name: plain(each, hidden=hidden) for name, each in value.items()}
+    return value
+
+
+def _has_env(value: Any) -> bool:
+    if isinstance(value, (list, dict)):
+        return any(map(_has_env, value if isinstance(value, list) else value.values()))
+    return isinstance(value, FromEnv)
+
+
+def _marked(value: Any, names: str) -> Any:
+    """A value that env() had a part in. One truth value tells next to nothing; a mapping's keys
+    may tell all."""
+    if isinstance(value, list):
+        return [_marked(each, names) for each in value]
+    if value is None or isinstance(value, bool):
+        return value
+    text = str(value)
+    return FromEnv(text, _hidden(names, text))
+
+
+def _meter(fuel: int, seconds: float) -> Any:
+    from builder.spec.meter import Meter
+
+    return Meter(fuel, seconds)
 
 
 def _hidden(names: str, value: str) -> str:

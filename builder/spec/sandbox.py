@@ -14,6 +14,7 @@ are about HTML. Added: `quote`, a shell word.
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Iterator
 from types import BuiltinMethodType, MethodType
@@ -21,10 +22,11 @@ from typing import Any
 
 from jinja2 import StrictUndefined, nodes, pass_context
 from jinja2.compiler import CodeGenerator, Frame
-from jinja2.exceptions import SecurityError, TemplateAssertionError
+from jinja2.exceptions import SecurityError, TemplateAssertionError, TemplateSyntaxError
 from jinja2.ext import Extension
 from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.lexer import Token, TokenStream
+from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Joiner
@@ -89,6 +91,27 @@ class Environment(ImmutableSandboxedEnvironment):
         self.filters = {name: self._paying(name, f) for name, f in (plain | own).items()}
         tests: dict[str, Any] = dict(self.tests)
         self.tests = {name: self._paying(name, f) for name, f in tests.items()}
+
+    def tree(self, source: str, *, bare: bool = False) -> nodes.Template:
+        """A template, read; `bare`: an expression without braces. Raises TemplateSyntaxError."""
+        if not bare:
+            return self.parse(source.strip())
+        parser = Parser(self, source, state="variable")
+        inner = parser.parse_expression()
+        if not parser.stream.eos:
+            text = "one expression is expected, this goes on after it"
+            raise TemplateSyntaxError(text, parser.stream.current.lineno)
+        return nodes.Template([nodes.Output([inner], lineno=1)], lineno=1)
+
+    def as_data(self, value: Any) -> Any:
+        """The value of an expression as plain data; it pays for it. Raises TypeError for what is
+        none, UndefinedError."""
+        if isinstance(value, Undefined):
+            value._fail_with_undefined_error()
+        if isinstance(value, Iterator):
+            value = list(self._counted(value))
+        self.meter.weigh(value, plain=True)
+        return _data(value)
 
     # What the generated code calls.
 
@@ -361,9 +384,28 @@ _OPERATORS = {
 }
 
 
+RESULT = "result"
+
+
 def compiled(environment: Environment, source: str, name: str) -> Any:
     """The jinja2.Template of `source`. Raises TemplateSyntaxError."""
-    tree = environment.parse(source, name)
+    return _compiled(environment, environment.parse(source, name), name)
+
+
+def expression(environment: Environment, source: str, name: str, *, bare: bool) -> Any:
+    """The jinja2.Template that gives RESULT the value of the one expression that `source` is,
+    `bare` without braces; None if it is anything else. Raises TemplateSyntaxError."""
+    tree = environment.tree(source, bare=bare)
+    outputs = tree.body[0].nodes if len(tree.body) == 1 and hasattr(tree.body[0], "nodes") else []
+    if len(outputs) != 1 or isinstance(outputs[0], nodes.TemplateData):
+        return None
+    assign = nodes.Assign(nodes.Name(RESULT, "store", lineno=1), outputs[0], lineno=1)
+    made = nodes.Template([assign], lineno=1)
+    made.set_environment(environment)
+    return _compiled(environment, made, name)
+
+
+def _compiled(environment: Environment, tree: nodes.Template, name: str) -> Any:
     for node in tree.find_all(nodes.Node):
         if not isinstance(node, SYNTAX):
             what = STATEMENTS.get(type(node), type(node).__name__.lower())
@@ -373,6 +415,20 @@ def compiled(environment: Environment, source: str, name: str) -> Any:
         loop.iter = nodes.Call(watch, [loop.iter], [], None, None, lineno=loop.lineno)
     code = environment.compile(tree, name, name)
     return environment.template_class.from_code(environment, code, environment.globals)
+
+
+def _data(value: Any) -> Any:
+    if isinstance(value, dict):
+        if not all(isinstance(name, str) for name in value):
+            raise TypeError("a mapping has a key that is not text")
+        return {str(name): _data(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple, range, type({}.keys()), type({}.values()))):
+        return [_data(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TypeError(f"{value} is no number that can be written")
+    if value is None or type(value) in (str, bool, int, float):
+        return value
+    raise TypeError(f"{kind_of(value)} is no value of a variable")
 
 
 def _walkable(text: str) -> None:

@@ -18,14 +18,23 @@ _WIDTH = 120  # columns of a snippet
 
 
 class Fault(Exception):
-    """Something wrong at a place of the text being read; Problems makes a SpecError of it."""
+    """Something wrong at a place of the text being read; Problems makes a SpecError of it.
+    `source` is the text, where that is not the one that Problems is for."""
 
-    def __init__(self, line: int, column: int, message: str, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        line: int,
+        column: int,
+        message: str,
+        hint: str | None = None,
+        source: Source | None = None,
+    ) -> None:
         super().__init__(message)
         self.line = line
         self.column = column
         self.message = message
         self.hint = hint
+        self.source = source
 
 
 class TooManyErrors(Exception):
@@ -38,6 +47,7 @@ class Source:
     def __init__(self, file: str, text: str) -> None:
         self.file = file
         self.text = text
+        self.via: tuple[Place, ...] = ()  # where other files name this one, the nearest first
         self._lines: list[str] | None = None
 
     @property
@@ -49,7 +59,9 @@ class Source:
     def error(self, fault: Fault) -> SpecError:
         snippet = self.snippet(fault.line, fault.column)
         place = Place(self.file, fault.line, fault.column)
-        return SpecError(fault.message, fault.hint, snippet).at(place)
+        error = SpecError(fault.message, fault.hint, snippet).at(place)
+        error.via = self.via
+        return error
 
     def snippet(self, line: int, column: int) -> str | None:
         """The line and a caret under `column`, both from 1; long lines are cut around it."""
@@ -73,13 +85,18 @@ class Problems:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self._faults: dict[tuple[int, int, str], Fault] = {}
+        self._faults: dict[tuple[str, int, int, str], SpecError] = {}
 
     def __len__(self) -> int:
         return len(self._faults)
 
     def note(self, fault: Fault) -> None:
-        self._faults.setdefault((fault.line, fault.column, fault.message), fault)
+        source = fault.source or self.source
+        # the files that others name come after the one that is read
+        file = "" if source is self.source else source.file
+        key = (file, fault.line, fault.column, fault.message)
+        if key not in self._faults:
+            self._faults[key] = source.error(fault)
 
     def add(self, fault: Fault) -> None:
         """Note it, and raise TooManyErrors when that is enough."""
@@ -89,7 +106,7 @@ class Problems:
 
     def errors(self) -> tuple[SpecError, ...]:
         """By place."""
-        found = [self.source.error(self._faults[key]) for key in sorted(self._faults)]
+        found = [self._faults[key] for key in sorted(self._faults)]
         if len(found) >= MAX_ERRORS:
             last = found[-1]
             last.hint = f"only the first {MAX_ERRORS} errors are shown"

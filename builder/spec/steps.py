@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from builder.spec.conditions import COMMON
 from builder.spec.fields import BAD, Reader, read_table, table_schema
 from builder.spec.kinds import place
 from builder.spec.model import Step, Verbs
@@ -24,7 +25,7 @@ def read_step(reader: Reader, node: Node) -> Any:
         raise given[1].fault(f"{both} in one step, expected one verb", "make two steps of it")
     own = given[0].text
     verb = verbs[own]
-    table = verb.suited(verb.fields(), node)
+    table = {**verb.suited(verb.fields(), node), **COMMON}
     value = node.get(own) or node
     if value.kind == MAPPING and not reader.trying:
         from builder.spec.words import of_options
@@ -73,7 +74,7 @@ def waiting_step(reader: Reader, node: Node) -> Step:
 def verb_schemas(verbs: Verbs) -> Mapping[str, Any]:
     """The schema of each verb's step."""
     return {
-        name: {"description": verb.doc, **table_schema(verb.fields())}
+        name: {"description": verb.doc, **table_schema({**verb.fields(), **COMMON})}
         for name, verb in verbs.items()
     }
 

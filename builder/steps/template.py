@@ -110,9 +110,9 @@ class Template(_Template, FileStep):
         return iter(()) if self.times else served(self.place, self.dest)
 
     def on_base(self, base: Mapping[str, Any]) -> Self:
-        from builder.spec.render import plain_base
+        from builder.spec.render import plain
 
-        return self._replace(variables={"base": plain_base(base), **self.variables})
+        return self._replace(variables={"base": plain(base), **self.variables})
 
     def changes(self, given: Materials) -> Changes:
         from builder.spec.render import render_template

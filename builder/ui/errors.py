@@ -18,6 +18,8 @@ def _document(error: BuilderError) -> dict[str, Any]:
     document: dict[str, Any] = {"message": error.what}
     if error.place:
         document["place"] = error.place._asdict()
+    if error.via:
+        document["via"] = [each._asdict() for each in error.via]
     if error.hint:
         document["hint"] = error.hint
     if error.step:
@@ -44,6 +46,7 @@ def render_error(
     lines += ["  " + harmless(line) for line in more]
     if error.snippet:
         lines += _snippet(error.snippet, color)
+    lines += [f"  named at {harmless(str(each))}" for each in error.via]
     if error.hint:
         head, *more = error.hint.split("\n")
         lines.append(paint("hint:", CYAN, color) + " " + harmless(head))

@@ -184,7 +184,7 @@ def test_lint_and_render_do_without_the_base(site: Site) -> None:
     context = Context(str(site.root), None)
     look = partial(check_lint, context=context, environ={})
     assert lint(["app"], specs, look, verbs=VERBS, environ={}).errors == ()
-    shown = render(f"{specs}/app.yaml", verbs=VERBS, environ={})
+    shown = render("app", specs, verbs=VERBS, environ={})
     assert "echo {{ base.env.APP }}" in shown and "plain" in shown
 
 

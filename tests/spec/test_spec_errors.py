@@ -208,7 +208,10 @@ HINTS: list[tuple[str, str | None]] = [
     ("from: image:specs/Web.yaml\n", "a spec goes by its file name without .yaml: write image:web"),
     ("from: {image: a}\n", "write image:a"),
     ("from: image:\n", "quote a text that holds ': ' or ends in ':'"),
-    ("from: scratch\nzzz: 1\n", "known here: from, name, vars, config, steps, tags, platforms"),
+    (
+        "from: scratch\nzzz: 1\n",
+        "known here: from, name, extends, vars, matrix, when, config, steps, tags, platforms",
+    ),
 ]
 
 

@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builder.errors import SpecErrors
-from builder.spec.compiled import decode_spec, encode_spec
+from builder.oci.image import Platform
+from builder.spec.compiled import decode_specs, encode_specs
 from builder.spec.config import CONFIG
-from builder.spec.language import SPEC, read_spec
+from builder.spec.language import SPEC
+from builder.spec.reading import Given, Reading
 from builder.spec.render import Renderer, TemplateFault
 from builder.spec.source import decode
 from builder.steps import VERBS
@@ -26,12 +28,12 @@ PLACE = re.compile(r"[^\n]*\.yaml:[0-9]+:[0-9]+: [^\n]+")
 
 def load(data: bytes) -> None:
     try:
-        spec = read_spec(decode("s.yaml", data), {}, {}, {}, VERBS)
+        (spec,) = Reading(decode("s.yaml", data), Given(VERBS, {}, {}, {}, Platform())).specs()
     except SpecErrors as error:
         assert error.errors
         assert all(PLACE.fullmatch(each.message) for each in error.errors)
     else:
-        assert decode_spec(encode_spec(spec), {}, VERBS) == spec
+        assert decode_specs(encode_specs((spec,), {}), {}, VERBS, {}.get) == (spec,)
 
 
 WORDS = sorted(

@@ -197,7 +197,8 @@ def test_did_you_mean_a_variable(wrong: Callable[..., list[str]]) -> None:
 
 
 def test_what_is_rendered_stays_text(read: Callable[..., ImageSpec]) -> None:
-    spec = read("from: scratch\nvars: {v: '[a, b]: {{ x }}'}\nsteps: [{run: '{{ v }}'}]\n")
+    value = "'[a, b]: {% raw %}{{ x }}{% endraw %}'"
+    spec = read(f"from: scratch\nvars: {{v: {value}}}\nsteps: [{{run: '{{{{ v }}}}'}}]\n")
     step = spec.steps[0]
     assert isinstance(step, Run)
     assert step.command == "[a, b]: {{ x }}"

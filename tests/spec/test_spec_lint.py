@@ -19,9 +19,12 @@ from builder.plan.sources import advice
 from builder.plan.sources import lint as look
 from builder.project import load_spec
 from builder.spec.base import _DEBOOTSTRAP
+from builder.spec.conditions import COMMON
 from builder.spec.config import CONFIG
-from builder.spec.language import SPEC, json_schema
+from builder.spec.expand import INCLUDE
+from builder.spec.language import PROJECT, SPEC, json_schema
 from builder.spec.lint import Findings, lint, render
+from builder.spec.load import inputs, load_file
 from builder.steps import VERBS
 
 ROOT = Path(__file__).parents[2]
@@ -81,18 +84,17 @@ def test_lint_finds_what_the_context_lacks(folder: Path) -> None:
 
 
 def test_lint_tells_templates_that_are_never_rendered(folder: Path) -> None:
-    (folder / "specs/a.yaml").write_text(
-        "from: scratch\n"
-        "vars: {host: a, url: 'http://{{ host }}/', docker: '{{.Names}} {{ other }}'}\n"
-        "steps:\n"
-        "- {template: t.j2, dest: /x, vars: {deep: [1, ['{{-env(1)}}']], own: '{{ url }}'}}\n"
-        "- {file: /y, content: '{{ url }}'}\n"
+    (folder / "specs/a.yaml").write_text("from: scratch\nvars: {host: a}\n")
+    (folder / "v.yaml").write_text(
+        "url: 'http://{{ host }}/'\ndocker: '{{.Names}} {{ other }}'\n"
+        "deep: [1, ['{{-env(1)}}']]\nown: '{{ url }}'\n"
     )
-    (folder / "t.j2").write_text("")
-    assert errors() == [
-        "specs/a.yaml:2:22: 'http://{{ host }}/' stays as it is: values of vars are not rendered",
-        "specs/a.yaml:4:48: '{{-env(1)}}' stays as it is: values of vars are not rendered",
-        "specs/a.yaml:4:70: '{{ url }}' stays as it is: values of vars are not rendered",
+    found = lint([], "specs", lambda spec: (), verbs=VERBS, environ={}, vars_files=["v.yaml"])
+    assert not found.errors
+    assert [each.message for each in found.warnings] == [
+        "v.yaml:1:6: 'http://{{ host }}/' stays as it is: a vars file is data, never rendered",
+        "v.yaml:3:12: '{{-env(1)}}' stays as it is: a vars file is data, never rendered",
+        "v.yaml:4:6: '{{ url }}' stays as it is: a vars file is data, never rendered",
     ]
 
 
@@ -205,16 +207,16 @@ def test_render_gives_the_spec_after_jinja(folder: Path) -> None:
         "steps:\n"
         "- {file: /a, content: '{{ title }}\n\n  b\n\n', mode: 0644}\n"
         "- {run: '0{{ n }}', env: {A: 5, B: '1e5', C: 'no'}}\n"
-        "- {template: t, dest: /t, vars: {x: '{{ y }}'}}\n"
+        "- {template: t, dest: /t, vars: {x: '{{ n + 1 }}'}}\n"
     )
     path = folder / "specs/a.yaml"
     path.write_text(text)
-    rendered = render(str(path), verbs=VERBS, environ={}, sets={"title": "Ho"})
+    rendered = render(str(path), "specs", verbs=VERBS, environ={}, sets={"title": "Ho"})
     document = yaml.safe_load(rendered)
     assert document["vars"] == {"title": "Ho", "n": 1}
     assert document["steps"][0] == {"file": "/a", "content": "Ho\nb\n", "mode": "0644"}
     assert document["steps"][1] == {"run": "01", "env": {"A": 5, "B": "1e5", "C": "no"}}
-    assert document["steps"][2]["vars"] == {"x": "{{ y }}"}
+    assert document["steps"][2]["vars"] == {"x": 2}
     before = load_spec(str(path), environ={}, sets={"title": "Ho"})
     path.write_text(rendered)
     after = load_spec(str(path), environ={})
@@ -224,7 +226,7 @@ def test_render_gives_the_spec_after_jinja(folder: Path) -> None:
 def test_render_of_a_wrong_spec_is_its_errors(folder: Path) -> None:
     (folder / "specs/a.yaml").write_text("form: x\n")
     with pytest.raises(SpecErrors):
-        render("specs/a.yaml", verbs=VERBS, environ={})
+        render("specs/a.yaml", "specs", verbs=VERBS, environ={})
 
 
 # Schema.
@@ -238,6 +240,10 @@ name: a
 vars: {any: [thing, {x: 1.5}]}
 tags: [a:b]
 platforms: [linux/amd64]
+extends: [a.yaml, b.yaml]
+matrix: {a: [1, b], c: "{{ cs }}", exclude: [{a: 1}], include: [{a: 2, c: 1}]}
+when: a != 1
+x-free: [1.5, {a: b}]
 steps:
   - {copy: a, dest: /b, name: x, exclude: ["*.x"], owner: 0, mode: "0644", preserve: [mtime]}
   - {copy: [a, b], dest: /b/, mode: "{{ m }}", owner: "{{ o }}"}
@@ -249,6 +255,8 @@ steps:
   - {unpack: a, dest: /b, strip_components: 1}
   - {unpack: a, dest: /b, strip_components: "{{ n }}"}
   - {run: x, env: {A: 1}, network: "{{ n }}"}
+  - {run: x, when: debug and y == 'x', foreach: v in vs}
+  - {include: a.yaml, vars: {a: 1}, when: true}
   - {run: [a], user: a, working_dir: /, network: none}
 config:
   env: {PORT: "80"}
@@ -274,6 +282,16 @@ BAD = [
     "{from: scratch, config: {stop_signal: term}}",
     "{from: scratch, config: {healthcheck: {interval: 3s}}}",
     "{from: {image: a}}",
+    "{from: scratch, matrix: [a]}",
+    "{from: scratch, matrix: {a: []}}",
+    "{from: scratch, matrix: {a: b}}",
+    "{from: scratch, when: [a]}",
+    "{from: scratch, extends: {a: b}}",
+    "{from: scratch, steps: {prpend: []}}",
+    "{from: scratch, steps: [{run: x, when: 5}]}",
+    "{from: scratch, steps: [{run: x, foreach: [a]}]}",
+    "{from: scratch, steps: [{run: x, foreach: a}]}",
+    "{from: scratch, steps: [{include: a, dest: b}]}",
 ]
 
 
@@ -296,7 +314,7 @@ def test_the_schema_and_the_loader_refuse_alike(text: str, wrong: Callable[..., 
 
 
 def test_every_field_has_a_description_in_the_schema() -> None:
-    tables = [SPEC, CONFIG, *(verb.fields() for verb in VERBS.values())]
+    tables = [SPEC, COMMON, INCLUDE, CONFIG, *(verb.fields() for verb in VERBS.values())]
     assert all(field.doc.endswith(".") or field.doc for table in tables for field in table.values())
 
 
@@ -305,7 +323,8 @@ def test_every_field_has_a_description_in_the_schema() -> None:
 
 def test_the_reference_names_every_field() -> None:
     text = (ROOT / "docs/spec.md").read_text()
-    for table in (SPEC, CONFIG, _DEBOOTSTRAP, *(verb.fields() for verb in VERBS.values())):
+    verbs = (verb.fields() for verb in VERBS.values())
+    for table in (SPEC, COMMON, INCLUDE, PROJECT, CONFIG, _DEBOOTSTRAP, *verbs):
         for name in table:
             assert f"`{name}`" in text, name
 
@@ -316,7 +335,7 @@ def _examples() -> list[str]:
 
 
 @pytest.mark.parametrize("example", _examples(), ids=lambda text: text[:40])
-def test_every_example_of_the_reference_loads(example: str, read: Callable[..., object]) -> None:
+def test_every_example_of_the_reference_loads(example: str, folder: Path) -> None:
     """Fragments are completed: a list is of steps, a mapping without `from` lacks only that."""
     if example.startswith("- "):
         example = "steps:\n" + example
@@ -324,4 +343,9 @@ def test_every_example_of_the_reference_loads(example: str, read: Callable[..., 
         example = "from: scratch\n" + example
     if not re.search("^vars:", example, re.M):
         example += "vars: {title: x, version: '1.10', port: 80}\n"
-    read(example, {"CI_COMMIT": "abc"})
+    (folder / "specs/s.yaml").write_text(example)
+    (folder / "specs/parts").mkdir()
+    (folder / "specs/parts/common.yaml").write_text("config: {healthcheck: {test: x}}\n")
+    (folder / "specs/parts/apt.yaml").write_text("- run: echo {{ packages | join(' ') }}\n")
+    given = inputs(VERBS, {"CI_COMMIT": "abc"})
+    assert load_file("specs/s.yaml", given)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from builder.errors import SpecErrors, UsageError
+from builder.oci.image import Platform
 from builder.project import load_spec
-from builder.spec.compiled import decode_spec, encode_spec, entry_name
+from builder.spec.compiled import decode_specs, encode_specs, entry_name
 from builder.spec.load import Project, find_spec, load_project
 from builder.spec.project import ProjectFile, load_project_file
 from builder.steps import VERBS
@@ -206,6 +207,8 @@ def test_a_folder_that_is_not_there() -> None:
 
 # The compiled cache.
 
+AMD = Platform()
+
 SPEC = """
 from: {debootstrap: bookworm, include: [a]}
 vars: {title: x, list: [1, {a: null}]}
@@ -237,17 +240,19 @@ def test_a_compiled_spec_is_the_spec(folder: Path) -> None:
 
 def test_whatever_goes_into_a_spec_is_in_its_entrys_name() -> None:
     names = {
-        entry_name("a", b"x", {}, []),
-        entry_name("b", b"x", {}, []),
-        entry_name("a", b"y", {}, []),
-        entry_name("a", b"x", {"k": "v"}, []),
-        entry_name("a", b"x", {}, [], {}),
-        entry_name("a", b"x", {}, [], {"user": "a"}),
-        entry_name("a", b"x", {}, [("f", b"1")]),
-        entry_name("a", b"x", {}, [("f", b"2")]),
-        entry_name("a", b"x", {}, [("f", b"1"), ("f", b"1")]),
+        entry_name("a", b"x", {}, [], AMD),
+        entry_name("a", b"x", {}, [], Platform("linux", "arm64")),
+        entry_name("a", b"x", {}, [], AMD, None, 0),
+        entry_name("b", b"x", {}, [], AMD),
+        entry_name("a", b"y", {}, [], AMD),
+        entry_name("a", b"x", {"k": "v"}, [], AMD),
+        entry_name("a", b"x", {}, [], AMD, {}),
+        entry_name("a", b"x", {}, [], AMD, {"user": "a"}),
+        entry_name("a", b"x", {}, [("f", b"1")], AMD),
+        entry_name("a", b"x", {}, [("f", b"2")], AMD),
+        entry_name("a", b"x", {}, [("f", b"1"), ("f", b"1")], AMD),
     }
-    assert len(names) == 9
+    assert len(names) == 11
 
 
 def test_an_entry_counts_only_while_env_answers_the_same(folder: Path) -> None:
@@ -265,12 +270,13 @@ def test_an_entry_counts_only_while_env_answers_the_same(folder: Path) -> None:
 def test_garbage_in_the_cache_is_a_miss(folder: Path) -> None:
     (folder / "a.yaml").write_text(SPEC)
     spec = load_spec("specs/a.yaml", environ={})
-    data = encode_spec(spec)
-    assert decode_spec(data, {}, VERBS) == spec
-    assert decode_spec(None, {}, VERBS) is None
+    data = encode_specs((spec,), {})
+    assert decode_specs(data, {}, VERBS, {}.get) == (spec,)
+    assert decode_specs(None, {}, VERBS, {}.get) is None
     for at in range(0, len(data), 7):
-        assert decode_spec(data[:at], {}, VERBS) is None
-        assert decode_spec(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], {}, VERBS) is None
+        torn = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        assert decode_specs(data[:at], {}, VERBS, {}.get) is None
+        assert decode_specs(torn, {}, VERBS, {}.get) is None
 
 
 def test_a_compiled_spec_needs_no_yaml_and_no_jinja(folder: Path) -> None:
