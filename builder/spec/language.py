@@ -31,7 +31,7 @@ from builder.spec.model import ConfigChange, Verbs
 from builder.spec.node import BOOL, LIST, MAPPING, TEXT, Node, parse_yaml
 from builder.spec.render import Renderer, is_template
 from builder.spec.source import Problems, Source, quote
-from builder.spec.steps import verb_schemas
+from builder.spec.steps import read_step, verb_schemas
 from builder.spec.syntax import Malformed
 
 
@@ -65,6 +65,16 @@ def _elsewhere(schema: dict[str, Any], *kinds: str) -> Kind:
     """Of a field that is read before the others, by what is above this module; it tells what is
     wrong there, too."""
     return Kind(lambda _, node: None if node.kind in kinds else BAD, schema)
+
+
+def _read_vars(reader: Reader, node: Node) -> Any:
+    """Looks at names and shapes; the values are computed before (spec.variables)."""
+    return None if read_data(reader.problems, node, check_variable)[1] else BAD
+
+
+def _read_steps(reader: Reader, node: Node) -> Any:
+    """For hints, whether these are steps; what reads a spec expands them (spec.expand)."""
+    return list_of(Kind(read_step, {}), expected="a list of steps").read(reader, node)
 
 
 _PLATFORMS = list_of(
@@ -107,7 +117,7 @@ SPEC: Table = {
         _elsewhere(_FILES, TEXT, LIST), "A file, or a list of them, that this one stands over."
     ),
     "vars": Field(
-        _elsewhere({"type": "object", "additionalProperties": True}, MAPPING),
+        Kind(_read_vars, {"type": "object", "additionalProperties": True}),
         "Values for templates, rendered over those before them; null: must be given.",
     ),
     "matrix": Field(
@@ -119,7 +129,7 @@ SPEC: Table = {
     ),
     "config": Field(Kind(_read_config, table_schema(CONFIG)), "What the image's config says."),
     "steps": Field(
-        _elsewhere({"anyOf": [_STEPS, _EDITED]}, LIST, MAPPING),
+        Kind(_read_steps, {"anyOf": [_STEPS, _EDITED]}),
         "What is done to the base, in order; each step is a layer.",
     ),
     "tags": Field(list_of(text(_tag), one=True), "References to tag the image with."),
