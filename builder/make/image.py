@@ -108,7 +108,11 @@ def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
         manifest,
         config,
         tuple(done),
-        tuple(dict.fromkeys((spec.file, *spec.parts, *(file for each in maker.below for file in each.files)))),
+        tuple(
+            dict.fromkeys(
+                (spec.file, *spec.parts, *(file for each in maker.below for file in each.files))
+            )
+        ),
         (*(tree for each in maker.below for tree in each.sources), *maker.sources),
         walked._replace(stack=stack),
         seconds,
