@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from builder.spec.load import Inputs
     from builder.spec.project import ProjectFile
     from builder.store.files import Files
+    from builder.transport.fetcher import Fetcher
 
 T = TypeVar("T")
 
@@ -88,6 +89,7 @@ class Project:
         self.left_out: tuple[ImageSpec, ...] = ()  # of load(): what its own `when` leaves out
         self._choosing = allocate_lock()
         self._executor: Executor | None = None
+        self._fetching: Fetcher | None = None
         self._executor_fault: ExecutorError | None = None
         self._other: str | None = None
 
@@ -249,16 +251,37 @@ class Project:
         planner = self._planner()
         if not self.options.keep_going:
             check_sources(specs.values(), planner.context)
-        shop = Workshop(self.store, self.layers, planner, self.executor, self.emit, {})
+        shop = Workshop(
+            self.store, self.layers, planner, self.executor, self._fetcher, self.emit, {}
+        )
         tasks: dict[Any, Callable[[], Task[Any]]] = {}
         for spec in specs.values():
             for name, bring in base_tasks(shop, spec):
                 tasks.setdefault(name, bring)
         tasks.update((name, partial(build_image, shop, spec)) for name, spec in specs.items())
         jobs = self.options.jobs or len(os.sched_getaffinity(0))
-        outcomes = run(tasks, jobs, self.cancel, keep_going=self.options.keep_going)
+        try:
+            outcomes = run(tasks, jobs, self.cancel, keep_going=self.options.keep_going)
+        finally:
+            if self._fetching is not None:
+                self._fetching.close()
+                self._fetching = None
         built = self._results(outcomes)
         return {name: built[name] for name in specs}
+
+    def _fetcher(self) -> Fetcher:
+        """What brings files from servers; connected when the first step asks for one, from any
+        thread."""
+        with self._choosing:
+            if self._fetching is None:
+                from builder.transport.fetcher import Fetcher
+
+                options = self.options
+                insecure = frozenset(options.insecure_registries)
+                self._fetching = Fetcher(
+                    self.store, options.environ, insecure, self.emit, self.cancel
+                )
+            return self._fetching
 
     def _results(self, outcomes: Mapping[Any, Outcome[T]]) -> dict[Any, T]:
         """What the tasks returned. Raises what one failed with; BuildErrors, when others did too.

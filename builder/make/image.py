@@ -23,6 +23,7 @@ from builder.events import (
     StepDone,
     StepFailed,
     StepOutput,
+    StepProgress,
     StepStarted,
     Warned,
 )
@@ -34,7 +35,16 @@ from builder.plan.clock import command_time
 from builder.plan.context import Context
 from builder.plan.last import LastBuild, LastStep, load_last, save_last
 from builder.plan.nodes import Tree
-from builder.plan.planned import BuildFiles, BuildRun, Hit, NoLayer, Planned, Unknown
+from builder.plan.planned import (
+    BuildFiles,
+    BuildRun,
+    Decision,
+    Fetch,
+    Hit,
+    NoLayer,
+    Planned,
+    Unknown,
+)
 from builder.plan.planner import of_step
 from builder.plan.step import Step, own_steps, steps_of
 from builder.plan.walk import Made, Walked, Work, walk
@@ -194,6 +204,7 @@ class _Maker:
     ) -> None:
         self._shop, self._spec, self._last = shop, spec, last
         self.done: list[BuiltStep] = []
+        self._begun: dict[int, float] = {}  # when steps began that fetched something first
         self.sources: list[Tree] = []
         self.made = 0
         self.below = [below] if below else []  # the images that this one is made of
@@ -249,6 +260,28 @@ class _Maker:
         except BuilderError:
             pass  # said when the step's turn comes
 
+    def fetch(self, planned: Planned) -> Work[bool]:
+        yield partial(self._fetch, planned)
+        return True
+
+    def _fetch(self, planned: Planned) -> None:
+        assert isinstance(planned.decision, Fetch)
+        shop, image, number = self._shop, self._spec.name, planned.number
+        self._begun[number] = time.monotonic()
+        shop.emit(StepStarted(image, number, planned.name, planned.why))
+        lines = Lines(lambda text: shop.emit(StepOutput(image, number, without_passwords(text))))
+
+        def progress(done: int, total: int | None) -> None:
+            shop.emit(StepProgress(image, number, done, total))
+
+        try:
+            planned.decision.remote.fetch(shop.fetcher(), lines.feed, progress)
+        except BuilderError as error:
+            lines.close()
+            shop.emit(StepFailed(image, number, planned.name, error.message))
+            raise of_step(error, self._spec, number - 1) from None
+        lines.close()
+
     def step(self, planned: Planned, stack: Stack, *, hidden: bool) -> Work[Made | None]:
         match planned.decision:
             case Hit(layer, encoded):
@@ -266,6 +299,9 @@ class _Maker:
                     )
                 )
                 return None
+            case Fetch():
+                text = f"step {planned.name!r}: what was fetched is no longer in the store"
+                raise StoreError(text, "build again")
             case Unknown(after):
                 raise AssertionError(f"step {planned.name!r} is decided after {after}")
             case other:
@@ -286,7 +322,7 @@ class _Maker:
     def _take(self, planned: Planned, stack: Stack, hidden: bool) -> _Took:
         """Make a layer, or find that somebody else has."""
         shop, name = self._shop, self._spec.name
-        started = time.monotonic()
+        started = self._begun.get(planned.number) or time.monotonic()
         for note in () if hidden else planned.notes:
             shop.emit(Warned(note, planned.step.place, name))
         with shop.store.lock(f"step-{planned.key or planned.inputs}", f"{name}: {planned.name}"):
@@ -297,7 +333,7 @@ class _Maker:
                 if hit.layer and not hit.encoded:
                     took = self._convert(took, hit.layer)
             else:
-                if not hidden:
+                if not hidden and planned.number not in self._begun:
                     shop.emit(StepStarted(name, planned.number, planned.name, planned.why))
                 layer, key = self._make(planned, stack)
                 took = _Took("built", planned.why, key, layer, made=True)
@@ -389,7 +425,7 @@ class _Took(NamedTuple):
     made: bool = False
 
 
-def _listed_later(decision: Hit | BuildFiles | BuildRun | Unknown) -> Changes | None:
+def _listed_later(decision: Decision) -> Changes | None:
     from builder.make.layer import listed_later
 
     return listed_later(decision)

@@ -15,6 +15,7 @@ from builder.transport.base import Base
 
 if TYPE_CHECKING:
     from builder.executor.base import Executor
+    from builder.transport.fetcher import Fetcher
 
 
 class BaseTask(NamedTuple):
@@ -34,6 +35,7 @@ class Workshop(NamedTuple):
     layers: Layers
     planner: Planner
     executor: Callable[[], Executor]  # made when the first command step misses
+    fetcher: Callable[[], Fetcher]  # made when the first step needs a server
     emit: Emit
     bases: dict[BaseTask, Base]  # those that are known without asking or making anything
     now: Callable[[], float] = time.time

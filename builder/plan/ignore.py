@@ -415,6 +415,32 @@ class Rules:
         return (FOLDED if self._ignore.may_keep(at.path) else LEFT_OUT), at
 
 
+class Leaving:
+    """`exclude` for paths that come from elsewhere, each behind the folders that it lies in."""
+
+    def __init__(self, exclude: Sequence[str]) -> None:
+        self._rules = Rules(Ignore(""), Exclude(exclude))
+        self._folders: dict[bytes, At | None] = {}  # None: it is left out
+
+    def leaves_out(self, path: bytes, *, is_dir: bool) -> bool:
+        if not self._rules:
+            return False
+        folder, _, name = path.rpartition(b"/")
+        at = self._enter(folder)
+        return at is None or self._rules.enter(at, name, is_dir)[0] == LEFT_OUT
+
+    def _enter(self, path: bytes) -> At | None:
+        if path not in self._folders:
+            if not path:
+                self._folders[path] = self._rules.start("", "", is_dir=True)[1]
+            else:
+                folder, _, name = path.rpartition(b"/")
+                above = self._enter(folder)
+                verdict, at = self._rules.enter(above, name, True) if above else (LEFT_OUT, None)
+                self._folders[path] = None if verdict == LEFT_OUT else at
+        return self._folders[path]
+
+
 # -- globs -----------------------------------------------------------------------------------------
 
 

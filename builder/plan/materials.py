@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from builder.plan.changes import Ground
 from builder.plan.context import Context, Scanned
+from builder.plan.remote import Fetched
 
 if TYPE_CHECKING:
     from builder.plan.origin import Origin
@@ -19,5 +20,6 @@ class Materials(NamedTuple):
     image: str  # the image's name, for templates
     environ: Mapping[str, str]  # for env('NAME') in the file of a template
     asked: dict[str, str | None]  # takes what env() was asked for there, and gave
+    fetched: Fetched | None = None  # what it takes from a server
     read_later: bool = False  # files may stay unread (Context.digests)
     origin: Origin | None = None  # the image that the step copies from

@@ -7,7 +7,7 @@ from typing import NamedTuple, assert_never
 
 from builder.plan.image import ImageBuild, ImageDecision, ImageHit, ImageUnknown, decide
 from builder.plan.last import LastBuild, load_last
-from builder.plan.planned import BuildFiles, BuildRun, Hit, NoLayer, Planned
+from builder.plan.planned import BuildFiles, BuildRun, Fetch, Hit, NoLayer, Planned
 from builder.plan.planner import Planner
 from builder.plan.walk import (
     BaseBuild,
@@ -103,6 +103,10 @@ class _Looker:
         here = all(is_imported(planner.store, layer) for layer in image.layers)
         return found if here or planner.knows(spec, index, stack, found) else None
 
+    def fetch(self, planned: Planned) -> Work[bool]:
+        return False
+        yield
+
     def step(self, planned: Planned, stack: Stack, *, hidden: bool) -> Work[Made | None]:
         return None
         yield
@@ -134,7 +138,7 @@ def first_change(plans: Mapping[str, ImagePlan], name: str) -> str:
         if isinstance(each.base_decision, BaseBuild):
             return f"{of}base {each.base}: {each.base_why}"
         for step in each.steps:
-            if isinstance(step.decision, BuildFiles | BuildRun):
+            if isinstance(step.decision, BuildFiles | BuildRun | Fetch):
                 return f"{of}step {step.number} ({step.name}): {step.why}"
     match plans[name].image:
         case ImageHit():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from builder.executor.base import Command
     from builder.plan.changes import Changes
+    from builder.plan.remote import Remote
 
 
 class Settings(NamedTuple):
@@ -56,6 +57,13 @@ class BuildRun(NamedTuple):
     command: Command
 
 
+class Fetch(NamedTuple):
+    """What the step takes from a server has to come; then it is decided anew."""
+
+    why: str
+    remote: Remote
+
+
 class Unknown(NamedTuple):
     """Something below has to be built before anything can be said."""
 
@@ -66,7 +74,7 @@ class NoLayer(NamedTuple):
     """It makes none: what it says is in the config of the steps after it, and the image's."""
 
 
-Decision = Hit | BuildFiles | BuildRun | NoLayer | Unknown
+Decision = Hit | BuildFiles | BuildRun | Fetch | NoLayer | Unknown
 
 
 class Planned(NamedTuple):
@@ -89,7 +97,7 @@ class Planned(NamedTuple):
         match self.decision:
             case Hit():
                 return "hit"
-            case BuildFiles() | BuildRun():
+            case BuildFiles() | BuildRun() | Fetch():
                 return "build"
             case NoLayer():
                 return "config"
@@ -103,7 +111,7 @@ class Planned(NamedTuple):
         match self.decision:
             case Hit():
                 return "unchanged"
-            case BuildFiles(why) | BuildRun(why):
+            case BuildFiles(why) | BuildRun(why) | Fetch(why):
                 return why
             case NoLayer():
                 return "makes no layer"
@@ -125,7 +133,7 @@ class Planned(NamedTuple):
                 return layer is not None
             case BuildFiles(_, changes):
                 return len(changes.rows) > 0
-            case BuildRun():  # what a command changes is not known beforehand
+            case BuildRun() | Fetch():  # what it changes is not known beforehand
                 return True
             case NoLayer() | Unknown():
                 return False

@@ -18,7 +18,16 @@ from builder.plan.config import settings_of, working_dir_of
 from builder.plan.context import Context, Scanned, Source
 from builder.plan.last import LastBuild
 from builder.plan.nodes import Tree
-from builder.plan.planned import BuildFiles, BuildRun, Hit, NoLayer, Planned, Settings, Unknown
+from builder.plan.planned import (
+    BuildFiles,
+    BuildRun,
+    Fetch,
+    Hit,
+    NoLayer,
+    Planned,
+    Settings,
+    Unknown,
+)
 from builder.plan.sources import base_fault
 from builder.plan.step import (
     CommandStep,
@@ -43,6 +52,7 @@ if TYPE_CHECKING:
     from builder.layer.write import Learned
     from builder.plan.changes import Changes
     from builder.plan.origin import Origin
+    from builder.plan.remote import Fetched
     from builder.plan.waiting import Reread
     from builder.plan.why import Below
     from builder.rootfs.base import Listing
@@ -229,7 +239,7 @@ class Planner:
             planned = planned._replace(decision=hit, key=key)
             return planned, self._above(stack, planned)
         asked: dict[str, str | None] = {}
-        miss: BuildFiles | BuildRun
+        miss: BuildFiles | BuildRun | Fetch
         if isinstance(step, CommandStep):
             assert stack.image is not None
             view = self.layers.view(stack.layers)
@@ -246,17 +256,24 @@ class Planner:
             # what is too young to be known the next time is better hashed, and perhaps found
             read_later = read_later and all(tree.settled for tree in sources)
             read_later = read_later and (last is None or last.match(index, name, "files") is None)
-            changes = self._changes(
-                spec, step, scanned, stack, origin, asked, read_later=read_later
-            )
+            remote = step.remote(platform)
+            came = remote.find(self.store) if remote else None
+            fetched = came or (remote.promised() if remote else None)
+            if remote and not fetched:
+                planned = planned._replace(decision=Fetch("never fetched", remote))
+                return planned, stack.unknown(label, command=False)
+            changes = self._changes(spec, step, scanned, stack, origin, asked, fetched, read_later)
             planned = planned._replace(notes=changes.notes)
             if changes.unread:
                 why = self._why(spec, index, None, None, last, stack)
                 planned = planned._replace(decision=BuildFiles(why, changes))
                 return planned, stack.unknown(label, command=False)
             key, document = _key_of(changes, platform)
-            miss = BuildFiles("", changes)
-            above = stack.promise(key, changes, label)
+            miss = BuildFiles("", changes) if came or not remote else Fetch("", remote)
+            if isinstance(miss, Fetch) and changes.accounts:  # they are read for names of owners
+                above = stack.unknown(label, command=False)
+            else:
+                above = stack.promise(key, changes, label)
         planned = planned._replace(key=key, document=document)
         self._memorize(planned, asked)
         if found := self._hit(key):
@@ -316,7 +333,7 @@ class Planner:
         stack: Stack,
         origin: Stack | None,
         asked: dict[str, str | None],
-        *,
+        fetched: Fetched | None,
         read_later: bool,
     ) -> Changes:
         """A file step's changes; `asked` takes what its template asked the environment for."""
@@ -336,7 +353,7 @@ class Planner:
             view = view.push(MemoryTable(made))
         ground = Ground(view, time, epoch, made)
         materials = Materials(
-            self.context, scanned, ground, spec.name, self._environ, asked, read_later
+            self.context, scanned, ground, spec.name, self._environ, asked, fetched, read_later
         )
         if origin is not None:
             assert step.origin is not None

@@ -14,11 +14,12 @@ from builder.spec.model import BaseRef, ConfigChange, ImageSpec, Place, shown, w
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
-    from builder.oci.image import Document
+    from builder.oci.image import Document, Platform
     from builder.plan.changes import Changes
     from builder.plan.context import Context, Scanned
     from builder.plan.materials import Materials
     from builder.plan.origin import Origin
+    from builder.plan.remote import Remote
     from builder.rootfs.view import View
 
 
@@ -108,6 +109,10 @@ class FileStep(_Step):
     def rooted(self, folder: str) -> Self:
         made: Self = cast(Any, self)._replace(dest=in_image(self.dest, folder))
         return made
+
+    def remote(self, platform: Platform) -> Remote | None:
+        """What it takes from a server, if it does. Raises BuilderError."""
+        return None
 
     @property
     def in_working_dir(self) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from builder.plan.image import finish
 from builder.plan.last import LastBuild
-from builder.plan.planned import Planned
+from builder.plan.planned import Fetch, Planned
 from builder.plan.planner import Planner
 from builder.plan.step import steps_of
 from builder.rootfs.stack import Stack, stack_on
@@ -69,6 +69,10 @@ class Actor(Protocol):
         the step is no hit by it, what the step takes of it has been read."""
         ...
 
+    def fetch(self, planned: Planned) -> Work[bool]:
+        """What a step takes from a server. False: it is not to come."""
+        ...
+
     def step(self, planned: Planned, stack: Stack, *, hidden: bool) -> Work[Made | None]:
         """A step on `stack`. None: nothing is made; go on as if it had been. A `hidden` one is
         nobody's: config's working_dir where it is there already."""
@@ -121,6 +125,8 @@ def walk(
         if step.origin is not None:
             origin = yield from actor.origin(spec, index, step.origin, stack)
         planned, above = planner.step(spec, index, stack, last, origin, read_later=actor.read_later)
+        if isinstance(planned.decision, Fetch) and (yield from actor.fetch(planned)):
+            planned, above = planner.step(spec, index, stack, last)
         hidden = index == len(spec.steps) and not planned.makes_layer
         made = yield from actor.step(planned, stack, hidden=hidden)
         if hidden:

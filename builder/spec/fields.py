@@ -286,6 +286,18 @@ def number(least: int, most: int) -> Kind:
     return Kind(text(parse, expected="a whole number").read, schema)
 
 
+def boolean() -> Kind:
+    """true or false, also as text (a rendered scalar is text)."""
+
+    def read(reader: Reader, node: Node) -> Any:
+        value = node.text.lower() if node.kind == BOOL else reader.text(node, "true or false")
+        if value not in ("true", "false"):
+            raise node.fault(f"{quote(value)} is not expected here, expected true or false")
+        return value == "true"
+
+    return Kind(read, {"anyOf": [{"type": "boolean"}, _TEMPLATE_SCHEMA]})
+
+
 def several(text: str) -> list[str]:
     """What a text with commas or spaces was meant to list."""
     return text.replace(",", " ").split()

@@ -7,7 +7,10 @@ from typing import cast
 
 from builder.plan.step import Step
 
-NAMES = ("copy", "file", "template", "directory", "symlink", "remove", "unpack", "run", "set")
+NAMES = (
+    *("copy", "file", "template", "directory", "symlink", "remove"),
+    *("unpack", "download", "git", "run", "set"),
+)
 """In the order in which schema and errors tell them. The verb `copy` is the class `Copy` of the
 module `copy`."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import BuilderError
-from builder.layer.entry import DIRECTORY, FILE, Entry
+from builder.layer.entry import DIRECTORY, FILE, Content, Entry
 from builder.oci.digest import hasher
 from builder.plan.changes import Changes, Draft, Ground
 from builder.plan.clock import content_time
@@ -14,6 +14,7 @@ from builder.rootfs.accounts import resolve_owner
 from builder.rootfs.view import View
 
 if TYPE_CHECKING:
+    from builder.steps.download import Download
     from builder.steps.file import File
     from builder.steps.template import Template
 
@@ -37,6 +38,13 @@ def target(view: View, dest: str, *, follow_last: bool = True) -> Target:
 
 def write_file(step: File | Template, data: bytes, ground: Ground) -> Changes:
     """The changes of a step that writes one file."""
+    return write_content(step, data, len(data), hasher(data).digest(), ground)
+
+
+def write_content(
+    step: File | Template | Download, content: Content, size: int, digest: bytes, ground: Ground
+) -> Changes:
+    """The same for a file of which the SHA-256 is known."""
     view, time = ground.view, ground.time
     owner = resolve_owner(step.owner, view) if step.owner else None
     draft = Draft(ground, owner)
@@ -47,8 +55,7 @@ def write_file(step: File | Template, data: bytes, ground: Ground) -> Changes:
         )
     mode = apply_mode(step.mode, 0o644, directory=False) if step.mode else 0o644
     uid, gid = draft.owner
-    digest = hasher(data).digest()
     if step.times == "content":
         time = content_time(ground.epoch, digest)
-    draft.add(Entry(to.path, FILE, mode, uid, gid, time, len(data)), data, digest)
+    draft.add(Entry(to.path, FILE, mode, uid, gid, time, size), content, digest)
     return draft.done()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from builder.plan.step import FileStep
 from builder.spec.model import Place, shown
@@ -65,6 +66,12 @@ class Unpack(_Unpack, FileStep):
         return [context.one_file(self.source, "archive")]
 
     def changes(self, given: Materials) -> Changes:
-        from builder.steps.unpacking import unpack
+        from builder.steps.unpacking import Archive, unpack
 
-        return unpack(self, given.scanned[0][1], given.ground)
+        tree = given.scanned[0][1]
+
+        def open_it() -> BinaryIO:
+            return open(tree.beneath.open(tree.at), "rb")
+
+        archive = Archive(open_it, os.fsdecode(tree.root), self.strip_components)
+        return unpack(self, archive, given.ground)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from builder.errors import BuilderError, LayerError
 from builder.layer.archive import read_archive
@@ -20,19 +20,32 @@ from builder.layer.spool import Spool
 from builder.layer.tree import Tree as Members
 from builder.oci.digest import hasher
 from builder.plan.changes import Changes, Draft, Ground, plain
-from builder.plan.nodes import Tree
 from builder.plan.spilled import Row
 from builder.rootfs.accounts import is_account_file, resolve_owner
 from builder.rootfs.view import View
 from builder.steps.target import target
-from builder.steps.unpack import Unpack
+
+if TYPE_CHECKING:
+    from builder.steps.download import Download
+    from builder.steps.git import Git
+    from builder.steps.unpack import Unpack
 
 _CHUNK = 1 << 20
 _MANY = 100_000  # entries at most that are held in memory
 _MORE = struct.Struct("<QQ32s")  # where a file's bytes are in all files', their size and digest
 
 
-def unpack(step: Unpack, tree: Tree, ground: Ground) -> Changes:
+class Archive(NamedTuple):
+    """Where members come from."""
+
+    open: Callable[[], BinaryIO]
+    """Its bytes, seekable. Raises OSError."""
+    name: str  # as errors have it
+    strip: int = 0  # how many leading folders of each path are left out
+    left_out: Callable[..., bool] | None = None  # (path, is_dir=...): what does not count
+
+
+def unpack(step: Unpack | Download | Git, archive: Archive, ground: Ground) -> Changes:
     """Modes, links and xattrs as the archive has them, owners too unless the step names one; times
     are the clock's. A directory that exists gets the archive's mode and owner, as with Docker's
     ADD; the destination itself only when it is made."""
@@ -52,8 +65,8 @@ def unpack(step: Unpack, tree: Tree, ground: Ground) -> Changes:
     members = Members(copied=SYMLINK, mixed=False)
     for made, _, _ in draft.entries.values():
         members.add(made)
-    archive = _Archive(tree, step.strip_components)
-    for entry, offset, digest in archive.listed():
+    contents = _Contents(archive)
+    for entry, offset, digest in contents.listed():
         is_directory = entry.type == DIRECTORY
         path = landing.path_of(entry.path, directory=is_directory)
         if not entry.path and not (is_directory and path in landing.folders):
@@ -87,10 +100,10 @@ def unpack(step: Unpack, tree: Tree, ground: Ground) -> Changes:
         digest = b""
         if entry.type == FILE:
             offset, size, digest = _MORE.unpack(more)
-            content = partial(archive.open, offset, size)
+            content = partial(contents.open, offset, size)
         found[entry.path] = (entry, content, digest)
         if len(found) > _MANY:
-            listed = _Listed(members.entries(parent), archive)
+            listed = _Listed(members.entries(parent), contents)
             return Changes(listed, accounts=listed.accounts)
     return Changes(list(found.values()), accounts=any(map(is_account_file, found)))
 
@@ -98,9 +111,9 @@ def unpack(step: Unpack, tree: Tree, ground: Ground) -> Changes:
 class _Listed:
     """Rows that are read from disk, being more than memory should hold."""
 
-    def __init__(self, entries: Iterator[tuple[Entry, bytes]], archive: _Archive) -> None:
+    def __init__(self, entries: Iterator[tuple[Entry, bytes]], contents: _Contents) -> None:
         """`entries` in the order of a layer, each FILE with its _MORE."""
-        self._archive = archive
+        self._contents = contents
         self._count = 0
         self.accounts = False  # a file of users or groups is among them
         self._listed = Listing(self._records(entries))
@@ -119,7 +132,7 @@ class _Listed:
             entry, end = unpack_record(record)
             if entry.type == FILE:
                 offset, size, digest = _MORE.unpack_from(record, end)
-                yield entry, partial(self._archive.open, offset, size), digest
+                yield entry, partial(self._contents.open, offset, size), digest
             else:
                 yield entry, None, b""
 
@@ -166,13 +179,12 @@ class _Landing:
         return path
 
 
-class _Archive:
+class _Contents:
     """An archive's members: listed once for the plan; read once more, into a spool, for the layer,
     which wants them in another order."""
 
-    def __init__(self, tree: Tree, strip: int) -> None:
-        self._tree = tree
-        self._strip = strip
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
         self._digest = b""  # of all files' digests
         self._spool: Spool | None = None
 
@@ -214,7 +226,7 @@ class _Archive:
             digests.update(running.digest())
         if digests.digest() != self._digest:
             raise LayerError(
-                f"{os.fsdecode(self._tree.root)!r} changed while it was read",
+                f"{self._archive.name!r} changed while it was read",
                 "build again when it is at rest",
             )
         return spool
@@ -223,22 +235,23 @@ class _Archive:
         from tempfile import gettempdir
 
         try:
-            with open(self._tree.beneath.open(self._tree.at), "rb") as archive:
+            _, name, strip, left_out = self._archive
+            with self._archive.open() as archive:
                 for entry, content in read_archive(archive, room(gettempdir())):
-                    if self._strip:
-                        path = _stripped(entry.path, self._strip)
+                    if strip:
+                        path = _stripped(entry.path, strip)
                         if path is None:
                             continue
                         link = entry.link
                         if entry.type == HARDLINK:
-                            stripped = _stripped(link, self._strip)
+                            stripped = _stripped(link, strip)
                             link = stripped if stripped is not None else link
                         entry = entry._replace(path=path, link=link)
+                    if left_out and left_out(entry.path, is_dir=entry.type == DIRECTORY):
+                        continue
                     yield entry, content
         except OSError as error:
-            raise BuilderError(
-                f"{os.fsdecode(self._tree.root)!r} cannot be read: {error.strerror or error}"
-            ) from error
+            raise BuilderError(f"{name!r} cannot be read: {error.strerror or error}") from error
 
 
 def _stripped(path: bytes, count: int) -> bytes | None:
