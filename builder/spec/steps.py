@@ -3,7 +3,7 @@ in (model.Verbs)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,17 +20,18 @@ def read_step(reader: Reader, node: Node) -> Any:
     given = [key for key, _ in node.pairs if key.text in verbs]
     if not given:
         raise _no_step(reader, node)
-    if len(given) > 1:
+    main = _main(verbs, given)
+    if main is None:
         both = " and ".join(repr(key.text) for key in given)
         raise given[1].fault(f"{both} in one step, expected one verb", "make two steps of it")
-    own = given[0].text
+    own = main.text
     verb = verbs[own]
     table = {**verb.suited(verb.fields(), node), **COMMON}
     value = node.get(own) or node
     if value.kind == MAPPING and not reader.trying:
         from builder.spec.words import of_options
 
-        if found := of_options(reader, given[0], value):
+        if found := of_options(reader, main, value):
             raise found
     foreign: dict[str, str] = {}
     if any(key.text not in table for key, _ in node.pairs):
@@ -42,6 +43,17 @@ def read_step(reader: Reader, node: Node) -> Any:
                     )
     values = read_table(reader, node, table, f"a {own!r} step", foreign)
     return BAD if values is None else verb.read(reader, node, values)
+
+
+def _main(verbs: Verbs, given: Sequence[Node]) -> Node | None:
+    """The verb of a step among its keys that are verbs: the others are fields of it."""
+    if len(given) == 1:
+        return given[0]
+    for key in given:
+        fields = verbs[key.text].fields()
+        if all(other.text in fields for other in given):
+            return key
+    return None
 
 
 def _no_step(reader: Reader, node: Node) -> Fault:
@@ -65,7 +77,8 @@ def _no_step(reader: Reader, node: Node) -> Fault:
 
 def waiting_step(reader: Reader, node: Node) -> Step:
     """In the place of a step that names the base, until that is known."""
-    verb = next(key.text for key, _ in node.pairs if key.text in reader.verbs)
+    given = [key for key, _ in node.pairs if key.text in reader.verbs]
+    verb = (_main(reader.verbs, given) or given[0]).text
     at, name = node.get(verb) or node, node.get("name")
     shown = name.text if name else " ".join((verb, *at.text.split()))
     return reader.verbs[verb].waiting(place(reader, at), shown)

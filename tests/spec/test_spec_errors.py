@@ -56,7 +56,7 @@ TABLE = [
     (STEP + "- run: x\n  mode: '0644'\n", "4:3: key 'mode' belongs to"),
     (
         STEP + "- {copy: a, dest: /b, strip_components: 1}\n",
-        "3:23: key 'strip_components' belongs to 'unpack', not to a 'copy' step",
+        "3:23: key 'strip_components' belongs to 'unpack' and 'download', not to a 'copy' step",
     ),
     (STEP + "- run: x\n  netwrok: none\n", "4:3: unknown key 'netwrok' in a 'run' step, did you"),
     (STEP + "- run: x\n  network: bridge\n", "4:12: 'bridge' is not known here, expected one of"),

@@ -35,6 +35,13 @@ class Row(NamedTuple):
     step: dict[str, Any]  # the least that a step of this verb is
     others: dict[str, Any]  # of each field another value, which leads to another key
     inert: Mapping[str, Any] = MappingProxyType({})  # and of those that must not
+    beside: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    """What a field needs beside it; None: it goes."""
+
+    def given(self, field: str, value: Any) -> dict[str, Any]:
+        """The step with this field as well."""
+        made = {**self.step, **self.beside.get(field, {}), field: value}
+        return {name: each for name, each in made.items() if each is not None}
 
 
 FILE = {"owner": "33", "mode": "0600", "times": "content"}
@@ -61,6 +68,30 @@ ROWS: Mapping[str, Row] = {
     "unpack": Row(
         {"unpack": "a.tar", "dest": "/a"},
         {"unpack": "b.tar", "dest": "/b", "strip_components": 1, "owner": "33"},
+    ),
+    "download": Row(
+        {"download": "https://h/a", "dest": "/a", "sha256": "0" * 64},
+        {
+            "dest": "/b",
+            "sha256": {"amd64": "1" * 64, "arm64": "0" * 64},
+            "sha512": "0" * 128,
+            "unpack": True,
+            "strip_components": 1,
+            **FILE,
+        },
+        {"download": "http://else.where:81/b"},
+        {"sha512": {"sha256": None}, "strip_components": {"unpack": True}},
+    ),
+    "git": Row(
+        {"git": "https://h/a", "commit": "0" * 40, "dest": "/a"},
+        {
+            "git": "git@h:b",
+            "commit": "1" * 64,
+            "dest": "/b",
+            "subdir": "docs",
+            "exclude": "*.md",
+            "owner": "33",
+        },
     ),
     "run": Row(
         {"run": "true"},
@@ -108,7 +139,8 @@ def told(folder: Path, step: Mapping[str, Any]) -> Any:
         write(folder, step)
     plan = make_plan(["x"], cache_dir=str(folder / "store"), platform=Platform())["x"]
     planned = plan.steps[-1]
-    return planned.key or getattr(planned.step, "change", None)
+    # of what has to be fetched first, what decides what will come of it
+    return planned.key or getattr(planned.step, "change", None) or planned.inputs
 
 
 def test_every_verb_and_field_has_a_row() -> None:
@@ -161,7 +193,7 @@ def test_a_step_has_a_name_and_a_place_in_plan_and_history(verb: str, folder: Pa
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_step_is_kept_as_it_was_read(verb: str, folder: Path) -> None:
     for field, value in (("name", "n"), *ROWS[verb].others.items()):
-        path = write(folder, {**ROWS[verb].step, field: value})
+        path = write(folder, ROWS[verb].given(field, value))
         spec = load_spec(path, environ={})
         found = decode_spec(encode_spec(spec), {}, VERBS)
         assert found == spec and type(found.steps[0]) is type(spec.steps[0])
@@ -179,7 +211,7 @@ def _altered(inert: bool) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("verb", "field"), _altered(False))
 def test_a_field_changes_the_key(verb: str, field: str, folder: Path) -> None:
     row = ROWS[verb]
-    assert told(folder, row.step) != told(folder, {**row.step, field: row.others[field]})
+    assert told(folder, row.step) != told(folder, row.given(field, row.others[field]))
 
 
 @pytest.mark.parametrize(("verb", "field"), _altered(True))
