@@ -295,7 +295,7 @@ def boolean() -> Kind:
             raise node.fault(f"{quote(value)} is not expected here, expected true or false")
         return value == "true"
 
-    return Kind(read, {"anyOf": [{"type": "boolean"}, _TEMPLATE_SCHEMA]})
+    return Kind(read, {"anyOf": [{"type": "boolean"}, TEMPLATE_SCHEMA]})
 
 
 def several(text: str) -> list[str]:
