@@ -19,7 +19,7 @@ from builder.errors import SpecErrors
 from builder.oci.image import Platform
 from builder.plan.step import FileStep, own_steps, step_name
 from builder.project import Options, Project, load_spec
-from builder.spec.compiled import decode_spec, encode_spec
+from builder.spec.compiled import decode_specs, encode_specs
 from builder.spec.kinds import FILE_TARGET, OWNER, TARGET
 from builder.spec.language import json_schema
 from builder.spec.load import load_project
@@ -195,12 +195,12 @@ def test_a_step_is_kept_as_it_was_read(verb: str, folder: Path) -> None:
     for field, value in (("name", "n"), *ROWS[verb].others.items()):
         path = write(folder, ROWS[verb].given(field, value))
         spec = load_spec(path, environ={})
-        found = decode_spec(encode_spec(spec), {}, VERBS)
+        (found,) = decode_specs(encode_specs((spec,), {}), {}, VERBS, {}.get) or ()
         assert found == spec and type(found.steps[0]) is type(spec.steps[0])
     # and while it waits for what its base says
     step = {**ROWS[verb].step, "name": "{{ base.user }}"}
     spec = load_spec(write(folder, step, base="a.example/b"), environ={})
-    assert spec.waits and decode_spec(encode_spec(spec), {}, VERBS) == spec
+    assert spec.waits and decode_specs(encode_specs((spec,), {}), {}, VERBS, {}.get) == (spec,)
 
 
 def _altered(inert: bool) -> Iterator[tuple[str, str]]:
