@@ -62,7 +62,10 @@ def git_address(value: str) -> str:
 
 def subfolder(value: str) -> str:
     """A folder of a repository, without slashes at its ends."""
-    path = syntax.parse_source(value)
+    try:
+        path = syntax.parse_source(value)
+    except Malformed as error:
+        raise Malformed(error.what.replace("the context", "the repository"), error.hint) from None
     return "" if path in (".", "./") else path.strip("/")
 
 

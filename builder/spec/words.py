@@ -58,6 +58,8 @@ mkdir dir folder > directory
 rm delete unlink > remove
 ln link > symlink
 untar extract unarchive unzip > unpack
+wget curl fetch geturl > download
+clone gitclone checkout repository repo > git
 render jinja j2 > template
 """)
 _OPTION = _table("""
@@ -70,6 +72,8 @@ destination dst target to path into > dest
 target source dest > to
 ignore ignores excludes except > exclude
 strip > strip_components
+ref branch revision rev > commit
+checksum hash digest sha > sha256
 net > network
 text data body contents > content
 variables args > vars
