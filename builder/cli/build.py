@@ -14,6 +14,7 @@ from builder.cli import screen, wiring
 from builder.errors import UsageError
 from builder.events import Event, Noted
 from builder.make.image import Built
+from builder.plan.step import own_steps
 from builder.project import Project
 from builder.spec.model import ImageSpec
 from builder.store.names import ImageName
@@ -78,7 +79,7 @@ def _build(
 
     built = project.build(specs, deliver)
     document = {"images": [_document(each) for each in built.values()]}
-    _files(arguments, built, names, document)
+    _files(arguments, project, built, names, document)
     return document
 
 
@@ -166,6 +167,7 @@ def _document(built: Built) -> dict[str, Any]:
 
 def _files(
     arguments: argparse.Namespace,
+    project: Project,
     built: dict[str, Built],
     names: tuple[str, ...],
     document: dict[str, Any],
@@ -180,8 +182,12 @@ def _files(
         trees = [tree for name in names for tree in built[name].sources]
         sources = dict.fromkeys((*files, *(path for tree in trees for path in tree.paths())))
         paths = [_escape(os.path.relpath(source)) for source in sources]
+        steps = [step for each in built.values() for step in own_steps(each.spec)]
+        texts = [os.path.join(project.context, text) for step in steps for text in step.may_come]
+        # make looks each time whether they are there; twice, as a name with a space comes as two
+        found = [f"$(wildcard $(wildcard {_escape(os.path.relpath(text))}))" for text in texts]
         # an empty rule for each, so that make does not stop when one of them is deleted
-        text = f"{_escape(arguments.iidfile)}: " + " \\\n  ".join(paths) + "\n"
+        text = f"{_escape(arguments.iidfile)}: " + " \\\n  ".join(paths + found) + "\n"
         _write(arguments.depfile, text + "".join(f"\n{path}:\n" for path in paths))
 
 

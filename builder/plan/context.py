@@ -6,6 +6,7 @@ then on it is reached by handles, without following a link.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 _TURNS = tuple(threading.Lock() for _ in range(16))
 _MANY = 64  # unread files from which on leaving them is worth it
+
+
+class Absent(BuilderError):
+    """The context has nothing of what a source names, or leaves all of it out."""
 
 
 class Source(NamedTuple):
@@ -84,7 +89,7 @@ class Context:
             found.append(Source(inside, below, is_dir, True))
             last = path if is_dir else None
         if not found:
-            raise BuilderError(f"{text!r} matches nothing in the context")
+            raise Absent(f"{text!r} matches nothing in the context")
         return found
 
     def _without_dots(self, parts: list[str], text: str) -> list[str]:
@@ -107,13 +112,13 @@ class Context:
         found = self._resolve(path, text)
         if found is None:
             near = self._near(path, text)
-            raise BuilderError(
+            raise Absent(
                 f"{text!r} does not exist in the context",
                 f"did you mean {near!r}?" if near else None,
             )
         inside, is_dir = found
         if self._left_out(path, is_dir) or self._left_out(inside, is_dir):
-            raise BuilderError(f"{text!r} is excluded by .dockerignore")
+            raise Absent(f"{text!r} is excluded by .dockerignore")
         if self._in_store(inside):
             raise BuilderError(f"{text!r} is, or lies in, a store of the builder's")
         return found
@@ -177,16 +182,36 @@ class Context:
         found = self.find(text)
         if len(found) != 1:
             raise BuilderError(f"{text!r} matches {len(found)} files, expected one {what}")
-        tree = self.tree(found[0])
-        if not stat.S_ISREG(tree.part(0)[0][1]):
-            raise BuilderError(f"{text!r} is not a file, expected a file: the {what}")
-        return found[0], tree
+        return self._file(found[0], text, what)
 
-    def copied(self, texts: Iterable[str], exclude: Sequence[str], *, full: bool) -> Scanned:
-        """What source texts name, without what `exclude` and the ignore file leave out; no file is
-        read. `full` looks at times and owners of directories too. Raises BuilderError."""
+    def _file(self, source: Source, text: str, what: str) -> tuple[Source, Tree]:
+        tree = self.tree(source)
+        if not stat.S_ISREG(tree.part(0)[0][1]):
+            shown = source.path if source.globbed else text
+            raise BuilderError(f"{shown!r} is not a file, expected a file: the {what}")
+        return source, tree
+
+    def files(self, texts: Iterable[str], what: str) -> Scanned:
+        """The files that source texts name; `what` each is, for errors. Raises BuilderError."""
+        return [self._file(source, text, what) for text in texts for source in self.find(text)]
+
+    def copied(
+        self,
+        texts: Iterable[str],
+        exclude: Sequence[str],
+        *,
+        full: bool,
+        optional: Iterable[str] = (),
+    ) -> Scanned:
+        """What source texts name, without what `exclude` and the ignore file leave out, and what is
+        there of `optional`; no file is read. `full` looks at times and owners of directories too.
+        Raises BuilderError."""
         patterns = Exclude(exclude)
-        return [each for text in texts for each in self._copied(text, patterns, full)]
+        scanned = [each for text in texts for each in self._copied(text, patterns, full)]
+        for text in optional:
+            with contextlib.suppress(Absent):
+                scanned += self._copied(text, patterns, full)
+        return scanned
 
     def _copied(self, text: str, exclude: Exclude, full: bool) -> Scanned:
         """What one source text of a `copy` names, without what is left out."""
@@ -203,7 +228,7 @@ class Context:
             if verdict == KEPT or not tree.bare:
                 kept.append((source, tree))
         if not kept:
-            raise BuilderError(f"{text!r} is left out, with all that it holds")
+            raise Absent(f"{text!r} is left out, with all that it holds")
         return kept
 
     # -- reading trees -------------------------------------------------------------------

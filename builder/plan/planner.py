@@ -15,7 +15,7 @@ from builder.oci.image import MAX_LAYERS, Document, Image, Layer, Platform, empt
 from builder.plan import config, keys
 from builder.plan.clock import command_time, file_time
 from builder.plan.config import settings_of, working_dir_of
-from builder.plan.context import Context, Scanned, Source
+from builder.plan.context import Absent, Context, Scanned, Source
 from builder.plan.last import LastBuild
 from builder.plan.nodes import Tree
 from builder.plan.planned import (
@@ -493,7 +493,7 @@ def of_step(error: BuilderError, spec: ImageSpec, index: int) -> BuilderError:
     """An error with its step and place. What is wrong with what the step names is the spec's fault,
     whether it is met while planning or while making; what cannot be read is nobody's."""
     step = steps_of(spec)[index]
-    if type(error) is BuilderError:
+    if type(error) in (BuilderError, Absent):
         error = SpecError(without_values(error.what, step), error.hint).at(step.place)
     elif not isinstance(error, (SpecError, StoreError, UsageError)):
         error.at(step.place)

@@ -47,6 +47,11 @@ class _Step(model.Step):
     def look_into(self, origin: Origin) -> None:
         """Read what it needs to know of the files that it takes from another image."""
 
+    @property
+    def may_come(self) -> tuple[str, ...]:
+        """What it would take from the context if it were there; globs allowed."""
+        return ()
+
     def lacks(self, context: Context) -> Iterator[SpecError]:
         """What the context lacks of what it names, whatever the steps before it do."""
         yield from self.fault_of(lambda: self.scan(context))

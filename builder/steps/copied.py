@@ -6,6 +6,7 @@ read here; what the entries hold is opened when a layer is made.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from builder.errors import BuilderError, LayerError
 from builder.layer.entry import DIRECTORY, FILE, SYMLINK, WHITEOUT, Entry
 from builder.plan.changes import Changes, Draft, Ground, link_to, reserved
 from builder.plan.clock import content_time
+from builder.plan.context import Absent
 from builder.plan.ignore import MAGIC, At, Exclude, Ignore, Rules, glob_of
 from builder.plan.modes import apply_mode
 from builder.plan.origin import Origin, Stored
@@ -38,7 +40,7 @@ def copy_from(step: Copy, image: Origin, ground: Ground) -> Changes:
     """The changes of a step that copies from `image`. Raises BuilderError."""
     owner = resolve_owner(step.owner, ground.view) if step.owner else None
     draft = Draft(ground, owner)
-    found = [each for text in step.sources for each in _kept(step, image, text)]
+    found = list(_sources(step, image))
     place = Place(step, draft, globbed=any(picked.globbed for picked, _ in found))
     placer = _Placer(step, image, draft, owner)
     for picked, at in found:
@@ -49,11 +51,19 @@ def copy_from(step: Copy, image: Origin, ground: Ground) -> Changes:
 
 def taken(step: Copy, origin: Origin) -> Iterator[Found]:
     """The regular files that a step takes."""
+    for picked, at in _sources(step, origin):
+        for found, _ in _below(origin, picked, at):
+            if found.entry.type == FILE:
+                yield found
+
+
+def _sources(step: Copy, image: Origin) -> Iterator[tuple[Picked, tuple[Rules, At]]]:
+    """All that the source texts name, and what is there of the optional ones."""
     for text in step.sources:
-        for picked, at in _kept(step, origin, text):
-            for found, _ in _below(origin, picked, at):
-                if found.entry.type == FILE:
-                    yield found
+        yield from _kept(step, image, text)
+    for text in step.optional:
+        with contextlib.suppress(Absent):
+            yield from _kept(step, image, text)
 
 
 def _kept(step: Copy, image: Origin, text: str) -> list[tuple[Picked, tuple[Rules, At]]]:
@@ -66,7 +76,7 @@ def _kept(step: Copy, image: Origin, text: str) -> list[tuple[Picked, tuple[Rule
         if not verdict:
             kept.append((picked, (rules, at)))
     if not kept:
-        raise BuilderError(f"{text!r} is left out, with all that it holds")
+        raise Absent(f"{text!r} is left out, with all that it holds")
     return kept
 
 
@@ -87,7 +97,7 @@ def _find(image: Origin, text: str) -> list[Picked]:
         found = view.lookup(path)
         if found is None and path:
             near = _near(view, path)
-            raise BuilderError(
+            raise Absent(
                 f"{text!r} does not exist in {image.name}",
                 f"did you mean {near!r}?" if near else None,
             )
@@ -111,7 +121,7 @@ def _find(image: Origin, text: str) -> list[Picked]:
         picked.append(Picked(inside, below, is_dir, True))
         last = path if is_dir else None
     if not picked:
-        raise BuilderError(f"{text!r} matches nothing in {image.name}")
+        raise Absent(f"{text!r} matches nothing in {image.name}")
     return picked
 
 

@@ -11,7 +11,7 @@ from builder.spec.model import BaseRef, ImageSpec, Place, shown
 
 if TYPE_CHECKING:
     from builder.plan.changes import Changes
-    from builder.plan.context import Context, Scanned
+    from builder.plan.context import Context, Scanned, Source
     from builder.plan.materials import Materials
     from builder.plan.origin import Origin
     from builder.spec.fields import Reader, Table
@@ -29,6 +29,7 @@ class _Copy(NamedTuple):
     preserve: tuple[str, ...] = ()  # of mode, owner, mtime, xattrs
     times: str | None = None  # content: told by what a file holds; None: the clock's
     origin: BaseRef | None = None  # the image that they are taken from; None: the context
+    optional: tuple[str, ...] = ()  # further sources, which may be missing
 
 
 class Copy(_Copy, FileStep):
@@ -59,6 +60,10 @@ class Copy(_Copy, FileStep):
             "from": Field(
                 ORIGIN, "The image to copy from: stage:NAME, image:NAME, oci:DIR, a reference ..."
             ),
+            "optional": Field(
+                list_of(SOURCE, one=True, expected="a path or a list of paths"),
+                "Further sources, which may be missing or left out.",
+            ),
             "dest": Field(TARGET, "Where to; a slash at its end says directory.", required=True),
             "name": NAME_FIELD,
             "exclude": Field(
@@ -88,6 +93,9 @@ class Copy(_Copy, FileStep):
             "copy": table["copy"]._replace(
                 kind=list_of(source, one=True, least=1, expected="a path or a list of paths")
             ),
+            "optional": table["optional"]._replace(
+                kind=list_of(source, one=True, expected="a path or a list of paths")
+            ),
             "preserve": table["preserve"]._replace(kind=preserve),
         }
 
@@ -97,9 +105,10 @@ class Copy(_Copy, FileStep):
         from builder.spec.kinds import place
         from builder.spec.source import quote, written
 
-        sources, dest = given["copy"], given["dest"]
+        sources, optional, dest = given["copy"], given.get("optional", ()), given["dest"]
         if not dest.endswith("/") and dest != "/":
-            several = f"{len(sources)} sources need" if len(sources) > 1 else None
+            count = len(sources) + len(optional)
+            several = f"{count} sources need" if count > 1 else None
             globs = (f"glob {quote(each)} needs" for each in sources if syntax.is_glob(each))
             if need := several or next(globs, None):
                 at = node.get("dest") or node
@@ -125,10 +134,11 @@ class Copy(_Copy, FileStep):
             tuple(sorted(set(preserve))),
             given.get("times"),
             given.get("from"),
+            optional,
         )
 
     def title(self) -> str:
-        told = f"copy {' '.join(map(shown, self.sources))}"
+        told = f"copy {' '.join(map(shown, (*self.sources, *self.optional)))}"
         return f"{told} from {self.origin}" if self.origin else told
 
     @property
@@ -138,13 +148,18 @@ class Copy(_Copy, FileStep):
     def without_sources(self) -> Copy:
         if self.origin:
             return self._replace(origin=None)
-        return self._replace(sources=("",) * len(self.sources))
+        several = len(self.sources) + len(self.optional)
+        return self._replace(sources=("",) * several, optional=())
+
+    @property
+    def may_come(self) -> tuple[str, ...]:
+        return () if self.origin else self.optional
 
     def scan(self, context: Context) -> Scanned:
         if self.origin:
             return []
         full = bool(self.preserve)
-        return context.copied(self.sources, self.exclude, full=full)
+        return context.copied(self.sources, self.exclude, full=full, optional=self.optional)
 
     def look_into(self, origin: Origin) -> None:
         from builder.steps.copied import taken
@@ -155,6 +170,8 @@ class Copy(_Copy, FileStep):
     def lacks(self, context: Context) -> Iterator[SpecError]:
         for text in self.sources if self.origin is None else ():
             yield from self.fault_of(lambda text=text: context.find(text))  # type: ignore[misc]
+        for text in self.may_come:
+            yield from self.fault_of(lambda text=text: _found(context, text))  # type: ignore[misc]
 
     def advice(self, spec: ImageSpec, context: Context) -> Iterator[SpecError]:
         from builder.spec.advice import served
@@ -171,6 +188,7 @@ class Copy(_Copy, FileStep):
         file = os.path.realpath(spec.file)
         try:
             found = [source for text in self.sources for source in context.find(text)]
+            found += [source for text in self.may_come for source in _found(context, text)]
             roots = [os.path.join(context.root, each.path).rstrip("/") for each in found]
             above = next((each for each in roots if file.startswith(each + "/")), None)
             taken = above and any(file in tree.paths() for _, tree in self.scan(context))
@@ -195,3 +213,13 @@ class Copy(_Copy, FileStep):
         from builder.steps.placing import copy
 
         return copy(self, given)
+
+
+def _found(context: Context, text: str) -> list[Source]:
+    """What is there of an optional source."""
+    from builder.plan.context import Absent
+
+    try:
+        return context.find(text)
+    except Absent:
+        return []

@@ -170,7 +170,7 @@ class Download(_Download, FileStep):
             from builder.steps.unpacking import Archive, unpack
 
             archive = Archive(given.fetched.seekable, shown(self.url), self.strip_components)
-            return unpack(self, archive, given.ground)
+            return unpack(self, [archive], given.ground)
         from builder.steps.target import write_content
 
         came = given.fetched

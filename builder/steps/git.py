@@ -128,4 +128,4 @@ class Git(_Git, FileStep):
                     f"write exclude: [{written(f'/{path}/')}], and take commit {commit} of the"
                     " other repository by a git step of its own",
                 )
-        return unpack(self, archive, given.ground)
+        return unpack(self, [archive], given.ground)

@@ -58,7 +58,7 @@ class Place:
         """`globbed`: a source is what a glob matched. Makes the directory that is wanted."""
         to = target(draft.view, step.dest)
         is_dir = to.slash or (to.entry is not None and to.entry.type == DIRECTORY)
-        several = len(step.sources) > 1 or globbed
+        several = len(step.sources) + len(step.optional) > 1 or globbed
         if several and not is_dir:
             raise BuilderError(
                 f"several sources need a directory, but {step.dest!r} is not one",

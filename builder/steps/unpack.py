@@ -1,4 +1,4 @@
-"""`unpack`: what an archive of the context holds."""
+"""`unpack`: what archives of the context hold."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from builder.plan.changes import Changes
     from builder.plan.context import Context, Scanned
     from builder.plan.materials import Materials
+    from builder.plan.nodes import Tree
     from builder.spec.fields import Reader, Table
     from builder.spec.node import Node
 
@@ -20,30 +21,38 @@ if TYPE_CHECKING:
 class _Unpack(NamedTuple):
     place: Place
     name: str | None
-    source: str  # archive below the context
+    sources: tuple[str, ...]  # archives below the context, in order; globs allowed
     dest: str
     strip_components: int = 0
     owner: str | None = None  # None: the archive's numbers
+    preserve: tuple[str, ...] = ()  # of mtime; else times are the clock's
 
 
 class Unpack(_Unpack, FileStep):
     __slots__ = ()
     verb = "unpack"
-    doc = "Unpack an archive of the context."
+    doc = "Unpack archives of the context."
 
     @classmethod
     def fields(cls) -> Table:
-        from builder.spec.fields import Field, number
+        from builder.spec.fields import Field, choice, list_of, number
         from builder.spec.kinds import NAME_FIELD, OWNER_FIELD, SOURCE, TARGET
 
         return {
-            "unpack": Field(SOURCE, "A tar (gz, xz, bz2, zst) or zip.", required=True),
+            "unpack": Field(
+                list_of(SOURCE, one=True, least=1, expected="a path or a list of paths"),
+                "A tar (gz, xz, bz2, zst) or zip, or several in order; globs too.",
+                required=True,
+            ),
             "dest": Field(TARGET, "The directory to unpack into.", required=True),
             "name": NAME_FIELD,
             "strip_components": Field(
                 number(0, 100), "How many leading folders of each member's path to leave out."
             ),
             "owner": OWNER_FIELD,
+            "preserve": Field(
+                list_of(choice("mtime"), one=True), "mtime: the archive's times, else ours."
+            ),
         }
 
     @classmethod
@@ -57,21 +66,26 @@ class Unpack(_Unpack, FileStep):
             no_slash(given["dest"]),
             given.get("strip_components", 0),
             given.get("owner"),
+            tuple(sorted(set(given.get("preserve", ())))),
         )
 
     def title(self) -> str:
-        return f"unpack {shown(self.source)}"
+        return f"unpack {' '.join(map(shown, self.sources))}"
+
+    def without_sources(self) -> Unpack:
+        return self._replace(sources=())
 
     def scan(self, context: Context) -> Scanned:
-        return [context.one_file(self.source, "archive")]
+        return context.files(self.sources, "archive")
 
     def changes(self, given: Materials) -> Changes:
         from builder.steps.unpacking import Archive, unpack
 
-        tree = given.scanned[0][1]
+        def archive(tree: Tree) -> Archive:
+            def open_it() -> BinaryIO:
+                return open(tree.beneath.open(tree.at), "rb")
 
-        def open_it() -> BinaryIO:
-            return open(tree.beneath.open(tree.at), "rb")
+            return Archive(open_it, os.fsdecode(tree.root), self.strip_components)
 
-        archive = Archive(open_it, os.fsdecode(tree.root), self.strip_components)
-        return unpack(self, archive, given.ground)
+        archives = [archive(tree) for _, tree in given.scanned]
+        return unpack(self, archives, given.ground, keep_times="mtime" in self.preserve)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
@@ -45,10 +45,17 @@ class Archive(NamedTuple):
     left_out: Callable[..., bool] | None = None  # (path, is_dir=...): what does not count
 
 
-def unpack(step: Unpack | Download | Git, archive: Archive, ground: Ground) -> Changes:
-    """Modes, links and xattrs as the archive has them, owners too unless the step names one; times
-    are the clock's. A directory that exists gets the archive's mode and owner, as with Docker's
-    ADD; the destination itself only when it is made."""
+def unpack(
+    step: Unpack | Download | Git,
+    archives: Sequence[Archive],
+    ground: Ground,
+    *,
+    keep_times: bool = False,
+) -> Changes:
+    """Modes, links and xattrs as the archives have them, owners too unless the step names one;
+    times are the clock's unless they are kept. Several are as one that holds them in order. A
+    directory that exists gets the archive's mode and owner, as with Docker's ADD; the destination
+    itself only when it is made."""
     view, time = ground.view, ground.time
     owner = resolve_owner(step.owner, view) if step.owner else None
     to = target(view, step.dest)
@@ -65,7 +72,7 @@ def unpack(step: Unpack | Download | Git, archive: Archive, ground: Ground) -> C
     members = Members(copied=SYMLINK, mixed=False)
     for made, _, _ in draft.entries.values():
         members.add(made)
-    contents = _Contents(archive)
+    contents = _Contents(archives)
     for entry, offset, digest in contents.listed():
         is_directory = entry.type == DIRECTORY
         path = landing.path_of(entry.path, directory=is_directory)
@@ -78,7 +85,9 @@ def unpack(step: Unpack | Download | Git, archive: Archive, ground: Ground) -> C
             link = landing.path_of(link, directory=False)
         uid, gid = owner or (entry.uid, entry.gid)
         members.add(
-            entry._replace(path=path, uid=uid, gid=gid, mtime=time, link=link),
+            entry._replace(
+                path=path, uid=uid, gid=gid, mtime=entry.mtime if keep_times else time, link=link
+            ),
             _MORE.pack(offset, entry.size, digest),
         )
 
@@ -180,30 +189,32 @@ class _Landing:
 
 
 class _Contents:
-    """An archive's members: listed once for the plan; read once more, into a spool, for the layer,
-    which wants them in another order."""
+    """The members of archives, one after the other: listed once for the plan; read once more, into
+    a spool, for the layer, which wants them in another order."""
 
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
-        self._digest = b""  # of all files' digests
+    def __init__(self, archives: Sequence[Archive]) -> None:
+        self._archives = archives
+        self._digests: list[bytes] = []  # of all files' digests, by archive
         self._spool: Spool | None = None
 
     def listed(self) -> Iterator[tuple[Entry, int, bytes]]:
         """Entries with the place of a file's bytes among those of all files, and their digest."""
-        digests = hasher()
         nothing = hasher().digest()
         offset = 0
-        for entry, content in self._read():
-            digest = nothing
-            if entry.size:
-                running = hasher()
-                while chunk := content.read(_CHUNK):
-                    running.update(chunk)
-                digest = running.digest()
-            digests.update(digest)
-            yield entry, offset, digest
-            offset += entry.size
-        self._digest = digests.digest()
+        self._digests = []
+        for archive in self._archives:
+            digests = hasher()
+            for entry, content in _read(archive):
+                digest = nothing
+                if entry.size:
+                    running = hasher()
+                    while chunk := content.read(_CHUNK):
+                        running.update(chunk)
+                    digest = running.digest()
+                digests.update(digest)
+                yield entry, offset, digest
+                offset += entry.size
+            self._digests.append(digests.digest())
 
     def content(self, offset: int, size: int) -> Content:
         if not size:
@@ -218,40 +229,42 @@ class _Contents:
 
     def _fill(self) -> Spool:
         spool = Spool()
-        digests = hasher()
-        for entry, content in self._read():
-            running = hasher()
-            if entry.size:
-                spool.add(content, entry.size, running.update)
-            digests.update(running.digest())
-        if digests.digest() != self._digest:
-            raise LayerError(
-                f"{self._archive.name!r} changed while it was read",
-                "build again when it is at rest",
-            )
+        for archive, known in zip(self._archives, self._digests, strict=True):
+            digests = hasher()
+            for entry, content in _read(archive):
+                running = hasher()
+                if entry.size:
+                    spool.add(content, entry.size, running.update)
+                digests.update(running.digest())
+            if digests.digest() != known:
+                raise LayerError(
+                    f"{archive.name!r} changed while it was read",
+                    "build again when it is at rest",
+                )
         return spool
 
-    def _read(self) -> Iterator[tuple[Entry, BinaryIO]]:
-        from tempfile import gettempdir
 
-        try:
-            _, name, strip, left_out = self._archive
-            with self._archive.open() as archive:
-                for entry, content in read_archive(archive, room(gettempdir())):
-                    if strip:
-                        path = _stripped(entry.path, strip)
-                        if path is None:
-                            continue
-                        link = entry.link
-                        if entry.type == HARDLINK:
-                            stripped = _stripped(link, strip)
-                            link = stripped if stripped is not None else link
-                        entry = entry._replace(path=path, link=link)
-                    if left_out and left_out(entry.path, is_dir=entry.type == DIRECTORY):
+def _read(archive: Archive) -> Iterator[tuple[Entry, BinaryIO]]:
+    from tempfile import gettempdir
+
+    _, name, strip, left_out = archive
+    try:
+        with archive.open() as file:
+            for entry, content in read_archive(file, room(gettempdir())):
+                if strip:
+                    path = _stripped(entry.path, strip)
+                    if path is None:
                         continue
-                    yield entry, content
-        except OSError as error:
-            raise BuilderError(f"{name!r} cannot be read: {error.strerror or error}") from error
+                    link = entry.link
+                    if entry.type == HARDLINK:
+                        stripped = _stripped(link, strip)
+                        link = stripped if stripped is not None else link
+                    entry = entry._replace(path=path, link=link)
+                if left_out and left_out(entry.path, is_dir=entry.type == DIRECTORY):
+                    continue
+                yield entry, content
+    except OSError as error:
+        raise BuilderError(f"{name!r} cannot be read: {error.strerror or error}") from error
 
 
 def _stripped(path: bytes, count: int) -> bytes | None:

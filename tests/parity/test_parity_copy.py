@@ -296,6 +296,17 @@ CASES: dict[str, Case] = {
             "new/dir/new.txt": ("docker", OWNER),
         },
     ),
+    "archives in order": Case(
+        "ADD a.tar.gz again.tar plain.tar {d}/new/",
+        [u(["a.tar.gz", "again.tar", "plain.tar"], "{d}/new/")],
+    ),
+    "archives of a glob in order": Case("ADD *ain.tar {d}/new/", [u("*ain.tar", "{d}/new/")]),
+    "a further source that is there": Case(
+        "COPY file.txt other.txt* {d}/new/", [c("file.txt", "{d}/new/", optional="other.txt*")]
+    ),
+    "a further source that is missing": Case(
+        "COPY file.txt none* {d}/new/", [c("file.txt", "{d}/new/", optional=["none*"])]
+    ),
     "an archive onto a symlink to a file": Case("ADD flink.tar {d}/", [u("flink.tar", "{d}/")]),
 }
 
@@ -361,6 +372,8 @@ def archives(context: Path) -> None:
     ]
     pack(context / "a.tar.gz", "w:gz", entries)
     pack(context / "plain.tar", "w", entries[:2])
+    again = ("dir/new.txt", tarfile.REGTYPE, "again", 0o604, 8)
+    pack(context / "again.tar", "w", [again, ("soft", tarfile.REGTYPE, "a file", 0o644, 9)])
     pack(context / "flink.tar", "w", [("flink", tarfile.REGTYPE, "over", 0o644, 0)])
 
 

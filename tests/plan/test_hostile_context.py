@@ -87,7 +87,7 @@ def test_a_source_out_of_the_context_is_refused(shop: Any, source: str, message:
 
 
 @pytest.mark.parametrize(
-    "step", [Unpack(HERE, None, "file", "/"), Template(HERE, None, "/x", "file")]
+    "step", [Unpack(HERE, None, ("file",), "/"), Template(HERE, None, "/x", "file")]
 )
 def test_other_sources_out_of_the_context_are_refused(shop: Any, step: Any) -> None:
     outside(shop.context)
@@ -268,7 +268,7 @@ def test_a_fifo_is_copied_and_never_opened(shop: Any) -> None:
     with within(5):
         entries = shop.entries(copy("pipe"))
         assert entries["to/pipe"].type == "6"
-        for step in (Unpack(HERE, None, "pipe", "/to"), Template(HERE, None, "/x", "pipe")):
+        for step in (Unpack(HERE, None, ("pipe",), "/to"), Template(HERE, None, "/x", "pipe")):
             with pytest.raises(BuilderError, match="'pipe' is not a file"):
                 shop.planned(step)
 

@@ -108,7 +108,7 @@ def test_a_source_that_is_named_is_left_out_with_its_folders(
     with pytest.raises(BuilderError, match=what):
         shop.planned(copy(source))
     if source.endswith("config"):
-        for step in (Unpack(HERE, None, source, "/"), Template(HERE, None, "/x", source)):
+        for step in (Unpack(HERE, None, (source,), "/"), Template(HERE, None, "/x", source)):
             with pytest.raises(BuilderError, match=what):
                 shop.planned(step)
 

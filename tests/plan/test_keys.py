@@ -37,7 +37,7 @@ STEPS: dict[str, Step] = {
     "directory": Directory(HERE, None, "/srv/app"),
     "symlink": Symlink(HERE, None, "/srv/www", "/usr/share"),
     "remove": Remove(HERE, None, ("/file",)),
-    "unpack": Unpack(HERE, None, "a.tar", "/to"),
+    "unpack": Unpack(HERE, None, ("a.tar",), "/to"),
     "run": Run(HERE, None, "true"),
 }
 
@@ -51,6 +51,7 @@ CHANGES: dict[str, dict[str, tuple[Any, ...]]] = {
         "mode": ("0600", "u=rwX,go="),
         "preserve": (("mode",), ("owner",), ("mtime",), ("xattrs",)),
         "times": ("content",),
+        "optional": (("none", "b.tar"), ("a.tar",)),
     },
     "file": {
         "dest": ("/etc/issue", "/tmp/x"),
@@ -79,10 +80,11 @@ CHANGES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "remove": {"paths": (("/dir",), ("/file", "/dir/old"))},
     "unpack": {
-        "source": ("b.tar",),
+        "sources": (("b.tar",), ("a.tar", "b.tar")),
         "dest": ("/other", "/lib"),
         "strip_components": (1,),
         "owner": ("33", "www"),
+        "preserve": (("mtime",),),
     },
     "run": {
         "command": ("false", ("true",)),

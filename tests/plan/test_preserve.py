@@ -90,7 +90,7 @@ def pack(path: Path, *members: tuple[str, bytes, str]) -> None:
 
 
 def unpacked(shop: Any, **options: Any) -> Any:
-    return shop.planned(Unpack(HERE, None, "a.tar", "/to", **options))
+    return shop.planned(Unpack(HERE, None, ("a.tar",), "/to", **options))
 
 
 def test_hard_links_stand_in_the_order_of_a_layer(shop: Any) -> None:

@@ -51,10 +51,10 @@ STEPS = [
     ("{symlink: /a, to: ../b, owner: a}", Symlink(AT, None, "/a", "../b", "a")),
     ("{remove: /a/}", Remove(AT, None, ("/a",))),
     ("{remove: [/a, b]}", Remove(AT, None, ("/a", "b"))),
-    ("{unpack: a.tar, dest: /b/}", Unpack(AT, None, "a.tar", "/b")),
+    ("{unpack: a.tar, dest: /b/}", Unpack(AT, None, ("a.tar",), "/b")),
     (
         "{unpack: a.tar, dest: /b, strip_components: '{{ 1 + 1 }}', owner: a}",
-        Unpack(AT, None, "a.tar", "/b", 2, "a"),
+        Unpack(AT, None, ("a.tar",), "/b", 2, "a"),
     ),
     ("{run: echo hi}", Run(AT, None, "echo hi")),
     (

@@ -50,6 +50,7 @@ ROWS: Mapping[str, Row] = {
         {"copy": "tree", "dest": "/to/"},
         {
             "copy": "tree/sub",
+            "optional": ["t.*", "none"],
             "dest": "/x/",
             "exclude": "a",
             "preserve": "mtime",
@@ -67,7 +68,13 @@ ROWS: Mapping[str, Row] = {
     "remove": Row({"remove": "/tree"}, {"remove": "/tree/sub"}),
     "unpack": Row(
         {"unpack": "a.tar", "dest": "/a"},
-        {"unpack": "b.tar", "dest": "/b", "strip_components": 1, "owner": "33"},
+        {
+            "unpack": ["b.tar", "a.*"],
+            "dest": "/b",
+            "strip_components": 1,
+            "owner": "33",
+            "preserve": "mtime",
+        },
     ),
     "download": Row(
         {"download": "https://h/a", "dest": "/a", "sha256": "0" * 64},
