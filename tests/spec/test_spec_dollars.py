@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from builder import build
+from builder.plan.config import DEFAULT_PATH
 from builder.plan.context import Context
 from builder.plan.sources import advice
 from builder.spec.dollars import as_template, names_one
@@ -20,8 +22,8 @@ from builder.steps import VERBS
     ("text", "template"),
     [
         ("/opt/bin:$PATH", "/opt/bin:{{ base.env.PATH }}"),
-        ("${HOME}/bin", "{{ base.env.HOME }}/bin"),
-        ("$mine/$MINE", "{{ mine }}/{{ base.env.MINE }}"),
+        ("${HOME}/bin", "{{ base.env.HOME | default('') }}/bin"),
+        ("$mine/$MINE", "{{ mine }}/{{ base.env.MINE | default('') }}"),
         ("${X:-y z}", "{{ base.env.X | default('y z') }}"),
         ("${X:-}", "{{ base.env.X | default('') }}"),
         ("${X:-$Y}", None),
@@ -79,17 +81,55 @@ def test_lint_warns_where_no_shell_reads(tmp_path: Path) -> None:
         for each in found.warnings
     ]
     assert [(line, yaml.safe_load(hint)) for line, hint in shown] == [
-        (5, "a{{ base.env.USER }}"),
-        (6, "/srv/{{ base.env.APP }}"),
-        (4, "http://x:{{ base.env.PORT }}"),
+        (5, "a{{ base.env.USER | default('') }}"),
+        (6, "/srv/{{ base.env.APP | default('') }}"),
+        (4, "http://x:{{ base.env.PORT | default('') }}"),
         (4, "{{ A }}/b"),
-        (7, "{{ base.env.VERSION }}"),
-        (11, "{{ base.env.Z }}"),
-        (11, "{{ base.env.Y }}"),
-        (12, "/{{ base.env.APP }}/"),
-        (13, "/{{ base.env.APP }}"),
-        (15, "/{{ base.env.y }}"),
+        (7, "{{ base.env.VERSION | default('') }}"),
+        (11, "{{ base.env.Z | default('') }}"),
+        (11, "{{ base.env.Y | default('') }}"),
+        (12, "/{{ base.env.APP | default('') }}/"),
+        (13, "/{{ base.env.APP | default('') }}"),
+        (15, "/{{ base.env.y | default('') }}"),
     ]
+
+
+def test_names_that_the_spec_sets_itself_move_to_vars(tmp_path: Path) -> None:
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "a.yaml").write_text(
+        """from: scratch
+vars: {B: b}
+config: {env: {APP: x, B: y}, working_dir: "/srv/$APP/$B/$HOME"}
+steps:
+  - {set: {env: {C: c, PATH: /bin}}}
+  - {copy: a, dest: "/$C/$APP/$C/$PATH"}
+"""
+    )
+    found = lint(["a"], str(tmp_path / "specs"), lambda spec: (), verbs=VERBS, environ={})
+    assert found.errors == ()
+    assert [each.hint for each in found.warnings] == [
+        "give APP a value in 'vars', and write"
+        " \"/srv/{{ APP }}/{{ B }}/{{ base.env.HOME | default('') }}\"",
+        "give C and APP a value in 'vars', and write"
+        ' "/{{ C }}/{{ APP }}/{{ C }}/{{ base.env.PATH }}"',
+    ]
+
+
+def test_a_hint_that_is_followed_builds_on_a_base_without_the_variable(tmp_path: Path) -> None:
+    text = """from: scratch
+config: {env: {X: "$NOTHING:$PATH"}, working_dir: "/srv/$HOME"}
+steps: [{file: "/${HOME}/x", content: ""}]
+"""
+    for written in ("$NOTHING:$PATH", "/srv/$HOME", "/${HOME}/x"):
+        made = as_template(written, ())
+        assert made is not None
+        text = text.replace(written, made)
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "a.yaml").write_text(text)
+    built = build(["a"], specs=str(tmp_path / "specs"), cache_dir=str(tmp_path / "store"))
+    config = built["a"].image.config["config"]
+    assert config["Env"] == [f"X=:{DEFAULT_PATH}"]
+    assert config["WorkingDir"] == "/srv"
 
 
 def test_a_folder_that_a_web_server_serves(tmp_path: Path) -> None:
