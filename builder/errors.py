@@ -94,7 +94,6 @@ class BuilderError(Exception):
         """The error, with its place if it had none."""
         if self.place is None:
             self.place = place
-            self.what = self.what.removeprefix(f"{place}: ")
         return self
 
     def within(self, step: FailedStep) -> Self:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from builder.rootfs.layers import Layers
 
 
+HOSTNAME = "localhost"
+"""Of a command's machine: every hosts file resolves it, and it is the same everywhere."""
+
+
 class Command(NamedTuple):
     """A command with everything decided: nothing is looked up when it runs."""
 

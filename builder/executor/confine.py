@@ -32,8 +32,6 @@ READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 
 _NOBODY = 65534
 
-HOSTNAME = "localhost"  # every hosts file resolves it, and it is the same everywhere
-
 
 class Overlaid:
     """An executor over an overlay; `temporary` makes an empty folder for a step, which the step

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import BuilderError, CannotRun, CommandFailed, ExecutorError, TransportError
 from builder.events import Lines
-from builder.executor.base import Command, Parent
+from builder.executor.base import HOSTNAME, Command, Parent
 from builder.executor.changes import changeset
 from builder.executor.docker_changes import Stopped, read_changes, storage_of
 from builder.executor.docker_program import MACHINES
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 _TAIL = 20  # lines
 _CHUNK = 1 << 20
-HOSTNAME = "localhost"
 _NETWORKS = {"host": "host", "none": "none", "private": "bridge"}
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import CannotRun
 from builder.executor import seccomp, syscalls
-from builder.executor.base import Command
-from builder.executor.confine import HOSTNAME, MASKED, READ_ONLY, Overlaid
+from builder.executor.base import HOSTNAME, Command
+from builder.executor.confine import MASKED, READ_ONLY, Overlaid
 from builder.executor.enter import mount_points
 from builder.executor.overlay import Overlay
 from builder.executor.path import TOOLS

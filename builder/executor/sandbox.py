@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from builder.errors import CommandFailed
 from builder.executor import syscalls
-from builder.executor.base import Command
-from builder.executor.confine import HOSTNAME, MASKED, READ_ONLY, Overlaid
+from builder.executor.base import HOSTNAME, Command
+from builder.executor.confine import MASKED, READ_ONLY, Overlaid
 from builder.executor.overlay import Overlay
 from builder.executor.process import Pipes, Running, check
 from builder.executor.starting import command_plan, start

@@ -55,7 +55,7 @@ class ArchiveSource:
         self, ref: BaseRef, platform: Platform, *, make: bool, pull: str, tell: Tell = quiet
     ) -> Base | None:
         path, _, tag = ref.value.partition(":")
-        where = f"{ref.place}: {ref}"
+        where = str(ref)
         with open_file(os.path.join(self._context, path), where) as file:
             content = content_of(self._store, file, where, self._clock())
             key = hex_of(f"{_KEY_VERSION} {content} {platform} {tag}".encode())

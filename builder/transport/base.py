@@ -39,7 +39,7 @@ class BaseSource(Protocol):
     ) -> Base | None:
         """The base for `platform`. With make=False (plan) nothing expensive is made: None when the
         base does not exist yet and would have to be made. `pull`: always | missing | never.
-        Raises TransportError with `ref.place` in front."""
+        Raises TransportError; its place is `ref.place`, whoever says so."""
         ...
 
 

@@ -78,7 +78,7 @@ class DebootstrapSource:
     def resolve(
         self, ref: BaseRef, platform: Platform, *, make: bool, pull: str, tell: Tell = quiet
     ) -> Base | None:
-        where = f"{ref.place}: {ref}"
+        where = str(ref)
         wanted = _check(ref, platform, where)
         name = "debootstrap-" + hex_of(encode(wanted))
         kept = load_base(self._store, name)

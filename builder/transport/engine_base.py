@@ -115,7 +115,7 @@ class DaemonSource:
         with engine.asking():
             stream = Chunks(engine.api.get_image(identity))
             tar = cast(BinaryIO, io.BufferedReader(stream, CHUNK))
-            image = _Export(self._store, f"{ref.place}: {ref}").read(tar, platform)
+            image = _Export(self._store, str(ref)).read(tar, platform)
         return Kept(image, self._clock())
 
 

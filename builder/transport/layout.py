@@ -51,7 +51,7 @@ class LayoutSource:
         self, ref: BaseRef, platform: Platform, *, make: bool, pull: str, tell: Tell = quiet
     ) -> Base | None:
         folder, _, tag = ref.value.partition(":")
-        where = f"{ref.place}: {ref}"
+        where = str(ref)
         with open_layout(os.path.join(self._context, folder), where) as layout:
             manifest, image = read_image(layout, tag, platform, where)
         image = labelled(self._store, image)
@@ -59,7 +59,7 @@ class LayoutSource:
         about = f"{ref}, {manifest.digest[:19]}"
         if all(is_imported(self._store, layer) for layer in image.layers):
             return Base(image, about)
-        return Base(image, about, _Folder(self._store, os.path.join(self._context, folder), where))
+        return Base(image, about, _Folder(self._store, os.path.join(self._context, folder), ref))
 
 
 class _Folder(NamedTuple):
@@ -67,12 +67,15 @@ class _Folder(NamedTuple):
 
     store: Store
     path: str
-    where: str
+    ref: BaseRef
 
     def bring(self, layer: Layer) -> bool:
-        where = f"{self.where}: {layer.blob.digest}"
-        with open_layout(self.path, self.where) as layout, layout.open(layer.blob) as blob:
-            import_layer(self.store, layer, blob, where)
+        where = str(self.ref)
+        try:
+            with open_layout(self.path, where) as layout, layout.open(layer.blob) as blob:
+                import_layer(self.store, layer, blob, f"{where}: {layer.blob.digest}")
+        except TransportError as error:
+            raise error.at(self.ref.place) from None
         return True
 
 

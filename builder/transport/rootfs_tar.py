@@ -46,7 +46,7 @@ class RootfsSource:
     def resolve(
         self, ref: BaseRef, platform: Platform, *, make: bool, pull: str, tell: Tell = quiet
     ) -> Base | None:
-        where = f"{ref.place}: {ref}"
+        where = str(ref)
         with open_file(os.path.join(self._context, ref.value), where) as file:
             content = content_of(self._store, file, where, self._clock())
             key = hex_of(f"{_KEY_VERSION} {content} {platform}".encode())

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 
-class Cancelled(Exception):
+class Cancelled(BaseException):  # no fault, which handlers of faults may take for theirs
     """The work was cancelled; whoever did that knows why, so this is shown to nobody."""
 
 

@@ -216,9 +216,7 @@ def test_hostile_archives_are_refused(
     store: Store, ref: Ref, tmp_path: Path, members: list[tuple[str, bytes]], said: str
 ) -> None:
     archive(tmp_path / "a.tar", members)  # type: ignore[arg-type]  # list is invariant
-    with pytest.raises(
-        TransportError, match=r"^specs/a\.yaml:1:7: docker-archive:a\.tar: "
-    ) as caught:
+    with pytest.raises(TransportError, match=r"^docker-archive:a\.tar: ") as caught:
         resolve(store, tmp_path, ref("docker-archive:a.tar"))
     assert said in caught.value.message
     assert "\n" not in caught.value.message

@@ -204,7 +204,7 @@ def test_lying_manifests_are_refused(
     said: str,
 ) -> None:
     rewrite(layout, change)
-    with pytest.raises(TransportError, match=r"^specs/a\.yaml:1:7: oci:base:v1: ") as caught:
+    with pytest.raises(TransportError, match=r"^(specs/a\.yaml:1:7: )?oci:base:v1: ") as caught:
         fetch_all(resolve(fresh, tmp_path, ref("oci:base:v1")))
     assert said in caught.value.message
     assert os.listdir(tmp_path / "fresh" / "tmp") == []

@@ -213,7 +213,7 @@ def test_a_young_file_is_hashed_again(store: Store, ref: Ref, tmp_path: Path) ->
 def test_hostile_tars_are_refused(
     store: Store, ref: Ref, tmp_path: Path, data: bytes, said: str
 ) -> None:
-    with pytest.raises(TransportError, match=r"^specs/a\.yaml:1:7: rootfs:root\.tar: ") as caught:
+    with pytest.raises(TransportError, match=r"^rootfs:root\.tar: ") as caught:
         made(store, tmp_path, data, ref)
     assert said in caught.value.message
     assert caught.value.message.isprintable()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import lzma
 import os
 import random
 import signal
@@ -11,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from builder.work.cancel import Cancel, Cancelled
+from builder.layer.compress import codec_of
+from builder.layer.decompress import open_layer
+from builder.work.cancel import Cancel, Cancelled, raise_in
 from builder.work.schedule import After, Done, Failed, Outcome, Skipped, Task, run
 
 
@@ -178,6 +182,32 @@ def test_cancel_ends_what_said_how() -> None:
     assert ended == [True] * 3
     with pytest.raises(Cancelled), cancel.ending(fail):
         raise AssertionError("not reached")
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zstd", "xz"])
+def test_work_that_is_cancelled_is_taken_for_no_fault_of_its_bytes(codec: str) -> None:
+    """Codecs have errors of many kinds, and what reads them takes any; this is not theirs."""
+    plain = random.Random(1).randbytes(4096) * 50
+    data = lzma.compress(plain, preset=0) if codec == "xz" else codec_of(codec).compress(plain)
+    ended: list[type[BaseException] | None] = []
+
+    def work() -> None:
+        try:
+            while True:
+                stream = open_layer(io.BytesIO(data), codec)
+                while stream.read(64):
+                    pass
+        except BaseException as error:
+            ended.append(type(error))
+
+    for seed in range(100):
+        thread = threading.Thread(target=work)
+        thread.start()
+        time.sleep(random.Random(seed).random() / 200)
+        assert thread.ident is not None
+        raise_in(thread.ident)
+        thread.join(5)
+    assert ended == [Cancelled] * 100
 
 
 def test_what_ended_is_not_ended_again_and_faults_pass() -> None:
