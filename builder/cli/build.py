@@ -120,7 +120,7 @@ def _destinations(
             f"name one: builder build {names[-1]} --output {arguments.output[0]}",
         )
     return [
-        (name, make(project.store, specs[name].name))
+        (name, make(project.store, specs[name].name.replace(":", "-")))
         for make in [parse_output(text) for text in arguments.output]
         for name in names
     ]

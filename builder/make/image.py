@@ -103,8 +103,9 @@ def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
     assert image is not None
     config = store.put(image.config_bytes(), media.CONFIG)
     manifest = store.put(image.manifest_bytes(), media.MANIFEST)
-    store.tag(name, manifest)
-    about = spec.base.value if below else walked.base
+    if not spec.stage:
+        store.tag(name, manifest)
+    about = spec.base.value if below and spec.base.kind != "stage" else str(spec.base)
     done = [BuiltStep(None, about, "base", "", "", each, 0.0) for each in maker.base_layers(image)]
     done += maker.done
     _remember(shop, walked, last, done, manifest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from builder.plan.step import CommandStep, ConfigStep, FileStep
-from builder.spec.model import ConfigChange, Place
+from builder.spec.model import BaseRef, ConfigChange, Place
 
 if TYPE_CHECKING:
     from builder.plan.changes import Changes
@@ -16,6 +16,7 @@ class _Nothing(NamedTuple):
     place: Place
     name: str
     verb: str
+    origin: BaseRef | None = None
 
 
 class Nothing(_Nothing, FileStep):

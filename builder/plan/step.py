@@ -29,8 +29,6 @@ class _Step(model.Step):
     """Its key needs the digests of the files it takes: they may be hashed while the base comes."""
     reads_base = False
     """Its own template may ask for the base's config (`on_base`)."""
-    origin: BaseRef | None = None
-    """The image that it takes files from."""
 
     def title(self) -> str:
         """What it does, in a few words: its name where the spec gives it none."""
@@ -103,10 +101,10 @@ class FileStep(_Step):
         raise NotImplementedError
 
     @classmethod
-    def waiting(cls, place: Place, name: str) -> model.Step:
+    def waiting(cls, place: Place, name: str, origin: BaseRef | None = None) -> model.Step:
         from builder.plan.implied import Nothing
 
-        return Nothing(place, name, cls.verb)
+        return Nothing(place, name, cls.verb, origin)
 
     def title(self) -> str:
         return f"{self.verb} {shown(self.dest)}"
@@ -137,10 +135,10 @@ class CommandStep(_Step):
     kind = "run"
 
     @classmethod
-    def waiting(cls, place: Place, name: str) -> model.Step:
+    def waiting(cls, place: Place, name: str, origin: BaseRef | None = None) -> model.Step:
         from builder.plan.implied import NoCommand
 
-        return NoCommand(place, name, cls.verb)
+        return NoCommand(place, name, cls.verb, origin)
 
     def command_on(self, config: Document, view: View, epoch: int) -> Command:
         """The command with everything decided. Raises BuilderError."""
@@ -154,10 +152,10 @@ class ConfigStep(_Step):
     kind = "config"
 
     @classmethod
-    def waiting(cls, place: Place, name: str) -> model.Step:
+    def waiting(cls, place: Place, name: str, origin: BaseRef | None = None) -> model.Step:
         from builder.plan.implied import NoConfig
 
-        return NoConfig(place, name, cls.verb)
+        return NoConfig(place, name, cls.verb, origin)
 
     @property
     def change(self) -> ConfigChange:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from builder.errors import SpecError
 from builder.oci.image import Document
 from builder.plan.config import DEFAULT_PATH, variable, working_dir
 from builder.plan.step import own_steps
@@ -20,7 +21,13 @@ def on_base(spec: ImageSpec, document: Document, reread: Reread) -> ImageSpec:
         return spec
     base = _values(document)
     if spec.waits:
-        spec = reread(spec, base)
+        known, spec = {(ref.kind, ref.value) for ref in spec.refs}, reread(spec, base)
+        for ref in spec.refs:
+            if ref.kind != "stage" and (ref.kind, ref.value) not in known:
+                raise SpecError(
+                    f"{str(ref)!r} is copied from only if the base says so, which is read later",
+                    "make it a stage, and copy from that",
+                ).at(ref.place)
     return spec._replace(steps=tuple(step.on_base(base) for step in own_steps(spec)))
 
 

@@ -102,7 +102,7 @@ def walk(
     decision: BaseDecision
     if below is not None:
         planner.check_below(spec, planner.platform(below.spec))
-        text, stack = f"image {spec.base.value}", below.stack
+        text, stack = str(spec.base).replace(":", " ", 1), below.stack
     else:
         base = yield from actor.base(spec)
         if base is None:

@@ -33,7 +33,7 @@ from builder.spec.source import quote, written
 from builder.spec.syntax import Malformed
 
 AUTH_CONF = "write user and password into /etc/apt/auth.conf: they are used and not kept"
-KINDS = ("image", "oci", "docker-archive", "rootfs", "debootstrap", "docker-daemon")
+KINDS = ("image", "stage", "oci", "docker-archive", "rootfs", "debootstrap", "docker-daemon")
 
 
 def _mirror(value: str) -> str:
@@ -98,7 +98,12 @@ def _parse_base(value: str, at: Place) -> BaseRef:
         return BaseRef("registry", reference(value), at)
     if not rest.strip() or any(ord(char) < 32 for char in rest):
         raise Malformed(f"names no base, expected {kind}:{_EXAMPLES[kind]}")
-    if kind == "image":
+    if kind == "stage":
+        try:
+            syntax.parse_name(rest)
+        except Malformed:
+            raise Malformed("names no stage, expected a name of 'stages'") from None
+    elif kind == "image":
         try:
             syntax.parse_name(rest)
         except Malformed:
@@ -127,6 +132,7 @@ def _read_origin(reader: Reader, node: Node) -> Any:
 
 _EXAMPLES = {
     "image": "NAME",
+    "stage": "NAME",
     "oci": "DIR[:TAG]",
     "docker-archive": "FILE",
     "rootfs": "FILE.tar[.gz|.xz|.zst]",

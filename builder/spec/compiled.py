@@ -47,12 +47,13 @@ def entry_name(
     platform: Platform,
     base: Mapping[str, Any] | None = None,
     row: int | None = None,
+    stage: str = "",
 ) -> str:
     """What the compiled form of a spec is kept under."""
     parts = [
         *(SPEC_VERSION, __version__, file, hex_of(text), dict(sets)),
         [(name, hex_of(data)) for name, data in vars_files],
-        *(platform, host_platform(), base, row),
+        *(platform, host_platform(), base, row, stage),
     ]
     return hex_of(encode(parts))
 
@@ -84,7 +85,7 @@ def decode_specs(
         return None
     if not all(isinstance(spec, model.ImageSpec) for spec in specs):
         return None
-    environments = [spec.environment for spec in specs]
+    environments = [each.environment for spec in specs for each in (spec, *spec.stages)]
     if any(environ.get(name) != value for each in environments for name, value in each.items()):
         return None
     if any(digest(path) != wanted for path, wanted in parts):
@@ -97,7 +98,7 @@ def _pack(value: Any) -> Any:
     {"s": [verb, ...]} and those in their place {"w": [verb, ...]}."""
     if isinstance(value, model.Step):
         if value.stands_in:
-            return {"w": [value.verb, _pack(value.place), _pack(value.name)]}
+            return {"w": [value.verb, *map(_pack, (value.place, value.name, value.origin))]}
         return {"s": [value.verb, *map(_pack, (value.place, value.name, *value.values()))]}
     if isinstance(value, tuple):
         kind = type(value).__name__

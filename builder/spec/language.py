@@ -9,7 +9,7 @@ from builder.errors import BuilderError
 from builder.oci.image import Platform, parse_platform
 from builder.spec import syntax
 from builder.spec.base import BASE
-from builder.spec.conditions import COMMON
+from builder.spec.conditions import COMMON, WHEN_FIELD
 from builder.spec.config import CONFIG, read_config
 from builder.spec.expand import INCLUDE
 from builder.spec.fields import (
@@ -19,6 +19,7 @@ from builder.spec.fields import (
     Kind,
     Reader,
     Table,
+    choice,
     list_of,
     mapping_of,
     read_data,
@@ -103,6 +104,25 @@ _EDITED = {
     "additionalProperties": False,
 }
 
+STAGE: Table = {
+    "from": Field(
+        BASE, "The base: stage:NAME for another stage, else as at the top.", required=True
+    ),
+    "vars": Field(
+        Kind(_read_vars, {"type": "object", "additionalProperties": True}),
+        "Variables of this stage, over the spec's.",
+    ),
+    "when": WHEN_FIELD,
+    "config": Field(Kind(_read_config, table_schema(CONFIG)), "What holds for its steps."),
+    "steps": Field(
+        Kind(_read_steps, {"anyOf": [_STEPS, _EDITED]}), "What is done, as in an image."
+    ),
+    "platform": Field(
+        choice("host"), "host: it runs on this machine's platform, whatever is built."
+    ),
+}
+"""A stage of an image. Not in the image; its files are copied out of it, or it is a base."""
+
 SPEC: Table = {
     "from": Field(
         BASE,
@@ -126,6 +146,10 @@ SPEC: Table = {
     "when": Field(
         _elsewhere({"type": ["string", "boolean"]}, TEXT, BOOL),
         "A condition without braces; false: the image is left out.",
+    ),
+    "stages": Field(
+        _elsewhere({"type": "object", "additionalProperties": {"$ref": "#/$defs/stage"}}, MAPPING),
+        "Images that this one is made of, by name: stage:NAME in 'from' stands for one.",
     ),
     "config": Field(Kind(_read_config, table_schema(CONFIG)), "What the image's config says."),
     "steps": Field(
@@ -221,6 +245,7 @@ def json_schema(verbs: Verbs) -> dict[str, Any]:
             **verb_schemas(verbs),
             "include": {"description": "The steps of another file.", **include},
             "step": {"oneOf": [{"$ref": f"#/$defs/{verb}"} for verb in (*verbs, "include")]},
+            "stage": table_schema(STAGE),
             "project": table_schema(PROJECT),
         },
     }

@@ -10,7 +10,7 @@ from builder.errors import SpecError, SpecErrors
 from builder.oci.image import Platform
 from builder.spec.advice import advice, cmd_passed_by
 from builder.spec.dollars import dollars
-from builder.spec.load import gather, inputs, read_bytes
+from builder.spec.load import error_at, gather, inputs, read_bytes
 from builder.spec.model import ImageSpec, Verbs
 from builder.spec.node import TEXT, Node, parse_yaml, scalar_kind
 from builder.spec.source import Fault, Problems, Source, decode, quote
@@ -55,10 +55,14 @@ def lint(
         source, top = _parsed(file)
         warnings += map(source.error, dollars(top, spec.variables))
         warnings += map(source.error, cmd_passed_by(top))
-    for spec in specs.values():
+    stages = {each.key: each for spec in specs.values() for each in spec.stages}
+    for spec in (stages | specs).values():
         errors += look(spec)
         warnings += advice(spec, specs)
         warnings += advise(spec)
+    for each in stages.values():
+        if each.key not in specs and each.left_out is None:
+            warnings.append(error_at(each.place, f"the stage {each.stage!r} is used by nothing"))
     return Findings(tuple(errors), tuple(warnings))
 
 

@@ -10,7 +10,7 @@ from builder.errors import SpecError, SpecErrors, UsageError
 from builder.oci.digest import hex_of
 from builder.oci.image import Platform, host_platform
 from builder.spec.compiled import Cache, decode_specs, encode_specs, entry_name
-from builder.spec.model import ImageSpec, Place, Verbs, holds_env
+from builder.spec.model import BaseRef, ImageSpec, Place, Verbs, holds_env
 from builder.spec.named import open_named
 
 SUFFIXES = (".yaml", ".yml")
@@ -100,7 +100,8 @@ def load_project(
             _check_image(text, [*map(_names_of, found.specs.values()), found.faulty])
         raise SpecErrors(tuple(found.errors))
     specs = {key: spec for key, spec in found.specs.items() if spec.left_out is None}
-    _check_sets(given.sets, found.specs.values())
+    every = [each for spec in found.specs.values() for each in (spec, *spec.stages)]
+    _check_sets(given.sets, every)
     left_out = tuple(spec for spec in found.specs.values() if spec.left_out is not None)
     return Project(specs, tuple(key for key in found.asked if key in specs), left_out)
 
@@ -137,6 +138,7 @@ class _Gathering:
         self._errors: dict[str, SpecError] = {}  # by message: a vars file's are met for each spec
         self._listed: list[str] | None = None
         self._matrices: dict[str, ImageSpec] | None = None
+        self._stages: dict[str, ImageSpec] = {}  # of what was visited, by key
 
     def gather(self, images: Sequence[str]) -> Gathered:
         asked: list[ImageSpec] = []
@@ -200,6 +202,8 @@ class _Gathering:
             return list(self._told(find_spec(image, self._folder)))
         if path := _at(self._folder, image):
             return list(self._told(path))
+        if stage := self.stage_of(image):
+            return [stage]
         if _GLOB & set(image):
             from fnmatch import fnmatchcase
 
@@ -214,6 +218,28 @@ class _Gathering:
         elif spec := self.of_matrix(image):
             return [spec]
         raise no_spec(image, self._folder, self._known())
+
+    def stage_of(self, image: str) -> ImageSpec | None:
+        """The stage that IMAGE:STAGE means. Raises UsageError for one that the image has not."""
+        name, colon, wanted = image.partition(":")
+        if not colon:
+            return None
+        path = _at(self._folder, name)
+        found = (
+            list(self._told(path)) if path else [each for each in [self.of_matrix(name)] if each]
+        )
+        if not found:
+            return None
+        stages = [each for spec in found for each in spec.stages]
+        self._stages.update({each.key: each for each in stages})
+        for each in stages:
+            if each.key == image:
+                return each
+        from builder.spec.source import did_you_mean
+
+        names = [each.stage for each in stages]
+        hint = f"its stages: {', '.join(names)}" if names else "the spec has no 'stages'"
+        raise UsageError(f"{name!r} has no stage {wanted!r}{did_you_mean(wanted, names)}", hint)
 
     def of_matrix(self, name: str) -> ImageSpec | None:
         """The image of a matrix that has this name."""
@@ -233,18 +259,45 @@ class _Gathering:
             raise UsageError(f"two specs for {spec.key!r}: {other.file} and {spec.file}")
         if other is not None:
             return
-        if spec.base.kind == "image":
-            self._below(spec, (*above, spec.key))
+        self._stages.update({each.key: each for each in spec.stages})
+        for ref in spec.refs:
+            if ref.of_spec:
+                self._below(spec, ref, (*above, spec.key))
+            else:
+                self._check_word(spec, ref)
+        if spec.waits:  # which of its stages it uses may be decided by what the base says
+            for each in self._own_stages(spec):
+                if each.left_out is None and each.key not in (*above, spec.key):
+                    self._visit(each, (*above, spec.key))
         self._done[spec.key] = spec
 
-    def _below(self, spec: ImageSpec, line: tuple[str, ...]) -> None:
-        name, base = spec.base.value, spec.base
+    def _own_stages(self, spec: ImageSpec) -> list[ImageSpec]:
+        image = spec.key.partition(":")[0]
+        return [each for key, each in self._stages.items() if key.partition(":")[0] == image]
+
+    def _check_word(self, spec: ImageSpec, ref: BaseRef) -> None:
+        """The name of a stage alone, as a Dockerfile has it, would be an image of a registry."""
+        if ref.kind != "registry" or ref.value == spec.stage:
+            return
+        if any(each.stage == ref.value for each in self._own_stages(spec)):
+            self._wrong(
+                ref.place,
+                f"{str(ref)!r} is an image of a registry, and a stage has this name",
+                f"write stage:{ref.value}, or docker.io/library/{ref.value}",
+            )
+
+    def _below(self, spec: ImageSpec, base: BaseRef, line: tuple[str, ...]) -> None:
+        name = base.value
         if name in line:
             circle = " -> ".join([*line[line.index(name) :], name])
-            self._wrong(base.place, f"bases in a circle: {circle}")
+            what = "images" if ":" in circle or base is not spec.base else "bases"
+            self._wrong(base.place, f"{what} in a circle: {circle}")
             return
         if len(line) > MAX_BASES:
             self._wrong(base.place, f"more than {MAX_BASES} bases below each other")
+            return
+        if base.kind == "stage":
+            self._stage(spec, base, line)
             return
         path = _at(self._folder, name)
         if path is None and (found := self.of_matrix(name)):
@@ -252,7 +305,7 @@ class _Gathering:
         elif path is not None:
             below = self._told(path)
         else:
-            error = missing_base(spec, self._folder, self._known())
+            error = missing_base(base, self._folder, self._known())
             self._errors[error.message] = error
             return
         if len(below) > 1 or (below and below[0].key != name):
@@ -264,18 +317,42 @@ class _Gathering:
                 self._wrong(base.place, text)
             self._visit(each, line)
 
+    def _stage(self, spec: ImageSpec, ref: BaseRef, line: tuple[str, ...]) -> None:
+        stage = self._stages.get(ref.value)
+        if stage is None:
+            if spec.file in self._faults:
+                return
+            from builder.spec.source import did_you_mean
+
+            names = [each.stage for each in self._own_stages(spec)]
+            near = did_you_mean(ref.value.rpartition(":")[2], names)
+            hint = f"its stages: {', '.join(names)}" if names else "the spec has no 'stages'"
+            self._wrong(ref.place, f"{str(ref)!r} is no stage of {spec.file!r}{near}", hint)
+        elif stage.left_out is not None:
+            self._wrong(ref.place, f"{str(ref)!r} is left out by its own {stage.left_out}")
+        else:
+            self._visit(stage, line)
+
     def _wrong(self, place: Place, message: str, hint: str | None = None) -> None:
         error = error_at(place, message, hint)
         self._errors[error.message] = error
 
 
 def is_of_matrix(image: str, folder: str, given: Inputs) -> bool:
-    """Whether IMAGE on a command line is the name of an image of a matrix."""
+    """Whether IMAGE on a command line is the name of an image of a matrix, or IMAGE:STAGE."""
     import re
 
-    if not re.fullmatch("[a-z0-9][a-z0-9._-]*", image) or not os.path.isdir(folder):
+    if not re.fullmatch("[a-z0-9][a-z0-9._-]*(:[a-z0-9][a-z0-9._-]*)?", image):
         return False
-    return _Gathering(folder, given, {}).of_matrix(image) is not None
+    if not os.path.isdir(folder):
+        return False
+    gathering = _Gathering(folder, given, {})
+    if ":" in image:
+        try:
+            return gathering.stage_of(image) is not None
+        except UsageError:
+            return False
+    return gathering.of_matrix(image) is not None
 
 
 def is_spec(image: str, folder: str) -> bool:
@@ -347,14 +424,14 @@ def stem_of(path: str) -> str:
     return os.path.basename(path).rpartition(".")[0]
 
 
-def missing_base(spec: ImageSpec, folder: str, names: Sequence[str]) -> SpecError:
+def missing_base(base: BaseRef, folder: str, names: Sequence[str]) -> SpecError:
     from builder.spec.source import did_you_mean
 
-    near = did_you_mean(spec.base.value, names)
+    near = did_you_mean(base.value, names)
     return error_at(
-        spec.base.place,
-        f"base {str(spec.base)!r} is not there, expected a spec of {folder!r}{near}",
-        f"write {os.path.join(folder, spec.base.value + '.yaml')}",
+        base.place,
+        f"base {str(base)!r} is not there, expected a spec of {folder!r}{near}",
+        f"write {os.path.join(folder, base.value + '.yaml')}",
     )
 
 
@@ -398,7 +475,9 @@ def load_on_base(spec: ImageSpec, base: Mapping[str, Any], given: Inputs) -> Ima
     labels."""
     if holds_env(base):
         given = given._replace(cache=None)
-    (found,) = load_file(spec.file, given, base, spec.row)
+    (found,) = load_file(spec.file, given, base, spec.row, spec.stage)
+    if spec.stage:
+        found = next((each for each in found.stages if each.stage == spec.stage), found)
     if (found.name, found.base) != (spec.name, spec.base):
         raise SpecError(f"{spec.file}: it changed while it was read", "build again")
     return found
@@ -409,12 +488,14 @@ def load_file(
     given: Inputs,
     base: Mapping[str, Any] | None = None,
     row: int | None = None,
+    stage: str = "",
 ) -> tuple[ImageSpec, ...]:
     """The specs of the images that a file describes: of its matrix, or `row` of that alone, else
-    one; none, if it is known to name no base. Raises SpecErrors, UsageError."""
+    one; none, if it is known to name no base. `base` is that of the image, or of its `stage`.
+    Raises SpecErrors, UsageError."""
     data = read_bytes(path, "spec")
     verbs, environ, sets, vars_files, platform, cache = given
-    name = entry_name(path, data, sets, vars_files, platform, base, row) if cache else ""
+    name = entry_name(path, data, sets, vars_files, platform, base, row, stage) if cache else ""
     if cache and (known := decode_specs(cache.load(name), environ, verbs, _digest)) is not None:
         return known
     from builder.spec.language import read_variables
@@ -424,7 +505,7 @@ def load_file(
     shared = {}
     for file, text in vars_files:
         shared.update(read_variables(decode(file, text)))
-    asked = Given(verbs, environ, shared, sets, platform, base, row)
+    asked = Given(verbs, environ, shared, sets, platform, base, row, stage)
     reading = Reading(decode(path, data), asked)
     try:
         specs = reading.specs()
@@ -432,7 +513,7 @@ def load_file(
         if cache and reading.has_no_base:
             cache.save(name, encode_specs((), reading.files.read))
         raise
-    environments = [spec.environment for spec in specs]
+    environments = [each.environment for spec in specs for each in (spec, *spec.stages)]
     if cache and not any(v is not None for each in environments for v in each.values()):
         cache.save(name, encode_specs(specs, reading.files.read))
     return specs

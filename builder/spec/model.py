@@ -63,12 +63,14 @@ class BaseRef(NamedTuple):
 
     @property
     def of_spec(self) -> bool:
-        """Whether it is an image of the project, which `value` names."""
-        return self.kind == "image"
+        """Whether it is an image of the project: `value` is the key of its spec."""
+        return self.kind in ("image", "stage")
 
     def __str__(self) -> str:
         if self.kind in ("registry", "scratch"):
             return self.value or self.kind
+        if self.kind == "stage":
+            return f"stage:{self.value.rpartition(':')[2]}"
         return f"{self.kind}:{self.value}"
 
 
@@ -85,6 +87,8 @@ class Step:
     """files | run: what its layer comes of."""
     stands_in = False
     """Whether it is in another's place, which names a base that is not known yet."""
+    origin: BaseRef | None = None
+    """The image that it takes files from."""
 
     @property
     def place(self) -> Place:
@@ -105,7 +109,7 @@ class Step:
         raise NotImplementedError
 
     @classmethod
-    def waiting(cls, place: Place, name: str) -> Step:
+    def waiting(cls, place: Place, name: str, origin: BaseRef | None = None) -> Step:
         """In the place of such a step while it waits for what the base says: it tells what that one
         will be, and is never made."""
         raise NotImplementedError
@@ -181,3 +185,15 @@ class ImageSpec(NamedTuple):
     row: int | None = None  # of the file's matrix, from 0
     axes: tuple[str, ...] = ()  # variables that the matrix gives
     parts: tuple[str, ...] = ()  # files that it extends and includes
+    stages: tuple[ImageSpec, ...] = ()  # its own; those that nothing uses, too
+    stage: str = ""  # what it is called in the image whose stage it is
+
+    @property
+    def place(self) -> Place:
+        """Where it begins: the file, or the body of a stage."""
+        return self.base.place if self.stage else Place(self.file, 1, 1)
+
+    @property
+    def refs(self) -> tuple[BaseRef, ...]:
+        """The images that it is made of: its base, and those that it takes files from."""
+        return (self.base, *(step.origin for step in self.steps if step.origin))

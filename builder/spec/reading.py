@@ -12,8 +12,16 @@ from builder.spec import syntax
 from builder.spec.compose import Files, without_free
 from builder.spec.conditions import read_when
 from builder.spec.expand import Steps
-from builder.spec.fields import BAD, Kind, Reader, Table, made_by_template, read_table
-from builder.spec.language import SPEC
+from builder.spec.fields import (
+    BAD,
+    Kind,
+    Reader,
+    Table,
+    at_key,
+    made_by_template,
+    read_table,
+)
+from builder.spec.language import SPEC, STAGE
 from builder.spec.matrix import Row, axes_of, read_rows, row_text
 from builder.spec.model import BaseRef, ConfigChange, ImageSpec, Place, Skipped, Verbs
 from builder.spec.node import INT, LIST, MAPPING, Node, parse_yaml
@@ -36,6 +44,7 @@ class Given(NamedTuple):
     platform: Platform  # of specs that name none
     base: Mapping[str, Any] | None = None  # what the base's config says, where that is known
     row: int | None = None  # of the matrix: this one alone
+    stage: str = ""  # whose base that is; "": the image's own
 
 
 def own_sets(sets: Mapping[str, str], *images: str) -> dict[str, str]:
@@ -62,7 +71,6 @@ class Reading:
         self._given = given
         self._rendering = rendering
         self._renderer = Renderer({}, given.environ)
-        self._renderer.base = given.base
         self._reader = Reader(self.problems, self._renderer, given.verbs)
         self._stem = os.path.basename(source.file).rpartition(".")[0]
         self._above = (os.path.realpath(source.file),)
@@ -84,7 +92,14 @@ class Reading:
             self._node = self.files.extended(without_free(node), self._above)
             made = self._made()
         parts = tuple(self.files.read)
-        return tuple(spec._replace(parts=parts) if parts else spec for spec in made)
+        if not parts:
+            return tuple(made)
+        return tuple(
+            spec._replace(
+                parts=parts, stages=tuple(each._replace(parts=parts) for each in spec.stages)
+            )
+            for spec in made
+        )
 
     def _made(self) -> list[ImageSpec]:
         matrix = self._node.get("matrix")
@@ -152,8 +167,12 @@ class Reading:
         key = name if number is not None else self._stem
         shown: dict[str, Any] = plain(variables, hidden=True)
         document: dict[str, Any] = {}
-        left_out = self._left_out()
-        fields = self._fields(document, blind=left_out is not None)
+        left_out = self._left_out(node)
+        fields = self._part("", node, SPEC, "a spec", document, blind=left_out is not None)
+        waits, asked = reader.waits, dict(sorted(renderer.asked.items()))
+        stages = self._stages(
+            name or "", key or "", seen, variables, document, blind=left_out is not None
+        )
         if name is None or key is None or (fields is None and left_out is None):
             return None
         if self._rendering:
@@ -164,30 +183,111 @@ class Reading:
             BaseRef("scratch", "", Place(self.problems.source.file, 1, 1)),
             (),
             variables=shown,
-            environment=dict(sorted(renderer.asked.items())),
+            environment=asked,
             key=key,
             left_out=left_out,
             row=number,
             axes=axes,
+            stages=stages,
         )
         if fields is None or left_out is not None:
             return found
-        steps, skipped = _apart(fields.get("steps", ()))
-        return found._replace(
-            base=fields["from"],
-            steps=steps,
-            config=fields.get("config", ConfigChange()),
-            tags=fields.get("tags", ()),
-            platform=fields.get("platforms"),
-            environment=dict(sorted(renderer.asked.items())),
-            waits=reader.waits,
-            skipped=skipped,
-        )
+        return _filled(found, fields, fields.get("platforms"), waits, key)
 
-    def _fields(self, document: dict[str, Any], *, blind: bool) -> dict[str, Any] | None:
-        """The fields of the spec, and as plain data in `document`. `blind`: whatever templates
-        give."""
+    def _stages(
+        self,
+        name: str,
+        key: str,
+        seen: Mapping[str, Any],
+        variables: Mapping[str, Any],
+        document: dict[str, Any],
+        *,
+        blind: bool,
+    ) -> tuple[ImageSpec, ...]:
+        """The stages of an image, whose templates know what its own do."""
+        node, problems = self._node.get("stages"), self.problems
+        if node is None:
+            return ()
+        if node.kind != MAPPING:
+            problems.add(node.fault(f"found {node.show()}, expected a mapping of names to stages"))
+            return ()
+        made, documents = [], {}
+        for at, body in node.pairs:
+            try:
+                syntax.parse_name(at.text)
+            except Malformed as error:
+                problems.add(at_key(at, error))
+                continue
+            if body.kind != MAPPING:
+                problems.add(body.fault(f"found {body.show()}, expected a mapping as in a spec"))
+                continue
+            documents[at.text] = part = dict[str, Any]()
+            if found := self._stage(name, key, at.text, body, seen, variables, part, blind=blind):
+                made.append(found)
+        if documents and not blind:
+            document["stages"] = documents
+        return tuple(made)
+
+    def _stage(
+        self,
+        name: str,
+        key: str,
+        stage: str,
+        node: Node,
+        seen: Mapping[str, Any],
+        variables: Mapping[str, Any],
+        document: dict[str, Any],
+        *,
+        blind: bool,
+    ) -> ImageSpec | None:
+        reader, renderer, given = self._reader, self._renderer, self._given
+        renderer.asked, reader.waits = {}, False
+        unknown = set(renderer.unknown)
+        sets = own_sets(given.sets, self._stem, name)
+        values = Variables(reader, node.get("vars"), {}, sets, {}, {**seen, **variables})
+        renderer.unknown |= unknown
+        own = values.all()
+        shown: dict[str, Any] = plain({**variables, **own}, hidden=True)
+        left_out = self._left_out(node)
+        fields = self._part(
+            stage, node, STAGE, "a stage", document, blind=blind or left_out is not None
+        )
+        if fields is None and left_out is None:
+            return None
+        if own and self._rendering:
+            document["vars"] = plain(own, hidden=True)
+        file = self.problems.source.file
+        found = ImageSpec(
+            f"{name}:{stage}",
+            file,
+            BaseRef("scratch", "", Place(file, node.line, node.column)),
+            (),
+            variables=shown,
+            environment=dict(sorted(renderer.asked.items())),
+            key=f"{key}:{stage}",
+            left_out=left_out,
+            row=None,
+            stage=stage,
+        )
+        if fields is None or left_out is not None:
+            return found
+        platform = host_platform() if "platform" in fields else None
+        return _filled(found, fields, platform, reader.waits, key)
+
+    def _part(
+        self,
+        stage: str,
+        node: Node,
+        table: Table,
+        what: str,
+        document: dict[str, Any],
+        *,
+        blind: bool,
+    ) -> dict[str, Any] | None:
+        """The fields of the image or of a stage, and as plain data in `document`. `blind`: whatever
+        templates give."""
         renderer, plain_steps = self._renderer, []
+        renderer.base = self._given.base if stage == self._given.stage else None
 
         def step(node: Node) -> None:
             plain_steps.append(self._plain_step(node))
@@ -196,23 +296,23 @@ class Reading:
             tell = step if self._rendering and reader is self._reader else None
             return Steps(reader, self.files, self._above, tell).read(node)
 
-        table: Table = {**SPEC, "steps": SPEC["steps"]._replace(kind=Kind(steps, {}))}
+        table = {**table, "steps": table["steps"]._replace(kind=Kind(steps, {}))}
         renderer.blind = blind
         try:
-            fields = read_table(self._reader, self._node, table, "a spec")
+            fields = read_table(self._reader, node, table, what)
         finally:
             renderer.blind = False
         if self._rendering and not blind:
-            for key, value in self._node.pairs:
+            for key, value in node.pairs:
                 if key.text == "steps":
                     document["steps"] = plain_steps
-                elif key.text not in ("vars", "matrix", "when"):
+                elif key.text not in ("vars", "matrix", "when", "stages"):
                     document[key.text] = self._plain(value, asks=key.text == "config")
         return fields
 
-    def _left_out(self) -> str | None:
-        """What the image's own condition says, if that leaves it out."""
-        node = self._node.get("when")
+    def _left_out(self, of: Node) -> str | None:
+        """What the own condition of an image or a stage says, if that leaves it out."""
+        node = of.get("when")
         if node is None:
             return None
         holds = self._reader.take(Kind(read_when, {}), node)
@@ -268,6 +368,34 @@ class Reading:
             return node.text
         finally:
             self._renderer.may_ask = False
+
+
+def _filled(
+    spec: ImageSpec,
+    fields: Mapping[str, Any],
+    platform: Platform | None,
+    waits: bool,
+    image: str,
+) -> ImageSpec:
+    """The spec with what its fields say; `image` is the key of the image whose stages it names."""
+    steps, skipped = _apart(fields.get("steps", ()))
+    return spec._replace(
+        base=_within(fields["from"], image),
+        steps=tuple(
+            step._replace(origin=_within(step.origin, image)) if step.origin else step
+            for step in steps
+        ),
+        config=fields.get("config", ConfigChange()),
+        tags=fields.get("tags", ()),
+        platform=platform,
+        waits=waits,
+        skipped=skipped,
+    )
+
+
+def _within(ref: BaseRef, image: str) -> BaseRef:
+    """A stage goes by the key of its spec."""
+    return ref._replace(value=f"{image}:{ref.value}") if ref.kind == "stage" else ref
 
 
 def _apart(entries: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Skipped, ...]]:

@@ -101,7 +101,9 @@ class Environment(ImmutableSandboxedEnvironment):
         if not parser.stream.eos:
             text = "one expression is expected, this goes on after it"
             raise TemplateSyntaxError(text, parser.stream.current.lineno)
-        return nodes.Template([nodes.Output([inner], lineno=1)], lineno=1)
+        made = nodes.Template([nodes.Output([inner], lineno=1)], lineno=1)
+        made.set_environment(self)  # what looks through it asks for that, as parse() sets it
+        return made
 
     def as_data(self, value: Any) -> Any:
         """The value of an expression as plain data; it pays for it. Raises TypeError for what is

@@ -10,8 +10,9 @@ from typing import Any
 from builder.spec.conditions import COMMON
 from builder.spec.fields import BAD, Reader, read_table, table_schema
 from builder.spec.kinds import place
-from builder.spec.model import Step, Verbs
+from builder.spec.model import BaseRef, Step, Verbs
 from builder.spec.node import MAPPING, Node
+from builder.spec.render import NeedsBase
 from builder.spec.source import Fault, did_you_mean, quote
 
 
@@ -81,7 +82,21 @@ def waiting_step(reader: Reader, node: Node) -> Step:
     verb = (_main(reader.verbs, given) or given[0]).text
     at, name = node.get(verb) or node, node.get("name")
     shown = name.text if name else " ".join((verb, *at.text.split()))
-    return reader.verbs[verb].waiting(place(reader, at), shown)
+    return reader.verbs[verb].waiting(place(reader, at), shown, _origin(reader, verb, node))
+
+
+def _origin(reader: Reader, verb: str, node: Node) -> BaseRef | None:
+    """The image that a step takes files from, which is known before its base is. Raises Fault."""
+    field, at = reader.verbs[verb].fields().get("from"), node.get("from")
+    if field is None or at is None:
+        return None
+    try:
+        found = field.kind.read(reader, at)
+    except NeedsBase:
+        raise at.fault(
+            "what the base says cannot name the image to copy from, which is read before it"
+        ) from None
+    return None if found is BAD else found
 
 
 def verb_schemas(verbs: Verbs) -> Mapping[str, Any]:

@@ -1,0 +1,221 @@
+"""Stages: images that another is made of; built when it needs them, cut off where nothing changed."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.steps.test_set import layers
+
+APP = """
+vars: {word: hello}
+stages:
+  tools:
+    from: rootfs:box.tar
+    steps:
+      - run: echo tools > /tools
+  build:
+    from: stage:tools
+    config: {working_dir: /src}
+    steps:
+      - copy: main.txt
+        dest: ./
+      - run: mkdir /out; cat main.txt > /out/app; echo {{ word }} > /out/word; cat /tools
+  unused:
+    from: rootfs:box.tar
+    steps: [{run: exit 7}]
+from: scratch
+steps:
+  - copy: /out/app
+    from: stage:build
+    dest: /
+"""
+
+
+def statuses(project: Any, *arguments: str) -> dict[str, list[str]]:
+    found = project.plan(*arguments)
+    return {image: [status for status, _ in steps] for image, steps in found.items()}
+
+
+@pytest.mark.needs("busybox")
+def test_only_what_is_needed_is_built_and_changes_end_where_files_are_equal(box: Any) -> None:
+    box.file("main.txt", "main\n")
+    box.spec("app", APP)
+    first = box.build()
+    assert set(first) == {"app:tools", "app:build", "app"}
+    assert statuses(box) == {"app:tools": ["hit"], "app:build": ["hit"] * 2, "app": ["hit"]}
+    # another word is no part of what is copied: the stage is built again, the image is not
+    plan = box.plan("--set", "word=bye")
+    assert plan["app:build"][1] == ("build", "command: line 1 differs") or plan["app:build"][1][0]
+    assert plan["app"][0][0] == "unknown" and "stage:build" in plan["app"][0][1]
+    second = box.build("--set", "word=bye")
+    assert [each["status"] for each in second["app:build"]["layers"][-2:]] == ["hit", "built"]
+    assert [each["status"] for each in second["app"]["layers"]] == ["hit"]
+    assert second["app"]["digest"] == first["app"]["digest"]
+    box.file("main.txt", "other\n")
+    third = box.build("--set", "word=bye")
+    assert [each["status"] for each in third["app"]["layers"]] == ["built"]
+
+
+@pytest.mark.needs("busybox")
+def test_a_stage_is_named_on_the_command_line_and_never_tagged(box: Any) -> None:
+    box.file("main.txt", "main\n")
+    box.spec("app", APP)
+    assert set(box.build("app:tools")) == {"app:tools"}
+    assert box.run("images").stdout.count("app") == 0
+    box.run("build", "app:build", "-o", "docker-archive:o.tar")
+    assert layers(box.root / "o.tar")["out/app"] == b"main\n"
+    assert "hit" in box.run("why", "app:build", "1").stdout
+    assert json.loads(box.run("inspect", "app:build", "--no-build").stdout)["layers"]
+    box.run("build", "app:unused", status=1)
+    done = box.run("build", "app:bild", status=2)
+    assert "'app' has no stage 'bild', did you mean 'build'?" in done.stderr
+    assert "its stages: tools, build, unused" in done.stderr
+
+
+@pytest.mark.needs("busybox")
+def test_stages_run_beside_one_another(box: Any) -> None:
+    box.spec(
+        "app",
+        "stages:\n"
+        + "".join(
+            f"  s{n}: {{from: 'rootfs:box.tar', steps: [{{run: sleep 2; echo {n} > /r}}]}}\n"
+            for n in range(3)
+        )
+        + "from: scratch\nsteps:\n"
+        + "".join(f"  - {{copy: /r, from: 'stage:s{n}', dest: /r{n}}}\n" for n in range(3)),
+    )
+    began = time.monotonic()
+    box.run("build", "--jobs", "3")
+    assert time.monotonic() - began < 5
+    assert box.build()["app"]["layers"][2]["status"] == "hit"
+
+
+FAULTS = {
+    "an unknown stage": (
+        "from: scratch\nstages: {build: {from: scratch}}\n"
+        "steps: [{copy: /x, from: 'stage:bild', dest: /x}]\n",
+        "'stage:bild' is no stage of 'specs/x.yaml', did you mean 'build'?",
+        3,
+    ),
+    "no stages": ("from: stage:build\n", "'stage:build' is no stage of 'specs/x.yaml'", 1),
+    "a circle": (
+        "from: stage:a\nstages:\n  a: {from: stage:b}\n  b:\n    from: scratch\n"
+        "    steps: [{copy: /x, from: 'stage:a', dest: /x}]\n",
+        "images in a circle: x:a -> x:b -> x:a",
+        6,
+    ),
+    "itself": (
+        "from: scratch\nsteps: [{copy: /x, from: 'image:x', dest: /x}]\n",
+        "images in a circle: x -> x",
+        2,
+    ),
+    "a bare name": (
+        "from: scratch\nstages: {build: {from: scratch}}\n"
+        "steps: [{copy: /x, from: build, dest: /x}]\n",
+        "'build' is an image of a registry, and a stage has this name",
+        3,
+    ),
+    "left out": (
+        "from: stage:build\nstages: {build: {from: scratch, when: false}}\n",
+        "'stage:build' is left out by its own when: false",
+        1,
+    ),
+    "no base": ("from: scratch\nstages:\n  build: {steps: []}\n", "'from'", 3),
+    "tags": ("from: scratch\nstages:\n  build: {from: scratch, tags: [x]}\n", "'tags'", 3),
+    "a bad name": ("from: scratch\nstages:\n  Build: {from: scratch}\n", "'Build'", 3),
+    "a list": ("from: scratch\nstages: [{from: scratch}]\n", "mapping", 2),
+    "another's stage": ("from: stage:y:z\n", "'stage:y:z' names no stage", 1),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_wrong_with_stages_has_its_place(project: Any, fault: str) -> None:
+    text, says, line = FAULTS[fault]
+    project.spec("x", text)
+    error = json.loads(project.run("plan", "--json", status=2).stdout)["error"]
+    assert says in error["message"], error
+    assert error["place"]["line"] == line
+    assert project.run("lint", status=2).stderr.count("error:") == 1
+
+
+def test_what_is_not_in_a_stage_is_told(project: Any) -> None:
+    project.file("main.txt", "x")
+    project.spec(
+        "x",
+        "stages: {build: {from: scratch, steps: [{copy: main.txt, dest: /out/app}]}}\n"
+        "from: scratch\nsteps: [{copy: /out/ap, from: 'stage:build', dest: /x}]\n",
+    )
+    done = project.run("build", status=2)
+    assert "specs/x.yaml:3:" in done.stderr and "does not exist in stage:build" in done.stderr
+    assert "did you mean '/out/app'?" in done.stderr
+
+
+def test_variables_and_conditions_hold_for_stages(project: Any) -> None:
+    project.spec(
+        "x",
+        "vars: {v: 1, debug: false}\n"
+        "stages:\n"
+        "  a:\n"
+        "    vars: {w: 'w{{ v }}'}\n"
+        "    from: scratch\n"
+        "    steps:\n"
+        "      - {file: /a, content: '{{ v }} {{ w }} {{ spec.name }}'}\n"
+        "      - {when: debug, file: /debug, content: x}\n"
+        "  b: {when: debug, from: stage:a}\n"
+        "from: \"stage:{{ 'b' if debug else 'a' }}\"\n",
+    )
+    project.run("build", "-o", "docker-archive:o.tar")
+    assert layers(project.root / "o.tar")["a"] == b"1 w1 x"
+    assert set(project.plan("--set", "debug=true")) == {"x:a", "x:b", "x"}
+    document = project.run("render", "x", "--set", "v=7").stdout
+    assert "w: w7" in document and "content: 7 w7 x" in document
+
+
+@pytest.mark.needs("busybox")
+def test_what_the_base_says_may_decide_about_copies(box: Any) -> None:
+    """A step that waits for its own base still has its stage built before."""
+    box.spec("below", "from: scratch\nconfig: {env: {V: '3'}, working_dir: /srv}\n")
+    box.spec(
+        "x",
+        "stages:\n"
+        "  a: {from: scratch, steps: [{file: /a, content: a}]}\n"
+        "  b:\n    from: image:below\n"
+        "    steps: [{file: '/{{ base.env.V }}', content: '{{ base.env.V }}'}]\n"
+        "from: image:below\n"
+        "steps:\n"
+        "  - {copy: /a, from: 'stage:a', dest: '{{ base.working_dir }}/a'}\n"
+        "  - {when: base.env.V == '3', copy: /3, from: 'stage:b', dest: /three}\n",
+    )
+    box.run("build", "x", "-o", "docker-archive:o.tar")
+    found = layers(box.root / "o.tar")
+    assert (found["srv/a"], found["three"]) == (b"a", b"3")
+
+
+def test_the_depfile_knows_what_stages_take(project: Any) -> None:
+    project.file("main.txt", "x")
+    project.spec(
+        "x",
+        "stages: {build: {from: scratch, steps: [{copy: main.txt, dest: /out/app}]}}\n"
+        "from: scratch\nsteps: [{copy: /out/app, from: 'stage:build', dest: /x}]\n",
+    )
+    project.run("build", "x", "--iidfile", "x.id", "--depfile", "x.d")
+    assert "main.txt" in (project.root / "x.d").read_text()
+
+
+def test_a_matrix_and_a_copied_image_have_stages(project: Any) -> None:
+    project.spec(
+        "x",
+        "matrix: {v: [1, 2]}\nname: 'x-{{ v }}'\n"
+        "stages: {a: {from: scratch, steps: [{file: /a, content: '{{ v }}'}]}}\n"
+        "from: scratch\nsteps: [{copy: /a, from: 'stage:a', dest: /a}]\n",
+    )
+    project.spec("y", "from: scratch\nsteps: [{copy: /a, from: 'image:x-2', dest: /b}]\n")
+    built = project.build()
+    assert set(built) == {"x-1:a", "x-1", "x-2:a", "x-2", "y"}
+    project.run("build", "y", "-o", "docker-archive:o.tar")
+    assert layers(project.root / "o.tar")["b"] == b"2"
+    assert set(project.build("x-1:a")) == {"x-1:a"}
