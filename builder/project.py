@@ -173,7 +173,7 @@ class Project:
         planner = self._planner()
         check_sources(specs.values(), planner.context)
         tasks = {name: partial(plan_image, planner, spec) for name, spec in specs.items()}
-        return self._results(run(tasks, 1, self.cancel))
+        return _results(run(tasks, 1, self.cancel))
 
     def use(
         self,
@@ -249,24 +249,39 @@ class Project:
         from builder.make.workshop import Workshop
 
         planner = self._planner()
-        if not self.options.keep_going:
+        keep_going = self.options.keep_going
+        if not keep_going:
             check_sources(specs.values(), planner.context)
         shop = Workshop(
-            self.store, self.layers, planner, self.executor, self._fetcher, self.emit, {}
+            self.store, self.layers, planner, self.executor, self._fetcher, self.emit, {}, {}
         )
+
+        def image(spec: ImageSpec) -> Task[Built]:
+            if keep_going:  # what one lacks is no fault of the others
+                check_sources([spec], planner.context)
+            return (yield from build_image(shop, spec))
+
         tasks: dict[Any, Callable[[], Task[Any]]] = {}
         for spec in specs.values():
             for name, bring in base_tasks(shop, spec):
                 tasks.setdefault(name, bring)
-        tasks.update((name, partial(build_image, shop, spec)) for name, spec in specs.items())
+        tasks.update((name, partial(image, spec)) for name, spec in specs.items())
         jobs = self.options.jobs or len(os.sched_getaffinity(0))
         try:
-            outcomes = run(tasks, jobs, self.cancel, keep_going=self.options.keep_going)
+            outcomes = run(tasks, jobs, self.cancel, keep_going=keep_going)
         finally:
             if self._fetching is not None:
                 self._fetching.close()
                 self._fetching = None
-        built = self._results(outcomes)
+        try:
+            built = _results(outcomes)
+        except CorruptBlob:
+            raise
+        except BuilderError:
+            for name, outcome in outcomes.items():
+                if isinstance(outcome, Skipped) and len(outcomes) > 2:
+                    self.emit(Noted(f"{name}: not built, {outcome.because} failed", str(name)))
+            raise
         return {name: built[name] for name in specs}
 
     def _fetcher(self) -> Fetcher:
@@ -282,23 +297,6 @@ class Project:
                     self.store, options.environ, insecure, self.emit, self.cancel
                 )
             return self._fetching
-
-    def _results(self, outcomes: Mapping[Any, Outcome[T]]) -> dict[Any, T]:
-        """What the tasks returned. Raises what one failed with; BuildErrors, when others did too.
-        Says of the others which were not run."""
-        failures = [each.error for each in outcomes.values() if isinstance(each, Failed)]
-        for error in failures:
-            if not isinstance(error, BuilderError) or isinstance(error, CorruptBlob):
-                raise error
-        for name, outcome in outcomes.items():
-            if isinstance(outcome, Skipped) and len(outcomes) > 2:
-                self.emit(Noted(f"{name}: not built, {outcome.because} failed", str(name)))
-        errors = [error for error in failures if isinstance(error, BuilderError)]
-        if len(errors) > 1:
-            raise BuildErrors(tuple(errors))
-        if errors:
-            raise errors[0]
-        return {name: each.value for name, each in outcomes.items() if isinstance(each, Done)}
 
     def become_root(self, specs: Mapping[str, ImageSpec]) -> None:
         """As an ordinary user: enter a user namespace in which command steps can run. Only while
@@ -373,6 +371,20 @@ class Project:
                 _SpecCache(self.store),
             )
         return self._inputs
+
+
+def _results(outcomes: Mapping[Any, Outcome[T]]) -> dict[Any, T]:
+    """What the tasks returned. Raises what one failed with; BuildErrors, when others did too."""
+    failures = [each.error for each in outcomes.values() if isinstance(each, Failed)]
+    for error in failures:
+        if not isinstance(error, BuilderError) or isinstance(error, CorruptBlob):
+            raise error
+    errors = [error for error in failures if isinstance(error, BuilderError)]
+    if len(errors) > 1:
+        raise BuildErrors(tuple(errors))
+    if errors:
+        raise errors[0]
+    return {name: each.value for name, each in outcomes.items() if isinstance(each, Done)}
 
 
 class _SpecCache:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -52,7 +53,7 @@ from builder.rootfs.stack import Stack, stack_on
 from builder.spec.model import BaseRef, ImageSpec, without_values
 from builder.store.records import Record, is_settled, labelled, save_document, save_record
 from builder.transport.base import Base
-from builder.work.schedule import After, Task
+from builder.work.schedule import After, Alone, Task
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
@@ -291,7 +292,8 @@ class _Maker:
                     took = yield partial(self._convert, took, layer)
             case BuildFiles() | BuildRun():
                 # a config's working_dir that is there already is noted as empty, so it is known
-                took = yield partial(self._take, planned, stack, hidden)
+                take = partial(self._take, planned, stack, hidden)
+                took = yield Alone(frozenset(_names(planned)), take)
             case NoLayer():
                 assert planned.key is not None
                 self.done.append(
@@ -326,11 +328,14 @@ class _Maker:
         started = self._begun.get(planned.number) or time.monotonic()
         for note in () if hidden else planned.notes:
             shop.emit(Warned(note, planned.step.place, name))
-        with shop.store.lock(f"step-{planned.key or planned.inputs}", f"{name}: {planned.name}"):
-            # who waited for the lock may find that the work is done
+        with contextlib.ExitStack() as held:
+            for each in _names(planned):
+                held.enter_context(shop.store.lock(f"step-{each}", f"{name}: {planned.name}"))
+            # who waited may find that the work is done
             if found := shop.planner.found(self._spec, planned):
                 key, hit = found
-                took = _Took("hit", "built meanwhile by another builder", key, hit.layer)
+                by = f"for {shop.made[key]}" if key in shop.made else "by another builder"
+                took = _Took("hit", f"built meanwhile {by}", key, hit.layer)
                 if hit.layer and not hit.encoded:
                     took = self._convert(took, hit.layer)
             else:
@@ -370,6 +375,7 @@ class _Maker:
         diff_id = written.layer.diff_id if written else None
         record = Record(diff_id, round(time.monotonic() - started, 3), int(shop.now()))
         save_record(shop.store, planned.key, record)
+        shop.made[planned.key] = self._spec.name
         return written.layer if written else None, planned.key
 
     def _write(self, planned: Planned, changes: Changes) -> Written | None:
@@ -413,6 +419,12 @@ class _Maker:
                 exit_status=error.exit_status,
                 tail=error.tail,
             ).at(planned.step.place) from error
+
+
+def _names(planned: Planned) -> tuple[str, ...]:
+    """What makes a step the same work as another one. Its key may not be known yet; its inputs
+    are, and others may lead to the same key."""
+    return (planned.inputs, planned.key) if planned.key else (planned.inputs,)
 
 
 class _Took(NamedTuple):

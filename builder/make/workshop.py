@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.events import Emit
+from builder.oci.digest import CacheKey
 from builder.oci.image import Platform
 from builder.plan.planner import Planner
 from builder.rootfs.layers import Layers
@@ -38,4 +39,5 @@ class Workshop(NamedTuple):
     fetcher: Callable[[], Fetcher]  # made when the first step needs a server
     emit: Emit
     bases: dict[BaseTask, Base]  # those that are known without asking or making anything
+    made: dict[CacheKey, str]  # what was made in this build, and for which image
     now: Callable[[], float] = time.time

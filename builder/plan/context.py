@@ -60,6 +60,7 @@ class Context:
         self._emit = emit
         self._beneath: Beneath | None = None
         self._ignore: Ignore | None = None
+        self._globs: dict[str, list[Source]] = {}  # which a run expands once
         self._stores: set[bytes] = set()  # folders that were left out
 
     # -- finding sources -----------------------------------------------------------------
@@ -75,6 +76,13 @@ class Context:
             if text.endswith("/") and not is_dir:
                 raise BuilderError(f"{text!r} is not a directory")
             return [Source(path, parts[-1] if parts else "", is_dir, False)]
+        known = self._globs.get("/".join(parts))
+        if known is None:
+            known = self._globs["/".join(parts)] = self._glob(parts, fixed, text)
+        return known
+
+    def _glob(self, parts: list[str], fixed: int, text: str) -> list[Source]:
+        """What `find` gives for a glob, whose first `fixed` parts are none."""
         prefix = "/".join(parts[:fixed])
         found = []
         last = None

@@ -216,8 +216,8 @@ class Store:
         """Hold `name` exclusively among all processes; says whom it waits for.
 
         `what` tells waiters what is being done. After it is held, look again whether the work is
-        still to do. Order: a step's key, then "index"; one of each at a time. A store that can
-        only be read needs no locks, and has none.
+        still to do. Order: a step's inputs, its key, "index"; one of each at a time. A store
+        that can only be read needs no locks, and has none.
         """
         path = self._named("locks", name)
         try:

@@ -33,6 +33,16 @@ class After(NamedTuple):
     task: Hashable
 
 
+class Alone(NamedTuple):
+    """A job that waits while another one with one of its names runs, and takes no worker then."""
+
+    names: frozenset[Hashable]
+    job: Job
+
+    def __call__(self) -> Any:
+        return self.job()
+
+
 Task = Generator[Job | Sequence[Job] | After, Any, T]
 
 PATIENCE = 1.5
@@ -101,6 +111,7 @@ class _Schedule(Generic[T]):
         self._begun: SimpleQueue[tuple[Hashable, int, Job] | None] = SimpleQueue()
         self._ended: SimpleQueue[tuple[Hashable, int, Any, BaseException | None]] = SimpleQueue()
         self._running = 0  # jobs that a thread has
+        self._held: dict[tuple[Hashable, int], frozenset[Hashable]] = {}  # names of those, by job
         self._threads: list[threading.Thread] = []
         self._first: Hashable = None  # the first task that failed
         self._draining = False
@@ -110,8 +121,8 @@ class _Schedule(Generic[T]):
             while self._ready or self._todo or self._running:
                 while self._ready:
                     self._turn(*self._ready.popleft())
-                while self._todo and self._running < self._workers:
-                    self._begin(self._todo.popleft())
+                while self._running < self._workers and (job := self._next()):
+                    self._begin(job)
                 if self._running:
                     self._take()
         except BaseException:
@@ -174,6 +185,18 @@ class _Schedule(Generic[T]):
         self._results[name] = [None] * len(jobs)
         self._todo += [(name, number, job) for number, job in enumerate(jobs)]
 
+    def _next(self) -> tuple[Hashable, int, Job] | None:
+        """The first job that may begin, taken out of those to do."""
+        held = frozenset().union(*self._held.values())
+        for at, (name, number, job) in enumerate(self._todo):
+            names = job.names if isinstance(job, Alone) else frozenset()
+            if held.isdisjoint(names):
+                if names:
+                    self._held[name, number] = names
+                del self._todo[at]
+                return name, number, job
+        return None
+
     def _begin(self, job: tuple[Hashable, int, Job]) -> None:
         self._running += 1
         self._begun.put(job)
@@ -199,6 +222,7 @@ class _Schedule(Generic[T]):
         except Empty:
             return
         self._running -= 1
+        self._held.pop((name, number), None)
         if name in self._outcomes:
             return
         self._left[name] -= 1

@@ -4,6 +4,7 @@ on it."""
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,62 @@ def test_all_failures_are_shown(scene: Any) -> None:
     assert done.stderr.count("\nerror:") == 2
     error = json.loads(scene.run("build", "--keep-going", "--json", status=1).stdout)["error"]
     assert [each["exit_status"] for each in error["errors"]] == [error["exit_status"], 4] == [3, 4]
+
+
+def test_keep_going_what_an_image_lacks_is_its_own_fault(scene: Any) -> None:
+    scene.spec("base", "from: scratch\nsteps:\n- {file: /a, content: ''}\n")
+    scene.spec("lacks", "from: scratch\nsteps:\n- {run: 'true'}\n- {copy: nope, dest: /}\n")
+    scene.spec("more", "from: image:lacks\n")
+    scene.spec("other", "from: image:base\nsteps:\n- {file: /b, content: ''}\n")
+    done = scene.run("build", "--keep-going", status=2).stderr
+    assert "specs/lacks.yaml:4:10: 'nope' does not exist in the context" in done
+    assert "more: not built, lacks failed" in done
+    assert "nothing to build" in scene.run("build", "other").stderr
+    # without it nothing is made before all that is lacking is said
+    scene.spec("other", "from: image:base\nsteps:\n- {file: /c, content: ''}\n")
+    done = scene.run("build", status=2).stderr
+    assert "'nope' does not exist" in done and "not built" not in done
+    assert "other  1 built" in scene.run("build", "other").stderr
+
+
+def test_plan_does_not_say_what_was_not_built(scene: Any) -> None:
+    for name, text in FAILING.items():
+        scene.spec(name, text)
+    scene.spec("base", "from: scratch\nsteps:\n- {file: /a, content: '', owner: nobody-knows}\n")
+    done = scene.run("plan", status=2).stderr
+    assert "nobody-knows" in done and "not built" not in done
+
+
+def test_what_waits_for_the_same_step_takes_no_job(scene: Any) -> None:
+    """Two jobs, three images: the first two need one step, which keeps no job but one."""
+    shared = f"{BASE}steps:\n- run: sleep 1.5; echo same >/same\n"
+    for name in "ab":
+        scene.spec(name, f"{shared}- run: echo {name} >/own\n")
+    scene.spec("c", f"{BASE}steps:\n- run: echo c >/own\n")
+    told, _ = events_of(scene, jobs=2)
+    steps = [(each.image, each.step) for each in told if isinstance(each, StepDone) and each.step]
+    assert steps.index(("c", 1)) < steps.index(("a", 1))
+    (hit,) = [each for each in told if isinstance(each, StepDone) and each.status == "hit"]
+    assert hit.why == "built meanwhile for a" and hit.step == 1
+    assert not [each for each in told if isinstance(each, Noted)], told
+
+
+def test_the_same_step_is_made_once_also_where_its_key_is_known_to_one_alone(scene: Any) -> None:
+    """A copy that was never built is not read for its key; one that was is, to say why."""
+    tree = scene.root / "tree"
+    tree.mkdir()
+    spec = "from: scratch\nsteps:\n- {copy: tree, dest: /x/}\n"
+    for round_ in ("one", "two"):
+        for number in range(200):
+            (tree / str(number)).write_bytes(f"{round_} {number}".encode() * 50_000)
+        time.sleep(2.1)  # younger files are read to be known
+        scene.spec("b", spec)
+        if round_ == "two":
+            scene.spec("a", spec)
+        told, _ = events_of(scene, jobs=2)
+    done = {each.image: each for each in told if isinstance(each, StepDone)}
+    begun = [each.image for each in told if isinstance(each, StepStarted)]
+    assert begun == ["a"] and (done["a"].status, done["b"].status) == ("built", "hit"), told
 
 
 def test_one_job_and_eight_give_equal_digests(scene: Any, tmp_path: Path) -> None:

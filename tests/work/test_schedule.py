@@ -16,7 +16,7 @@ import pytest
 from builder.layer.compress import codec_of
 from builder.layer.decompress import open_layer
 from builder.work.cancel import Cancel, Cancelled, raise_in
-from builder.work.schedule import After, Done, Failed, Outcome, Skipped, Task, run
+from builder.work.schedule import After, Alone, Done, Failed, Outcome, Skipped, Task, run
 
 
 def go(
@@ -208,6 +208,44 @@ def test_work_that_is_cancelled_is_taken_for_no_fault_of_its_bytes(codec: str) -
         raise_in(thread.ident)
         thread.join(5)
     assert ended == [Cancelled] * 100
+
+
+def test_jobs_of_one_name_take_turns_and_keep_no_worker_from_others() -> None:
+    """Random jobs with names: those that share one never overlap, and a job waits only while all
+    workers are taken or one of its names is."""
+    for seed in range(60):
+        chance = random.Random(seed)
+        workers = chance.randint(1, 4)
+        running: list[frozenset[str]] = []
+        lock, most = threading.Lock(), [0]
+
+        def job(
+            names: frozenset[str],
+            running: list[frozenset[str]] = running,
+            lock: threading.Lock = lock,
+            most: list[int] = most,
+        ) -> None:
+            with lock:
+                assert all(names.isdisjoint(each) for each in running)
+                running.append(names)
+                most[0] = max(most[0], len(running))
+            time.sleep(0.002)
+            with lock:
+                running.remove(names)
+
+        tasks: dict[Hashable, Callable[[], Task[Any]]] = {}
+        for number in range(12):
+            names = frozenset(chance.sample("abc", chance.randint(0, 2)))
+            work = partial(job, names)
+            tasks[number] = of(Alone(names, work) if names else work)
+        outcomes = go(tasks, workers)
+        assert all(isinstance(each, Done) for each in outcomes.values()), outcomes
+        assert most[0] <= workers
+    begun: list[str] = []
+    same = Alone(frozenset("x"), lambda: (begun.append("x"), time.sleep(0.3)))
+    other = of(lambda: begun.append("other"))
+    go({"a": of(same), "b": of(same), "c": other}, 2)
+    assert begun == ["x", "other", "x"]
 
 
 def test_what_ended_is_not_ended_again_and_faults_pass() -> None:
