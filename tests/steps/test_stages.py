@@ -1,4 +1,4 @@
-"""Stages: images that another is made of; built when it needs them, cut off where nothing changed."""
+"""Stages: images that another is made of; built when needed, cut off where nothing changed."""
 
 from __future__ import annotations
 
