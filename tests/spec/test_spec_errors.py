@@ -210,7 +210,8 @@ HINTS: list[tuple[str, str | None]] = [
     ("from: image:\n", "quote a text that holds ': ' or ends in ':'"),
     (
         "from: scratch\nzzz: 1\n",
-        "known here: from, name, extends, vars, matrix, when, stages, config, steps, tags, platforms",
+        "known here: from, name, extends, vars, matrix, when, stages, config, steps, tags,"
+        " platforms",
     ),
 ]
 
