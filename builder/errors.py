@@ -126,6 +126,7 @@ class SpecErrors(BuilderError):
     def __init__(self, errors: tuple[SpecError, ...]) -> None:
         super().__init__("\n".join(error.message for error in errors))
         self.errors = errors
+        self.stands_on = ""  # the spec that the file stands on, where that is told all the same
 
 
 class BuildErrors(BuilderError):

@@ -60,6 +60,7 @@ class Files:
     def _parse(self, at: Node, name: str, shown: str, path: str) -> Node:
         from builder.spec.load import read_bytes
 
+        assert at.source is not None
         try:
             data = read_bytes(path, "file")
         except UsageError as error:
@@ -72,7 +73,9 @@ class Files:
             raise at.fault(f"the files of this spec are larger than {MAX_BYTES} bytes together")
         self.read[shown] = hex_of(data)
         try:
-            return parse_yaml(decode(shown, data), self._problems)
+            source = decode(shown, data)
+            source.via = (Place(at.source.file, at.line, at.column), *at.source.via)
+            return parse_yaml(source, self._problems)
         except SpecErrors as found:  # no text at all
             first = found.errors[0]
             raise at.fault(f"{quote(name)} cannot be read: {first.message}") from None

@@ -100,7 +100,7 @@ def _read_healthcheck(reader: Reader, node: Node) -> Any:
 
 
 def _read_command(reader: Reader, node: Node) -> Any:
-    if node.kind in (LIST, MAPPING, NULL):
+    if node.kind in (MAPPING, NULL) or reader.is_list(node):
         return WORDS.read(reader, node)
     return SCRIPT.read(reader, node)
 

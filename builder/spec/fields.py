@@ -156,6 +156,15 @@ class Reader:
             return {key.text: self.data(value) for key, value in node.pairs}
         return self.value(node) if made_by_template(node) else data_of(node)
 
+    def is_list(self, node: Node) -> bool:
+        """Whether it is a list, or an expression that gives one, where a text would do as well."""
+        if not made_by_template(node) or not node.text.lstrip().startswith("{{"):
+            return node.kind == LIST
+        try:
+            return isinstance(self.renderer.value(node.text), list)
+        except TemplateFault:
+            return False  # it is told when the text is read
+
     def gives_nothing(self, node: Node) -> bool:
         """Whether a template stands there that puts out nothing, or blanks."""
         if node.literal:

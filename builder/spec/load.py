@@ -134,6 +134,7 @@ class _Gathering:
         self._groups = groups
         self._files: dict[str, tuple[ImageSpec, ...]] = {}  # what was read, by path
         self._faults: dict[str, tuple[SpecError, ...]] = {}
+        self._below_faulty: dict[str, str] = {}  # the `image:` base of a faulty file
         self._done: dict[str, ImageSpec] = {}  # by key; its bases, too
         self._errors: dict[str, SpecError] = {}  # by message: a vars file's are met for each spec
         self._listed: list[str] | None = None
@@ -177,6 +178,7 @@ class _Gathering:
                 self._files[path] = load_file(path, self._given)
             except SpecErrors as found:
                 self._files[path], self._faults[path] = (), found.errors
+                self._below_faulty[path] = found.stands_on
         return self._files[path]
 
     def _told(self, path: str) -> tuple[ImageSpec, ...]:
@@ -189,6 +191,8 @@ class _Gathering:
                 self._faults[path] = found.errors
         for error in self._faults.get(path, ()):
             self._errors.setdefault(error.message, error)
+        if below := self._below_faulty.pop(path, ""):  # what is wrong there is told as well
+            self._told(_at(self._folder, below) or path)
         return specs
 
     def _meant(self, image: str, *, grouped: bool = False) -> list[ImageSpec]:
@@ -509,7 +513,8 @@ def load_file(
     reading = Reading(decode(path, data), asked)
     try:
         specs = reading.specs()
-    except SpecErrors:
+    except SpecErrors as found:
+        found.stands_on = reading.stands_on
         if cache and reading.has_no_base:
             cache.save(name, encode_specs((), reading.files.read))
         raise

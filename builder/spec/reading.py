@@ -24,7 +24,7 @@ from builder.spec.fields import (
 from builder.spec.language import SPEC, STAGE
 from builder.spec.matrix import Row, axes_of, read_rows, row_text
 from builder.spec.model import BaseRef, ConfigChange, ImageSpec, Place, Skipped, Verbs
-from builder.spec.node import INT, LIST, MAPPING, Node, parse_yaml
+from builder.spec.node import INT, LIST, MAPPING, TEXT, Node, parse_yaml
 from builder.spec.render import SECONDS, SPEC_FUEL, NeedsBase, Renderer, plain
 from builder.spec.source import Fault, Problems, Source, quote
 from builder.spec.syntax import Malformed
@@ -80,6 +80,13 @@ class Reading:
     def has_no_base(self) -> bool:
         """Whether the file, which was read, names no base: others may extend it."""
         return self._node.get("from") is None and bool(self._node.pairs)
+
+    @property
+    def stands_on(self) -> str:
+        """The spec that the file's `from` names, or "": also of a file with faults."""
+        node = self._node.get("from")
+        text = node.text if node and node.kind == TEXT and not made_by_template(node) else ""
+        return text.removeprefix("image:") if text.startswith("image:") else ""
 
     def specs(self) -> tuple[ImageSpec, ...]:
         """Of the file's images. Raises SpecErrors with all that is wrong."""
@@ -144,12 +151,12 @@ class Reading:
         if named is None or not made_by_template(named):
             name = self._name(named)
             seen["spec"] = {"name": name}
-        sets = own_sets(given.sets, self._stem)
+        sets = self._sets(axes)
         values = Variables(reader, node.get("vars"), given.shared, sets, row, seen)
         variables = values.all()
         if "spec" not in seen:
             name = self._name(named)
-            own = own_sets(given.sets, self._stem, name or "")
+            own = self._sets(axes, name or "")
             if number is not None and own != sets:
                 values = Variables(reader, node.get("vars"), given.shared, own, row, seen)
                 variables = values.all()
@@ -193,6 +200,11 @@ class Reading:
         if fields is None or left_out is not None:
             return found
         return _filled(found, fields, fields.get("platforms"), waits, key)
+
+    def _sets(self, axes: tuple[str, ...], *names: str) -> dict[str, str]:
+        """Of `--set` what is for an image; a matrix alone gives its axes."""
+        found = own_sets(self._given.sets, self._stem, *names)
+        return {name: text for name, text in found.items() if name not in axes}
 
     def _stages(
         self,

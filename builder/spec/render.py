@@ -90,6 +90,7 @@ class Renderer:
         self._seconds = SECONDS
         self._compiled: dict[str, Any] = {}
         self._expressions: dict[tuple[str, bool], Any] = {}
+        self._named: dict[tuple[str, bool], set[str]] = {}
         self._names: dict[str, None] = {}  # that env() gave a value for in this rendering
         self.base: Mapping[str, Any] | None = None  # its env, user, working_dir, labels
         self.blind = False  # no template is rendered: what is read is only looked at
@@ -127,12 +128,16 @@ class Renderer:
 
     def names_in(self, text: str, *, bare: bool = False) -> set[str]:
         """The names that a template asks for from outside. Raises TemplateFault."""
-        try:
-            from jinja2.meta import find_undeclared_variables
+        found = self._named.get((text, bare))
+        if found is None:
+            try:
+                from jinja2.meta import find_undeclared_variables
 
-            return find_undeclared_variables(self._get_environment().tree(text, bare=bare))
-        except Exception as error:
-            raise self._fault(error) from None
+                tree = self._get_environment().tree(text, bare=bare)
+                found = self._named[text, bare] = find_undeclared_variables(tree)
+            except Exception as error:
+                raise self._fault(error) from None
+        return found
 
     def render(self, text: str, limit: int = MAX_SCALAR) -> str:
         """`text` with its tags replaced, FromEnv if env() gave a value. Raises TemplateFault,

@@ -90,7 +90,9 @@ class Variables:
         if name in self._values or name in self._unknown:
             return
         if name in self._row:
-            self._set(name, self._row[name])
+            value = self._row[name]
+            text = self._sets.get(name)
+            self._set(name, value if text is None else typed(name, text, value))
             return
         given = name in self._sets
         try:

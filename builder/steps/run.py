@@ -48,7 +48,7 @@ class Run(_Run, CommandStep):
 
         def command(reader: Reader, node: Node) -> Any:
             """Text for the shell, or an argv."""
-            if node.items or node.kind == "list":
+            if reader.is_list(node):
                 return ARGV.read(reader, node)
             return SCRIPT.read(reader, node)
 
