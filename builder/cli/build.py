@@ -182,8 +182,12 @@ def _files(
         trees = [tree for name in names for tree in built[name].sources]
         sources = dict.fromkeys((*files, *(path for tree in trees for path in tree.paths())))
         paths = [_escape(os.path.relpath(source)) for source in sources]
-        steps = [step for each in built.values() for step in own_steps(each.spec)]
-        texts = [os.path.join(project.context, text) for step in steps for text in step.may_come]
+        texts = [
+            os.path.join(project.context, each.spec.context.path if each.spec.context else "", text)
+            for each in built.values()
+            for step in own_steps(each.spec)
+            for text in step.may_come
+        ]
         # make looks each time whether they are there; twice, as a name with a space comes as two
         found = [f"$(wildcard $(wildcard {_escape(os.path.relpath(text))}))" for text in texts]
         # an empty rule for each, so that make does not stop when one of them is deleted

@@ -235,6 +235,7 @@ class _Maker:
         another thread's."""
         context = Context(self._shop.planner.context.root, self._shop.store)
         try:
+            context = context.of(self._spec.context)
             for _, tree in step.scan(context):
                 context.digests(tree)
         except BuilderError:
@@ -387,7 +388,8 @@ class _Maker:
         except StoreError:
             raise
         except BuilderError:
-            shop.planner.context.forget(planned.sources)  # a file may not be what was noted of it
+            # a file may not be what was noted of it
+            shop.planner.context_of(self._spec).forget(planned.sources)
             raise
 
     def _run(self, planned: Planned, command: Command, stack: Stack) -> Written | None:

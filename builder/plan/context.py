@@ -26,6 +26,7 @@ from builder.store.store import Store
 if TYPE_CHECKING:
     # a build in which nothing changed asks for no digest
     from builder.plan.known import Known, Pieces
+    from builder.spec.model import Folder
 
 _CHUNK = 1 << 20
 _TURNS = tuple(threading.Lock() for _ in range(16))
@@ -54,14 +55,50 @@ Scanned = list[tuple[Source, Tree]]
 class Context:
     """A context folder. `store` keeps what was hashed; without it files are only looked at."""
 
-    def __init__(self, root: str, store: Store | None, emit: Emit = ignore) -> None:
+    def __init__(
+        self, root: str, store: Store | None, emit: Emit = ignore, named: str = ""
+    ) -> None:
+        """`named` stands before the names of its own files in errors."""
         self.root = os.path.realpath(root)
         self._store = store
         self._emit = emit
+        self._named = named
         self._beneath: Beneath | None = None
         self._ignore: Ignore | None = None
         self._globs: dict[str, list[Source]] = {}  # which a run expands once
+        self._folders: dict[str, Context] = {}
         self._stores: set[bytes] = set()  # folders that were left out
+
+    def of(self, folder: Folder | None) -> Context:
+        """The context of a spec: a folder of this one, with an ignore file of its own. Raises
+        SpecError."""
+        if folder is None:
+            return self
+        found = self._folders.get(folder.path)
+        if found is None:
+            try:
+                found = self._below(folder.path)
+            except BuilderError as error:
+                from builder.spec.load import error_at
+                from builder.spec.model import shown
+
+                message = error.what.replace(folder.path, shown(folder.path))
+                raise error_at(folder.place, message, error.hint) from None
+            self._folders[folder.path] = found
+        return found
+
+    def _below(self, path: str) -> Context:
+        resolved = self._resolve(path, path)
+        if resolved is None:
+            near = self._near(path, path)
+            hint = f"did you mean {near!r}?" if near else None
+            raise BuilderError(f"there is no {path!r}, expected a folder of the context", hint)
+        if not resolved[1]:
+            raise BuilderError(f"{path!r} is not a folder")
+        found = Context(os.path.join(self.root, resolved[0]), self._store, self._emit, path + "/")
+        if os.path.commonpath((self.root, found.root)) != self.root:  # it became a link since
+            raise BuilderError(f"{path!r} leads out of the context through a symlink")
+        return found
 
     # -- finding sources -----------------------------------------------------------------
 
@@ -347,8 +384,8 @@ class Context:
                 try:
                     text = data.decode("utf-8-sig")
                 except UnicodeDecodeError as error:
-                    raise UsageError(f".dockerignore is not UTF-8: {error}") from error
-            self._ignore = Ignore(text)
+                    raise UsageError(f"{self._named}.dockerignore is not UTF-8: {error}") from error
+            self._ignore = Ignore(text, f"{self._named}.dockerignore")
         return self._ignore
 
     def _left_out(self, path: str, is_dir: bool) -> bool:

@@ -46,7 +46,7 @@ class Ignore:
     not asked there, and so says nothing of what lies below; and a folder that is left out is looked
     into only where a line with `!` begins with its path."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, name: str = ".dockerignore") -> None:
         """Raises SpecError with the line of a bad pattern."""
         self.keeps: list[bool] = []  # of each pattern: whether it begins with `!`
         self._kept: list[str] = []  # those patterns, each with a slash at the end
@@ -60,9 +60,7 @@ class Ignore:
                 patterns.append(_moby(pattern[keeps:]))
             except ValueError as error:
                 line = line.strip(_SPACE)
-                raise SpecError(
-                    f".dockerignore:{number}:1: {line!r} is no pattern: {error}"
-                ) from None
+                raise SpecError(f"{name}:{number}:1: {line!r} is no pattern: {error}") from None
             self.keeps.append(keeps)
             if keeps:
                 self._kept.append(pattern[1:] + "/")

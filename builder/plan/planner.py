@@ -83,6 +83,10 @@ class Planner:
         """What the image is called in the store."""
         return ImageName(spec.name, self.platform(spec), self.settings.project)
 
+    def context_of(self, spec: ImageSpec) -> Context:
+        """What its steps take files from. Raises SpecError."""
+        return self.context.of(spec.context)
+
     # -- bases --------------------------------------------------------------------------------
 
     def platform(self, spec: ImageSpec) -> Platform:
@@ -222,7 +226,7 @@ class Planner:
             planned = Planned(index + 1, name, step, NoLayer(), key)
             return planned, self._set(stack, step)
         platform = self.platform(spec)
-        scanned = step.scan(self.context)
+        scanned = step.scan(self.context_of(spec))
         sources = tuple(tree for _, tree in scanned)
         planned = Planned(index + 1, name, step, Unknown(stack.undecided), sources=sources)
         command_step = isinstance(step, CommandStep)
@@ -295,7 +299,7 @@ class Planner:
         """With the key of a `copy` whose files were read while its layer was made."""
         digest_of = changes.finder(learned)
         for tree, pieces in changes.unread:
-            self.context.save(tree, pieces, digest_of)
+            self.context_of(spec).save(tree, pieces, digest_of)
         key, document = _key_of(changes.read(learned), self.platform(spec))
         planned = planned._replace(key=key, document=document)
         self._memorize(planned, {})
@@ -316,7 +320,7 @@ class Planner:
         changes = planned.decision.changes
         digests: dict[bytes, bytes] = {}
         for tree, pieces in changes.unread:
-            found = self.context.read_meanwhile(tree, pieces)
+            found = self.context_of(spec).read_meanwhile(tree, pieces)
             if found is None:
                 return planned
             digests.update(found)
@@ -353,8 +357,9 @@ class Planner:
             view = view.push(MemoryTable(made))
         ground = Ground(view, time, epoch, made)
         materials = Materials(
-            self.context, scanned, ground, spec.name, self._environ, asked, fetched, read_later
-        )
+            self.context_of(spec), scanned, ground, spec.name, self._environ, asked, fetched,
+            read_later,
+        )  # fmt: skip
         if origin is not None:
             assert step.origin is not None
             materials = materials._replace(origin=self.origin(step.origin, origin))

@@ -20,8 +20,13 @@ def lacks(spec: ImageSpec, context: Context) -> Iterator[SpecError]:
     """What the context lacks of what a spec names, whatever its steps do."""
     if fault := base_fault(spec.base, context.root):
         yield fault
+    try:
+        own = context.of(spec.context)
+    except SpecError as error:
+        yield error
+        return
     for step in own_steps(spec):
-        yield from step.lacks(context)
+        yield from step.lacks(own)
 
 
 def check_sources(specs: Iterable[ImageSpec], context: Context) -> None:
@@ -56,12 +61,21 @@ def lint(spec: ImageSpec, context: Context, environ: Mapping[str, str]) -> Itera
     """What is wrong with what a spec's base and steps name, as far as the context tells."""
     if fault := base_fault(spec.base, context.root):
         yield fault
+    try:
+        own = context.of(spec.context)
+    except SpecError as error:
+        yield error
+        return
     for step in own_steps(spec):
-        lacking = list(step.lacks(context))
-        yield from lacking or step.check(spec, context, environ)
+        lacking = list(step.lacks(own))
+        yield from lacking or step.check(spec, own, environ)
 
 
 def advice(spec: ImageSpec, context: Context) -> Iterator[SpecError]:
     """Warnings about a spec's steps."""
+    try:
+        own = context.of(spec.context)
+    except SpecError:
+        return  # an error already
     for step in own_steps(spec):
-        yield from step.advice(spec, context)
+        yield from step.advice(spec, own)

@@ -18,14 +18,14 @@ from builder.oci.image import Platform, encode, host_platform
 from builder.spec import model
 from builder.version import __version__
 
-SPEC_VERSION = 7
+SPEC_VERSION = 9
 """Raised when the same text would be read into another ImageSpec."""
 
 _TYPES: dict[str, Any] = {
     each.__name__: each
     for each in (
         *(model.BaseRef, model.Healthcheck, model.ConfigChange, model.ImageSpec, model.Place),
-        *(Platform, model.Skipped),
+        *(Platform, model.Skipped, model.Folder),
     )
 }
 _HEX = 64

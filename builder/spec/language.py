@@ -27,8 +27,8 @@ from builder.spec.fields import (
     table_schema,
     text,
 )
-from builder.spec.kinds import check_variable, reference
-from builder.spec.model import ConfigChange, Verbs
+from builder.spec.kinds import check_variable, place, reference
+from builder.spec.model import ConfigChange, Folder, Verbs
 from builder.spec.node import BOOL, LIST, MAPPING, TEXT, Node, parse_yaml
 from builder.spec.render import Renderer, is_template
 from builder.spec.source import Problems, Source, quote
@@ -58,6 +58,21 @@ def _read_platforms(reader: Reader, node: Node) -> Any:
     return BAD if platforms is BAD else platforms[0]
 
 
+def _folder(value: str) -> str:
+    try:
+        path = syntax.parse_source(value)
+    except Malformed as error:
+        hint = "--context DIR names the folder that all contexts lie in" if ".." in value else None
+        raise Malformed(error.what, error.hint or hint) from None
+    if syntax.is_glob(path):
+        raise Malformed("is a glob, expected the path of a folder")
+    return path.rstrip("/")
+
+
+def _read_context(reader: Reader, node: Node) -> Any:
+    return Folder(_CONTEXT.read(reader, node), place(reader, node))
+
+
 def _read_config(reader: Reader, node: Node) -> Any:
     return reader.waiting(Kind(read_config, {}), node, ConfigChange)
 
@@ -78,6 +93,7 @@ def _read_steps(reader: Reader, node: Node) -> Any:
     return list_of(Kind(read_step, {}), expected="a list of steps").read(reader, node)
 
 
+_CONTEXT = text(_folder, expected="a path below the context")
 _PLATFORMS = list_of(
     text(_platform, expected="os/arch[/variant]"), least=1, expected="a list of one platform"
 )
@@ -104,6 +120,11 @@ _EDITED = {
     "additionalProperties": False,
 }
 
+CONTEXT_FIELD = Field(
+    Kind(_read_context, _CONTEXT.schema),
+    "The folder that its steps take files from, below the project's context, else that.",
+)
+
 STAGE: Table = {
     "from": Field(
         BASE, "The base: stage:NAME for another stage, else as at the top.", required=True
@@ -113,6 +134,7 @@ STAGE: Table = {
         "Variables of this stage, over the spec's.",
     ),
     "when": WHEN_FIELD,
+    "context": CONTEXT_FIELD,
     "config": Field(Kind(_read_config, table_schema(CONFIG)), "What holds for its steps."),
     "steps": Field(
         Kind(_read_steps, {"anyOf": [_STEPS, _EDITED]}), "What is done, as in an image."
@@ -151,6 +173,7 @@ SPEC: Table = {
         _elsewhere({"type": "object", "additionalProperties": {"$ref": "#/$defs/stage"}}, MAPPING),
         "Images that this one is made of, by name: stage:NAME in 'from' stands for one.",
     ),
+    "context": CONTEXT_FIELD,
     "config": Field(Kind(_read_config, table_schema(CONFIG)), "What the image's config says."),
     "steps": Field(
         Kind(_read_steps, {"anyOf": [_STEPS, _EDITED]}),

@@ -168,6 +168,13 @@ class Skipped(NamedTuple):
         return "skipped"
 
 
+class Folder(NamedTuple):
+    """A spec's own context, below the project's."""
+
+    path: str
+    place: Place
+
+
 class ImageSpec(NamedTuple):
     name: str
     file: str  # the spec's path as the user would name it
@@ -187,6 +194,7 @@ class ImageSpec(NamedTuple):
     parts: tuple[str, ...] = ()  # files that it extends and includes
     stages: tuple[ImageSpec, ...] = ()  # its own; those that nothing uses, too
     stage: str = ""  # what it is called in the image whose stage it is
+    context: Folder | None = None  # what its steps take files from; None: the project's
 
     @property
     def place(self) -> Place:

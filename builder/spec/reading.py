@@ -199,7 +199,11 @@ class Reading:
         )
         if fields is None or left_out is not None:
             return found
-        return _filled(found, fields, fields.get("platforms"), waits, key)
+        made = _filled(found, fields, fields.get("platforms"), waits, key)
+        shared = made.context
+        return made._replace(
+            stages=tuple(each._replace(context=each.context or shared) for each in made.stages)
+        )
 
     def _sets(self, axes: tuple[str, ...], *names: str) -> dict[str, str]:
         """Of `--set` what is for an image; a matrix alone gives its axes."""
@@ -402,6 +406,7 @@ def _filled(
         platform=platform,
         waits=waits,
         skipped=skipped,
+        context=fields.get("context"),
     )
 
 

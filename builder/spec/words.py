@@ -136,9 +136,13 @@ def renamed(
 ) -> Fault | None:
     """For a key that `what` has by another name; None: it has none. `free` are the keys it has that
     are not given yet: the one that was meant is taken out."""
-    known = {"a spec": _SPEC, "'config'": _CONFIG, "a healthcheck": _TEST, "'set'": _CONFIG}.get(
-        what, {}
-    )
+    known = {
+        "a spec": _SPEC,
+        "'config'": _CONFIG,
+        "a healthcheck": _TEST,
+        "'set'": _CONFIG,
+        "a stage": _SPEC,
+    }.get(what, {})
     known = _OPTION if what.endswith(" step") else known
     meant = next((name for name in known.get(_plain(key.text), ()) if name in free), None)
     if meant is None:
@@ -241,7 +245,7 @@ def elsewhere(reader: Reader, key: Node, value: Node, what: str) -> Fault | None
     """For a key that belongs to another place than `what`, or nowhere; None: it is not known."""
     word = _plain(key.text)
     step = what.endswith(" step")
-    if not (step or what in (_TOP.what, _UNDER.what, "'set'")):
+    if not (step or what in (_TOP.what, _UNDER.what, "'set'", "a stage")):
         return None
     for place in (_TOP, _UNDER):
         table = place.table()

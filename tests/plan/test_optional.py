@@ -39,7 +39,7 @@ def layer(project: Project) -> dict[str, bytes | None]:
     blob = store / "blobs/sha256" / shown["layers"][-1]["digest"][7:]
     with tarfile.open(blob) as tar:
         return {
-            member.name: content.read() if (content := tar.extractfile(member)) else None
+            member.name: tar.extractfile(member).read() if member.isreg() else None  # type: ignore[union-attr]
             for member in tar
         }
 

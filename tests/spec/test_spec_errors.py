@@ -210,7 +210,7 @@ HINTS: list[tuple[str, str | None]] = [
     ("from: image:\n", "quote a text that holds ': ' or ends in ':'"),
     (
         "from: scratch\nzzz: 1\n",
-        "known here: from, name, extends, vars, matrix, when, stages, config, steps, tags,"
+        "known here: from, name, extends, vars, matrix, when, stages, context, config, steps, tags,"
         " platforms",
     ),
 ]
