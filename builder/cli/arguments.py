@@ -113,7 +113,8 @@ def _plan(parser: argparse.ArgumentParser) -> None:
 def _build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", "-o", action="append", default=[], metavar="WHERE",
-        help="also write the image: oci:DIR[:tag], docker-archive:FILE[:tag], oci-archive:FILE",
+        help="also write the image: oci:DIR[:tag], docker-archive:FILE[:tag], oci-archive:FILE;"
+        " or its files alone: dir:DIR, tar:FILE",
     )  # fmt: skip
     parser.add_argument(
         "--tag", "-t", action="append", default=[], metavar="NAME", dest="tags",

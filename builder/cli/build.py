@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from builder.cli import screen, wiring
@@ -57,9 +57,7 @@ def _build(
 ) -> dict[str, Any]:
     destinations = _destinations(arguments, project, specs, names)
     tags = _tags(arguments, names)
-    _check_targets(arguments)
-    for _, destination in destinations:
-        destination.check()
+    _check_targets(arguments, [destination for _, destination in destinations])
 
     def deliver(built: dict[str, Built]) -> None:
         for name, destination in destinations:
@@ -126,20 +124,26 @@ def _destinations(
     ]
 
 
-def _check_targets(arguments: argparse.Namespace) -> None:
-    """Files that are written at the end: that they can be is known before a build."""
-    archives = [text.split(":")[1] for text in arguments.output if "-archive:" in text]
-    files = [arguments.iidfile, arguments.metadata_file, arguments.depfile, *archives]
-    if not any(files):
+def _check_targets(arguments: argparse.Namespace, destinations: Sequence[Destination]) -> None:
+    """What is written at the end: that it can be is known before a build."""
+    files = [*filter(None, (arguments.iidfile, arguments.metadata_file, arguments.depfile))]
+    if not files and not destinations:
         return
+    from builder.errors import TransportError
     from builder.transport.target import check_target
 
-    seen: set[str] = set()
-    for path in filter(None, files):
+    for path in files:
         with _naming(path):
             check_target(path)
+    for destination in destinations:
+        try:
+            destination.check()
+        except TransportError as error:
+            raise UsageError(error.what, error.hint) from error
+    seen: set[str] = set()
+    for path in [*files, *(each.path for each in destinations)]:
         place = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-        if place in seen:
+        if any(os.path.commonpath((place, each)) in (place, each) for each in seen):
             raise UsageError(f"{path!r} cannot be written: another output is written there")
         seen.add(place)
 

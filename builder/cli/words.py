@@ -26,7 +26,8 @@ rm delete remove untag > builder rmi IMAGE forgets a name
 prune system builder clean purge gc > builder cache gc removes what is not used
 df du usage store > builder cache ls says what the store holds
 verify fsck repair > builder cache check verifies the store
-save export > builder build IMAGE --output docker-archive:FILE writes an image
+save > builder build IMAGE --output docker-archive:FILE writes an image
+export cp > builder build IMAGE --output dir:DIR writes an image's files, tar:FILE a tar of them
 import > a spec takes it as its base: `from: docker-archive:FILE` or `from: rootfs:FILE`
 check validate fmt format > builder lint checks specs
 diff explain reason > builder why IMAGE names what differs
@@ -58,7 +59,7 @@ _OPTIONS = _table("""
 --network --net > `network` is said by a step `run`
 --cache-from --cache-to --cache > the store is a folder: --cache-dir DIR
 --load > builder load IMAGE gives it to an engine
---save --out --dest > --output docker-archive:FILE
+--save --out --dest > --output docker-archive:FILE; its files alone: --output dir:DIR
 --format > --json
 --rm --force-rm --squash --compress > nothing of the kind remains: leave it out
 --add-host --memory -m --cpus --cpu-quota --ulimit --shm-size --security-opt --isolation > steps have what this process has

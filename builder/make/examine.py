@@ -25,8 +25,8 @@ from builder.oci.digest import CacheKey, DiffID, Hasher, hasher
 from builder.plan import keys
 from builder.plan.changes import Heads, line
 from builder.rootfs.contents import Contents
+from builder.rootfs.jail import is_kept
 from builder.rootfs.reading import PathTable
-from builder.rootfs.unpack import is_kept
 from builder.rootfs.writing import write_table
 from builder.store import unpacked
 from builder.store.check import Problem

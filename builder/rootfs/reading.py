@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from builder.errors import CorruptBlob
 from builder.layer.entry import HARDLINK, Entry
-from builder.layer.record import HEAD, key_of, unpack
+from builder.layer.record import HEAD, TYPE_AT, key_of, unpack
 from builder.rootfs.arrange import MAX_LINKS, follow
 from builder.rootfs.format import HEADER, MAGIC, NAME, PAGE
 from builder.store.files import READ, Files
@@ -19,6 +19,7 @@ from builder.store.files import READ, Files
 _U64 = struct.Struct("<Q")
 _MEMO = 50_000  # entries kept per open table, and keys that searches pass
 _UNASKED = "unasked"
+_HARDLINK = ord(HARDLINK)
 _NEAR = 32  # how close two paths are when keys between them are no longer kept
 
 
@@ -86,9 +87,12 @@ class PathTable:
         memo[path] = entry
         return entry
 
-    def index(self, path: bytes) -> int | None:
-        """Which of the paths, in the order of `subtree`; the root, where it has an entry, is 0."""
+    def index(self, path: bytes, guess: int = 0) -> int | None:
+        """Which of the paths, in the order of `subtree`; the root, where it has an entry, is 0.
+        `guess` is where it may well stand."""
         key = key_of(path)
+        if guess < self._count and self._key_at(guess) == key:
+            return guess
         index = self._bisect(key)
         return index if index < self._count and self._key_at(index) == key else None
 
@@ -119,6 +123,13 @@ class PathTable:
                 return found
             path = entry.link
         return []
+
+    def links(self) -> Iterator[int]:
+        """Which of the paths are hard links."""
+        for index in range(self._count):
+            at, _ = self._head(index)
+            if self._data[at + TYPE_AT] == _HARDLINK:
+                yield index
 
     def whole(self) -> bool:
         """Whether all of it is undamaged."""

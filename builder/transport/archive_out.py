@@ -31,13 +31,13 @@ class DockerArchive:
     are stored; zstd, which older engines do not know, is unpacked on the way."""
 
     def __init__(self, store: Store, path: str, name: str) -> None:
-        self._store, self._path, self._name = store, os.path.abspath(path), name
+        self._store, self.path, self._name = store, os.path.abspath(path), name
 
     def check(self) -> None:
-        _check(self._path, f"docker-archive:{self._path}")
+        _check(self.path, f"docker-archive:{self.path}")
 
     def put(self, image: Image) -> Delivered:
-        where = f"docker-archive:{self._path}"
+        where = f"docker-archive:{self.path}"
         config = image.config_bytes()
         config_name = digest_of(config)[7:] + ".json"
         layers = {layer.diff_id[7:] + ".tar": layer for layer in image.layers}
@@ -46,7 +46,7 @@ class DockerArchive:
             "RepoTags": [self._name],
             "Layers": [layer.diff_id[7:] + ".tar" for layer in image.layers],
         }
-        with _writing(self._path, where) as archive:
+        with _writing(self.path, where) as archive:
             for name, layer in layers.items():
                 if media.CODECS[layer.blob.media_type] == "zstd":
                     size = sum(map(len, self._unpacked(layer)))
@@ -67,18 +67,18 @@ class OciArchive:
     """An OCI layout in a tar."""
 
     def __init__(self, store: Store, path: str, tag: str) -> None:
-        self._store, self._path, self._tag = store, os.path.abspath(path), tag
+        self._store, self.path, self._tag = store, os.path.abspath(path), tag
 
     def check(self) -> None:
-        _check(self._path, f"oci-archive:{self._path}")
+        _check(self.path, f"oci-archive:{self.path}")
 
     def put(self, image: Image) -> Delivered:
-        where = f"oci-archive:{self._path}"
+        where = f"oci-archive:{self.path}"
         config, manifest = image.config_bytes(), image.manifest_bytes()
         blob = Descriptor(media.MANIFEST, digest_of(manifest), len(manifest))
         entries = [index_entry(blob, image.platform, self._tag)]
         index = encode({"schemaVersion": 2, "mediaType": media.INDEX, "manifests": entries})
-        with _writing(self._path, where) as archive:
+        with _writing(self.path, where) as archive:
             archive.add("oci-layout", len(VERSION), [VERSION])
             archive.folder("blobs")
             archive.folder("blobs/sha256")

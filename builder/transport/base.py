@@ -53,6 +53,9 @@ class Delivered(NamedTuple):
 class Destination(Protocol):
     """Takes a finished image whose blobs are in the store."""
 
+    path: str
+    """The file or folder that it names, absolute."""
+
     def check(self) -> None:
         """What it names can take an image, as far as can be seen without writing. Raises
         BuilderError."""

@@ -22,7 +22,7 @@ from builder.transport.base import Delivered
 from builder.transport.documents import MAX_MANIFEST, REF_NAME, load_object, parse_index
 from builder.transport.importing import CHUNK
 from builder.transport.layout import Layout, check_layout
-from builder.transport.target import PARTIAL, refuse_shared, writing_in
+from builder.transport.target import PARTIAL, check_writable, refuse_shared, writing_in
 
 if TYPE_CHECKING:
     from builder.store.store import Store
@@ -36,20 +36,34 @@ class LayoutDestination:
     each by a rename; other tags stay, blobs that are there are not copied again."""
 
     def __init__(self, store: Store, folder: str, tag: str) -> None:
-        self._store, self._folder, self._tag = store, os.path.abspath(folder), tag
-        self._where = f"oci:{self._folder}"
+        self._store, self.path, self._tag = store, os.path.abspath(folder), tag
+        self._where = f"oci:{self.path}"
 
     def check(self) -> None:
         try:
-            handle = os.open(self._folder, _FOLDER)
-        except FileNotFoundError:
-            if os.path.islink(self._folder):
-                raise TransportError(f"{self._where}: it is a symlink to nothing") from None
-            return
+            try:
+                handle = os.open(self.path, _FOLDER)
+            except FileNotFoundError:
+                if os.path.islink(self.path):
+                    raise TransportError(f"{self._where}: it is a symlink to nothing") from None
+                self._check_above()
+                return
+            try:
+                self._recognise(handle)
+                check_writable(handle)
+            finally:
+                os.close(handle)
         except OSError as error:
             raise TransportError(f"{self._where}: {error.strerror}") from error
+
+    def _check_above(self) -> None:
+        """What is missing of the path can be made in what is there of it."""
+        folder = os.path.dirname(self.path)
+        while not os.path.lexists(folder):
+            folder = os.path.dirname(folder)
+        handle = os.open(folder, _FOLDER)
         try:
-            self._recognise(handle)
+            check_writable(handle)
         finally:
             os.close(handle)
 
@@ -60,9 +74,8 @@ class LayoutDestination:
             raise TransportError(f"{self._where}: {error.strerror}") from error
 
     def _put(self, image: Image) -> Delivered:
-        self.check()
-        os.makedirs(self._folder, exist_ok=True)
-        handle = os.open(self._folder, _FOLDER)
+        os.makedirs(self.path, exist_ok=True)
+        handle = os.open(self.path, _FOLDER)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)  # two builds into one layout: one after the other
             if not self._recognise(handle):
@@ -95,7 +108,7 @@ class LayoutDestination:
         try:
             refuse_shared(status)
         except OSError as error:
-            hint = f"name a new folder: oci:{os.path.join(self._folder, 'image')}"
+            hint = f"name a new folder: oci:{os.path.join(self.path, 'image')}"
             raise TransportError(f"{self._where}: {error.strerror}", hint) from None
         return False
 
@@ -104,7 +117,7 @@ class LayoutDestination:
             return _place(blobs, blob.digest, blob.size, iter(lambda: source.read(CHUNK), b""))
 
     def _add_to_index(self, handle: int, manifest: Descriptor, platform: Platform) -> None:
-        path = os.path.join(self._folder, "index.json")
+        path = os.path.join(self.path, "index.json")
         index: dict[str, Any] = {"schemaVersion": 2, "mediaType": media.INDEX, "manifests": []}
         before = b""
         if "index.json" in os.listdir(handle):

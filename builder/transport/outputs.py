@@ -16,24 +16,34 @@ if TYPE_CHECKING:
 Factory = Callable[["Store", str], Destination]
 """Makes the destination for the image of the given name."""
 
+_KINDS = {"oci": "oci-archive", "docker": "docker-archive", "local": "dir", "tar": "tar"}
+"""Of buildx."""
 _REF_NAME = re.compile(r"[A-Za-z0-9]+([-._:@/+][A-Za-z0-9]+)*")  # image-spec annotations.md
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 def parse_output(text: str) -> Factory:
-    """`oci:DIR[:tag]`, `oci-archive:FILE[:tag]` or `docker-archive:FILE[:tag]`.
+    """`oci:DIR[:tag]`, `oci-archive:FILE[:tag]`, `docker-archive:FILE[:tag]`; `dir:DIR` and
+    `tar:FILE` for the files alone.
 
     The tag is `latest` unless given. In docker-archives it may be a whole reference, `site:1.0`;
     otherwise the image is called by its spec's name.
     """
     kind, _, rest = text.partition(":")
     path, _, tag = rest.partition(":")
-    if kind not in ("oci", "oci-archive", "docker-archive") or not path:
+    if kind not in ("oci", "oci-archive", "docker-archive", "dir", "tar") or not path:
         raise UsageError(
-            f"--output {text!r} is not an output,"
-            " expected oci:DIR[:tag], oci-archive:FILE[:tag] or docker-archive:FILE[:tag]",
+            f"--output {text!r} is not an output, expected oci:DIR[:tag], oci-archive:FILE[:tag],"
+            " docker-archive:FILE[:tag], dir:DIR or tar:FILE",
             _meant(text),
         )
+    if path == "-":
+        raise UsageError(
+            f"--output {text!r}: nothing is written to stdout, expected {_place(kind)}",
+            f"write {kind}:{_place(kind)}",
+        )
+    if kind in ("dir", "tar"):
+        return lambda store, name: _files(kind, store, rest)
     if kind == "docker-archive":
         if tag and not _TAG.fullmatch(tag):
             _docker_name(text, tag)
@@ -49,12 +59,20 @@ def _meant(text: str) -> str | None:
     kind, path = fields.get("type", ""), fields.get("dest", "")
     if kind in ("image", "registry") or "push" in fields:
         return f"--push, and --tag {fields.get('name') or 'NAME'}"
-    ours = {"oci": "oci-archive", "docker": "docker-archive"}.get(kind)
+    ours = {"oci": "oci-archive", "docker": "docker-archive", "local": "dir", "tar": "tar"}.get(
+        kind
+    )
     if ours and fields.get("tar") == "false":
         ours = "oci"
     if ours:
-        return f"write {ours}:{path}" if path else f"write {ours}:FILE"
-    return f"write docker-archive:{text}" if text.endswith(".tar") and ":" not in text else None
+        return f"write {ours}:{path or ('DIR' if ours in ('dir', 'oci') else 'FILE')}"
+    if ":" in text or "=" in text or not text.strip("-"):
+        return None
+    return f"write docker-archive:{text}" if text.endswith(".tar") else f"write dir:{text}"
+
+
+def _place(kind: str) -> str:
+    return "DIR" if kind in ("oci", "dir") else "FILE"
 
 
 def _oci(kind: str, store: Store, path: str, tag: str) -> Destination:
@@ -65,6 +83,12 @@ def _oci(kind: str, store: Store, path: str, tag: str) -> Destination:
     from builder.transport.archive_out import OciArchive
 
     return OciArchive(store, path, tag)
+
+
+def _files(kind: str, store: Store, path: str) -> Destination:
+    from builder.transport.files_out import FilesFolder, FilesTar
+
+    return FilesFolder(store, path) if kind == "dir" else FilesTar(store, path)
 
 
 def _docker_archive(store: Store, path: str, text: str, name: str, tag: str) -> Destination:

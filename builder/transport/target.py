@@ -19,6 +19,7 @@ PARTIAL = re.compile(r"\.[0-9a-f]{16}\.partial")
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = (
+    (stat.S_ISREG, "a file"),
     (stat.S_ISLNK, "a symlink"),
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -29,19 +30,28 @@ _KINDS = (
 def check_target(path: str) -> None:
     """A file can be written at `path`, as far as can be seen without writing. Raises OSError with a
     text for the user."""
-    with _folder_of(path) as (folder, name):
+    with parent_of(path) as (folder, name):
         _look(folder, name)
-        if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder):
-            read_only = os.fstatvfs(folder).f_flag & os.ST_RDONLY
-            why = "its file system is read-only" if read_only else "no permission in its folder"
-            raise OSError(errno.EACCES, why)
+        check_writable(folder)
+
+
+def check_writable(folder: int) -> None:
+    """Names can be made in the folder. Raises OSError."""
+    if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder):
+        read_only = os.fstatvfs(folder).f_flag & os.ST_RDONLY
+        why = "its file system is read-only" if read_only else "no permission in its folder"
+        raise OSError(errno.EACCES, why)
+    if not os.fstatvfs(folder).f_blocks:  # /proc, /sys: what they allow is not what can be done
+        partial = f".{os.urandom(8).hex()}.partial"
+        os.close(os.open(partial, _NEW, 0o666, dir_fd=folder))
+        os.unlink(partial, dir_fd=folder)
 
 
 @contextlib.contextmanager
 def writing(path: str, *, sync: bool = True) -> Iterator[BinaryIO]:
     """A file that appears at `path` when all is written (on the disk, with `sync`), or not at all.
     Raises OSError."""
-    with _folder_of(path) as (folder, name), writing_in(folder, name, sync=sync) as file:
+    with parent_of(path) as (folder, name), writing_in(folder, name, sync=sync) as file:
         yield file
 
 
@@ -72,7 +82,8 @@ def refuse_shared(status: os.stat_result) -> None:
 
 
 @contextlib.contextmanager
-def _folder_of(path: str) -> Iterator[tuple[int, str]]:
+def parent_of(path: str) -> Iterator[tuple[int, str]]:
+    """A handle of the folder that `path` is in, for names in it, and its last name."""
     folder, name = os.path.split(path)
     if not name:
         raise OSError(errno.EISDIR, "it names a folder, not a file")
@@ -94,11 +105,21 @@ def _look(folder: int, name: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(status.st_mode):
-        what = next((text for is_kind, text in _KINDS if is_kind(status.st_mode)), "a device")
+        what = kind_of(status)
         raise OSError(errno.EEXIST, f"it is {what}, expected a regular file or nothing")
-    above = os.fstat(folder)
-    if _shared(above) and status.st_uid not in (os.geteuid(), above.st_uid):
+    if of_another(folder, status):
         raise OSError(errno.EPERM, f"it belongs to user {status.st_uid}, in a folder for everybody")
+
+
+def kind_of(status: os.stat_result) -> str:
+    """What stands in the way, in words."""
+    return next((text for is_kind, text in _KINDS if is_kind(status.st_mode)), "a device")
+
+
+def of_another(folder: int, status: os.stat_result) -> bool:
+    """Whether something belongs to another user and is in a folder for everybody's files."""
+    above = os.fstat(folder)
+    return _shared(above) and status.st_uid not in (os.geteuid(), above.st_uid)
 
 
 def _shared(status: os.stat_result) -> bool:

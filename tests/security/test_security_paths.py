@@ -132,6 +132,8 @@ WRITES: dict[str, tuple[str, ...]] = {
     "--output oci": (*BUILD, "--output", "oci:PATH"),
     "--output oci-archive": (*BUILD, "--output", "oci-archive:PATH"),
     "--output docker-archive": (*BUILD, "--output", "docker-archive:PATH"),
+    "--output dir": (*BUILD, "--output", "dir:PATH"),
+    "--output tar": (*BUILD, "--output", "tar:PATH"),
     "--iidfile": (*BUILD, "--iidfile", "PATH"),
     "--metadata-file": (*BUILD, "--metadata-file", "PATH"),
     "--depfile": (*BUILD, "--iidfile", "iid", "--depfile", "PATH"),
@@ -305,7 +307,7 @@ def area(tmp_path: Path) -> Path:
     return tmp_path / "area"
 
 
-@pytest.mark.parametrize("option, thing", _cases(WRITES, 60))
+@pytest.mark.parametrize("option, thing", _cases(WRITES, 66))
 def test_what_is_not_theirs_to_write_is_refused_and_left(
     made: Path, area: Path, option: str, thing: str
 ) -> None:
