@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from builder.errors import BuilderError, UsageError
+from builder.errors import BuilderError, Place, UsageError
 from builder.events import Emit, Warned, ignore
 from builder.layer.beneath import Beneath, LeadsOut
 from builder.oci.digest import hasher
@@ -382,9 +382,13 @@ class Context:
                 with open(handle, "rb") as file:
                     data = file.read()
                 try:
-                    text = data.decode("utf-8-sig")
+                    text = data.decode("utf-8").removeprefix("\ufeff")
                 except UnicodeDecodeError as error:
-                    raise UsageError(f"{self._named}.dockerignore is not UTF-8: {error}") from error
+                    *above, here = data[: error.start].split(b"\n")
+                    column = len(here.decode("utf-8").removeprefix("\ufeff")) + 1
+                    place = Place(f"{self._named}.dockerignore", len(above) + 1, column)
+                    message = f"byte 0x{data[error.start]:02x} is not UTF-8 text"
+                    raise UsageError(message).at(place) from error
             self._ignore = Ignore(text, f"{self._named}.dockerignore")
         return self._ignore
 

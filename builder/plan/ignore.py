@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from posixpath import normpath
 from typing import NamedTuple
 
-from builder.errors import BuilderError, SpecError
+from builder.errors import BuilderError, Place, SpecError
 from builder.plan.globs import (
     ANY_FOLDERS,
     BEGIN,
@@ -60,7 +60,9 @@ class Ignore:
                 patterns.append(_moby(pattern[keeps:]))
             except ValueError as error:
                 line = line.strip(_SPACE)
-                raise SpecError(f"{name}:{number}:1: {line!r} is no pattern: {error}") from None
+                raise SpecError(f"{line!r} is no pattern: {error}").at(
+                    Place(name, number, 1)
+                ) from None
             self.keeps.append(keeps)
             if keeps:
                 self._kept.append(pattern[1:] + "/")

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from builder.errors import BuilderError, SpecError
+from builder.errors import BuilderError, Place, SpecError, UsageError
 from builder.plan.ignore import Exclude, Ignore, Rules, glob_of
-from builder.spec.model import Place
 from builder.steps.copy import Copy
 from builder.steps.template import Template
 from builder.steps.unpack import Unpack
@@ -72,8 +71,24 @@ def test_what_is_no_pattern_is_an_error_with_its_line(shop: Any, line: str, mess
     (shop.context / ".dockerignore").write_text(f"# one\nok\n{line}\n")
     with pytest.raises(SpecError) as caught:
         shop.planned(copy("f"))
-    assert caught.value.message.startswith(f".dockerignore:3:1: {line.strip()!r} is no pattern: ")
-    assert message in caught.value.message
+    assert caught.value.place == Place(".dockerignore", 3, 1)
+    assert caught.value.what.startswith(f"{line.strip()!r} is no pattern: ")
+    assert message in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "column"),
+    [(b"a\nb\xc3\xa9\xff\n", 2, 3), (b"\xff", 1, 1), (b"\xef\xbb\xbfa\xff", 1, 2)],
+)
+def test_what_is_no_text_is_an_error_with_its_place(
+    shop: Any, data: bytes, line: int, column: int
+) -> None:
+    (shop.context / "f").touch()
+    (shop.context / ".dockerignore").write_bytes(data)
+    with pytest.raises(UsageError) as caught:
+        shop.planned(copy("f"))
+    assert caught.value.place == Place(".dockerignore", line, column)
+    assert caught.value.what == "byte 0xff is not UTF-8 text"
 
 
 @pytest.mark.parametrize("line", ["[z-a]", "!", "\\", "[", "[[:foo:]]", "/", "", "#", "!\\", "**["])
