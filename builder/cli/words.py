@@ -44,7 +44,7 @@ watch serve daemon > there is no daemon: builder build builds what changed
 """)  # noqa: E501
 _OPTIONS = _table("""
 --no-cache --force --rebuild > what has not changed gives the same bytes; a store of its own builds all anew: --cache-dir DIR
---target > a spec is one image: builder build IMAGE
+--target > builder build IMAGE:STAGE builds one stage
 --quiet -q > --progress quiet
 --verbose --debug -v -vv > --progress plain
 --dry-run -n > builder plan says what would be built

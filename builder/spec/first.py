@@ -47,8 +47,9 @@ config:
 """
 
 _BY_HAND = """\
-# RUN is a step `run`, COPY and ADD are `copy` or `unpack`, ARG is `vars`; all others belong to
-# `config`:
+# RUN is a step `run`, COPY and ADD are `copy`, `unpack` or `download`; ENV, USER and WORKDIR are
+# `set` where their place among the steps counts; ARG is `vars`, each FROM but the last one of the
+# `stages`; all others belong to `config`:
 #
 # steps:
 #   - copy: .

@@ -150,7 +150,7 @@ def parse_source(text: str) -> str:
     if URL.match(text):
         raise Malformed(
             "is a URL, expected a path within the context",
-            "nothing is fetched here: fetch it in a `run` step, or into the context before",
+            "a step `download` fetches a file, a step `git` what a repository has at a commit",
         )
     parts = _parts(text)
     if ".." in parts:

@@ -7,10 +7,12 @@ followed by YAML that is taken there (tests follow each of them).
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from builder.spec import syntax
 from builder.spec.fields import Kind, Reader, Table
 from builder.spec.node import LIST, MAPPING, NULL, TEXT, Node
 from builder.spec.source import Fault, quote, written
@@ -100,7 +102,7 @@ _NONE = {
     "build": "the whole spec says what is built: `from`, `steps`, `config`",
     "dockerfile": "a spec takes its place: `builder init` begins one beside a Dockerfile",
     "onbuild": "what is to be done on an image is said by the spec that stands on it",
-    "target": "`builder build NAME` builds one spec",
+    "target": "`builder build IMAGE:STAGE` builds one stage",
     "version": "a label says it: `org.opencontainers.image.version`, or a tag",
     "maintainer": "a label says it: `org.opencontainers.image.authors`",
     "author": "a label says it: `org.opencontainers.image.authors`",
@@ -270,18 +272,29 @@ def elsewhere(reader: Reader, key: Node, value: Node, what: str) -> Fault | None
 def _step_hint(reader: Reader, verb: str, value: Node) -> str:
     from builder.spec.steps import read_step
 
-    for candidate in _candidates(value):
+    flagged = verb == "run" and value.text.startswith("--")  # RUN --mount=...
+    for candidate in () if flagged else _candidates(value):
         made = _mapping(value, {verb: candidate})
-        words = _split(candidate)
-        if "dest" in reader.verbs[verb].fields() and len(words) > 1:
-            sources = [each for each in words[:-1] if not each.startswith("--")]
-            dest = _text(value, words[-1])
-            made = _mapping(value, {verb: _list(value, sources), "dest": dest})
+        if "dest" in reader.verbs[verb].fields() and len(_split(candidate)) > 1:
+            made = _copied(value, verb, _split(candidate))
         if reader.fits(Kind(read_step, {}), made) and (text := flow(made)):
             return f"as a step: - {text[1:-1] if len(made.pairs) == 1 else text}"
     table = reader.verbs[verb].fields()
     needed = ", ".join(f"{name}: ..." for name, field in table.items() if field.required)
     return f"a step says it: - {{{needed}}}"
+
+
+def _copied(at: Node, verb: str, words: list[str]) -> Node:
+    """`--chown=OWNER SOURCE... DEST` as a step."""
+    flags = [each[2:].partition("=") for each in words[:-1] if each.startswith("--")]
+    sources = [each for each in words[:-1] if not each.startswith("--")]
+    made = {verb: _list(at, sources), "dest": _text(at, words[-1])}
+    for name, _, value in flags:
+        if name == "from" and re.fullmatch(syntax.IMAGE_NAME, value):
+            value = f"stage:{value}"
+        value = value.zfill(4) if name == "chmod" else value
+        made[{"chown": "owner", "chmod": "mode"}.get(name, name)] = _text(at, value)
+    return _mapping(at, made)
 
 
 def _lines(reader: Reader, name: str, kind: Kind, value: Node) -> Iterator[str]:

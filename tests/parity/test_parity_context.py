@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +36,36 @@ def test_a_folder_with_its_own_ignore_file(sides: Any, tmp_path: Path, buildkit:
     sides.load(tmp_path / "cache/store", "ours", "parity:ours", tmp_path / "load")
     assert sides.tree("parity:ours") == sides.tree("parity:theirs")
     assert "srv/keep.md" in sides.tree("parity:ours")
+
+
+@pytest.mark.root
+@pytest.mark.needs("dockerd", "skopeo")
+def test_an_archives_times_are_kept_as_add_keeps_them(sides: Any, tmp_path: Path) -> None:
+    """Of all that it has entries for; a folder that the step makes has the clock's time."""
+    context = tmp_path / "context"
+    context.mkdir()
+    kinds = {"d": tarfile.DIRTYPE, "d/l": tarfile.SYMTYPE, "d/p": tarfile.FIFOTYPE}
+    with tarfile.open(context / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for number, name in enumerate(("d", "d/f", "d/l", "d/p", "old", "new")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kinds.get(name, tarfile.REGTYPE), "x" * (name == "d/l")
+            member.mode = 0o755
+            member.mtime = {"old": 0, "new": 4_000_000_000}.get(name, 1_000_000_000 + number)
+            tar.addfile(member)
+    assert not sides.build(
+        "FROM scratch\nADD a.tar /srv/\n", context, "parity:theirs", buildkit=True
+    )
+    steps = [{"unpack": "a.tar", "dest": "/srv/", "preserve": "mtime"}]
+    done = sides.ours({"from": "scratch", "steps": steps}, context, tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    sides.load(tmp_path / "cache/store", "ours", "parity:ours", tmp_path / "load")
+    found = []
+    for image in ("parity:theirs", "parity:ours"):
+        container = sides.out("create", "--network", "none", image, "x").decode().strip()
+        try:
+            with tarfile.open(fileobj=io.BytesIO(sides.out("export", container))) as tar:
+                found.append({each.name: each.mtime for each in tar if each.name > "srv/"})
+        finally:
+            sides.out("rm", container)
+    theirs, ours = ({k: v for k, v in each.items() if k.startswith("srv/")} for each in found)
+    assert theirs == ours and len(ours) == 6

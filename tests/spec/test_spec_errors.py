@@ -172,7 +172,7 @@ def test_all_mistakes_are_told_at_once_by_place(wrong: Callable[..., list[str]])
     ]
 
 
-FETCH = "nothing is fetched here: fetch it in a `run` step, or into the context before"
+FETCH = "a step `download` fetches a file, a step `git` what a repository has at a commit"
 RAW = "text that is no template goes between {% raw %} and {% endraw %}"
 HINTS: list[tuple[str, str | None]] = [
     ("from: scratch\nvars: {v: 1.10}\n", "quote it: '1.10'"),

@@ -104,7 +104,7 @@ def _mistakes() -> Iterator[str]:
 # What a hint may say without a value to write.
 EXPLAINS = re.compile(
     r"(empty text: )?(?=write )|quote it: |known here: |a step needs one of: |make two steps of it$"
-    r"|build the others with --platform$|nothing is fetched here: fetch it in a `run` step"
+    r"|build the others with --platform$|a step `download` fetches a file, a step `git` "
     r"|as a mapping only debootstrap is known$|paths are relative to the context folder"
     r"|a spec goes by its file name without .yaml|a tag begins with a letter, a digit or _$"
     r"|leave it out; quotes make text$|write the keys out, or use an alias|begin with from: BASE$"

@@ -127,6 +127,12 @@ TABLE: list[tuple[str, str, str]] = [
     (STEP, "tag: a:1", "at the top: tags: a:1"),
     (STEP, "RUN make all", 'as a step: - run: "make all"'),
     (STEP, "COPY a b /c/", "as a step: - {copy: [a, b], dest: /c/}"),
+    (STEP, "COPY --from=build --chown=a:b /x /y/ /c/", "dest: /c/, from: stage:build, owner: a:b}"),
+    (STEP, "COPY --from=build /x /c/", "as a step: - {copy: [/x], dest: /c/, from: stage:build}"),
+    (STEP, "COPY --from=nginx:1.25 /x /c", "- {copy: [/x], dest: /c, from: nginx:1.25}"),
+    (STEP, "COPY --chmod=755 x /c", "as a step: - {copy: [x], dest: /c, mode: 0755}"),
+    (STEP, "ADD --link x /c", "a step says it: - {copy: ..., dest: ...}"),
+    (STEP, "RUN --mount=type=cache,target=/x make", "a step says it: - {run: ...}"),
     (STEP, "ENV A=b C=d", "as a step: - set: {env: {A: b, C: d}}"),
     (STEP, "WORKDIR /a", "as a step: - set: {working_dir: /a}"),
     (STEP, "USER app", "as a step: - set: {user: app}"),
@@ -193,7 +199,9 @@ def followed(text: str, error: SpecError) -> Any:
         holder[holder.index(child)] = (child[0], yaml.compose(value[1], yaml.CSafeLoader))
     else:
         assert move, error.hint
-        proposed = yaml.safe_load((error.hint or "")[move.end() :])
+        # in YAML 1.1, which this reads, 0755 is a number
+        line = re.sub(r"mode: (0\d+)", r"mode: '\1'", (error.hint or "")[move.end() :])
+        proposed = yaml.safe_load(line)
         holder.remove(child)
     data = yaml.CSafeLoader("")
     made = data.construct_document(root)
@@ -228,6 +236,8 @@ def test_a_word_of_another_language_is_told_in_ours(
     if not MOVES.match(error.hint or "") and "did you mean" not in told and "write " not in told:
         return
     made = followed(f"{place}{line}\n", error)
+    # a stage that is named is to be written
+    made.update({"stages": {"build": {"from": "scratch"}}} if "stage:build" in told else {})
     after = faults(path, yaml.safe_dump(made))
     assert all(each.what.startswith("missing key") for each in after), (made, after)
 
