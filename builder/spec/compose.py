@@ -50,14 +50,14 @@ class Files:
         if len(above) > MAX_DEPTH:
             raise at.fault(f"more than {MAX_DEPTH} files below each other")
         if path not in self._nodes:
-            self._nodes[path] = self._parse(at, name, shown, path)
+            self._nodes[path] = self._parse(at, name, shown, path, above)
         node = self._nodes[path]
         assert node.source is not None
         here = Place(at.source.file, at.line, at.column)
         node.source.via = (here, *at.source.via)
         return node, path
 
-    def _parse(self, at: Node, name: str, shown: str, path: str) -> Node:
+    def _parse(self, at: Node, name: str, shown: str, path: str, above: tuple[str, ...]) -> Node:
         from builder.spec.load import read_bytes
 
         assert at.source is not None
@@ -65,9 +65,8 @@ class Files:
             data = read_bytes(path, "file")
         except UsageError as error:
             why = error.message.rpartition(": ")[2]
-            raise at.fault(
-                f"{quote(name)} cannot be read: {why}", self._near(name, shown)
-            ) from None
+            near = _near(name, shown, above)
+            raise at.fault(f"{quote(name)} cannot be read: {why}{near}") from None
         self._bytes += len(data)
         if self._bytes > MAX_BYTES:
             raise at.fault(f"the files of this spec are larger than {MAX_BYTES} bytes together")
@@ -79,15 +78,6 @@ class Files:
         except SpecErrors as found:  # no text at all
             first = found.errors[0]
             raise at.fault(f"{quote(name)} cannot be read: {first.message}") from None
-
-    def _near(self, name: str, shown: str) -> str | None:
-        folder, wanted = os.path.split(shown)
-        try:
-            names = os.listdir(folder or ".")
-        except OSError:
-            return None
-        near = did_you_mean(wanted, sorted(names))[2:].capitalize()
-        return near[0].lower() + near[1:] if near else None
 
     def extended(self, node: Node, above: tuple[str, ...]) -> Node:
         """A spec over the files that it extends. Raises Fault."""
@@ -115,6 +105,17 @@ class Files:
         if merged is None:
             raise named.fault("the list is empty, expected a file")
         return _merged(merged, own, self._problems)
+
+
+def _near(name: str, shown: str, above: tuple[str, ...]) -> str:
+    """The file that was meant, perhaps, by one that is not there; none that leads there."""
+    folder, beside = os.path.dirname(shown), os.path.dirname(name)
+    try:
+        names = sorted(os.listdir(folder or "."))
+    except OSError:
+        return ""
+    free = [each for each in names if os.path.realpath(os.path.join(folder, each)) not in above]
+    return did_you_mean(name, [os.path.join(beside, each) for each in free])
 
 
 def without_free(node: Node) -> Node:

@@ -183,6 +183,8 @@ class Reading:
         if name is None or key is None or (fields is None and left_out is None):
             return None
         if self._rendering:
+            if left_out is not None:
+                document = {"name": name, "when": False}
             self.documents.append({**document, "vars": shown} if shown else document)
         found = ImageSpec(
             name,

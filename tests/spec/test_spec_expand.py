@@ -444,7 +444,8 @@ FAULTS: dict[str, tuple[dict[str, str], str, tuple[str, ...]]] = {
     ),
     "not there": (
         {"app": "from: scratch\nextends: comon.yaml\n", "common": ""},
-        "specs/app.yaml:2:10: 'comon.yaml' cannot be read: No such file or directory",
+        "specs/app.yaml:2:10: 'comon.yaml' cannot be read: No such file or directory, did you mean"
+        " 'common.yaml'?",
         (),
     ),
     "a folder": (

@@ -15,6 +15,7 @@ import yaml
 from builder.errors import SpecError, SpecErrors
 from builder.project import load_spec
 from builder.spec.base import _DEBOOTSTRAP
+from builder.spec.conditions import COMMON
 from builder.spec.config import _HEALTHCHECK, CONFIG
 from builder.spec.language import SPEC
 from builder.spec.words import _NONE
@@ -71,7 +72,7 @@ def _at(field: str) -> Iterator[Callable[[str], str]]:
         suite = "" if field == "debootstrap" else "  debootstrap: a\n"
         yield lambda text: f"from:\n{suite}  {text}\n"
     for verb, given in GIVEN.items():
-        if field in VERBS[verb].fields():
+        if field in VERBS[verb].fields() or field in COMMON:
             lines = [line for line in given.split("\n    ") if not line.startswith(f"{field}:")]
             yield lambda text, lines=lines: (  # type: ignore[misc]
                 "from: scratch\nvars: {title: x}\nsteps:\n  - "
@@ -83,7 +84,14 @@ def _at(field: str) -> Iterator[Callable[[str], str]]:
 def _mistakes() -> Iterator[str]:
     yield from (text for text, _ in TABLE)
     yield from (f"from: {text}\n" for text in TEXTS)
-    tables = [SPEC, CONFIG, _HEALTHCHECK, _DEBOOTSTRAP, *(verb.fields() for verb in VERBS.values())]
+    tables = [
+        SPEC,
+        COMMON,
+        CONFIG,
+        _HEALTHCHECK,
+        _DEBOOTSTRAP,
+        *(verb.fields() for verb in VERBS.values()),
+    ]
     for field in dict.fromkeys(name for table in tables for name in table):
         for spec in _at(field):
             yield from (spec(f"{field}: {text}") for text in TEXTS)
@@ -196,7 +204,7 @@ def test_every_hint_that_is_followed_helps(tmp_path: Path, monkeypatch: pytest.M
             corrected = _followed(text, error, proposed)
             for after in _errors(path, corrected):
                 another = "missing key" in after.message or (
-                    "template error" in error.message and "gives text" in after.message
+                    "template error" in error.message and "expected true or false" in after.message
                 )
                 if _place(after) == _place(error) and not another:
                     wrong.append((text, error.message, hint, corrected, after.message))
