@@ -70,6 +70,14 @@ _OPTIONS = _table("""
 """)  # noqa: E501
 
 
+_OF = {
+    "rmi": _table("-f --force > a name is given up without asking: leave it out"),
+    "images": _table("ls list > builder images lists them\n-q --quiet > --json"),
+    "lint": _table("--fix > what a hint says is written by hand"),
+}
+"""Of one command, before the others."""
+
+
 def no_command(command: str, known: Collection[str]) -> UsageError:
     import difflib
 
@@ -85,12 +93,12 @@ def not_taken(parser: argparse.ArgumentParser, text: str) -> UsageError:
     """What a command does not take: an option, or an argument too many."""
     import difflib
 
+    own = _OF.get(parser.prog.split()[-1], {})
     if not text.startswith("-") or text == "-":
-        return UsageError(
-            f"{parser.prog} does not take {text!r}", f"{parser.prog} --help tells how it is used"
-        )
+        told = own.get(text) or f"{parser.prog} --help tells how it is used"
+        return UsageError(f"{parser.prog} does not take {text!r}", told)
     name = text.partition("=")[0]
-    hint = _OPTIONS.get(name)
+    hint = own.get(name) or _OPTIONS.get(name)
     known = [each for action in parser._actions for each in action.option_strings]
     if not hint and (near := difflib.get_close_matches(name, known, 1)):
         hint = f"did you mean {near[0]}?"

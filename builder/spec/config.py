@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from builder.spec import syntax
@@ -110,7 +111,16 @@ _COMMAND = Kind(_read_command, {"anyOf": [SCRIPT.schema, WORDS.schema]})
 
 def _read_ports(reader: Reader, node: Node) -> Any:
     found = _PORTS.read(reader, node)
-    return BAD if found is BAD else tuple(port for ports in found for port in ports)
+    return BAD if found is BAD else tuple(_one_by_one(found))
+
+
+def _one_by_one(ranges: Iterable[tuple[int, int, str]]) -> Iterator[str]:
+    """`80/tcp` and so on, each once however many ranges have it."""
+    told: dict[str, int] = {}  # the last one, by protocol
+    for first, last, protocol in sorted(ranges):
+        start = max(first, told.get(protocol, 0) + 1)
+        yield from (f"{number}/{protocol}" for number in range(start, last + 1))
+        told[protocol] = max(last, start - 1)
 
 
 _PORTS = list_of(

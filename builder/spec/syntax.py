@@ -97,8 +97,8 @@ def parse_duration(text: str) -> int:
     return total
 
 
-def parse_ports(text: str) -> tuple[str, ...]:
-    """`80`, `80/udp` or a range `8000-8010/tcp`, to the ports one by one: `80/tcp`, `80/udp` ..."""
+def parse_ports(text: str) -> tuple[int, int, str]:
+    """`80`, `80/udp` or a range `8000-8010/tcp`, to the first port, the last and the protocol."""
     if not re.fullmatch(PORT, text):
         raise _no_port(text)
     numbers, slash, protocol = text.partition("/")
@@ -109,7 +109,7 @@ def parse_ports(text: str) -> tuple[str, ...]:
     if start > end:
         ports = f"{end}-{start}{slash}{protocol}"
         raise Malformed("ends before it starts, expected a range of ports", f"write {ports}")
-    return tuple(f"{number}/{protocol if slash else 'tcp'}" for number in range(start, end + 1))
+    return start, end, protocol if slash else "tcp"
 
 
 def _no_port(text: str) -> Malformed:

@@ -18,6 +18,7 @@ from builder.spec.node import LIST, MAPPING, NULL, TEXT, Node
 from builder.spec.source import Fault, quote, written
 
 _LONGEST = 150  # characters of a value in a hint
+_SHOWN = 50  # nodes of one
 
 
 def _table(text: str) -> dict[str, tuple[str, ...]]:
@@ -227,7 +228,7 @@ def as_mapping(node: Node) -> Node | None:
 
 def flow(node: Node) -> str | None:
     """A value on one line, as YAML; None if it is long."""
-    if node.size > 50:
+    if node.size > _SHOWN:
         return None
     if node.kind == LIST:
         items = [flow(each) for each in node.items]
@@ -309,6 +310,8 @@ def _candidates(value: Node) -> Iterator[Node]:
     """A value as it stands and as it may be written elsewhere: one for a list, `A=b` for a mapping,
     HOST:IMAGE for what is the image's, a command for the mapping that tests by it."""
     yield value
+    if value.size > _SHOWN or len(value.text) > _LONGEST:
+        return  # it would not be shown
     items = [value] if value.kind not in (LIST, MAPPING, NULL) else value.items
     if items and value.kind != LIST:
         yield _list(value, [value.text])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 
 import pytest
@@ -134,7 +136,7 @@ config:
         ("nginx",),
         (),
         ("/bin/bash", "-c"),
-        ("80/tcp", "53/udp"),
+        ("53/udp", "80/tcp"),
         ("/var/cache/site",),
         {"org.opencontainers.image.title": "s"},
         "SIGRTMIN+3",
@@ -185,3 +187,19 @@ def test_variables_keep_their_types(read: Read) -> None:
         "e": ["x", {"f": "no"}],
         "g": "0755",
     }
+
+
+def test_ports_are_told_one_by_one_and_once(read: Callable[..., ImageSpec]) -> None:
+    ports = ["80-83", "81/tcp", "82-85/udp", "1-2", "83-84", "80", "84/udp", "65535"]
+    found = read(json.dumps({"from": "scratch", "config": {"exposed_ports": ports}}))
+    wanted = [*(f"{n}/tcp" for n in (1, 2, 80, 81, 82, 83, 84, 65535))]
+    wanted += [f"{n}/udp" for n in (82, 83, 84, 85)]
+    assert sorted(found.config.exposed_ports) == sorted(wanted)
+
+
+def test_many_wide_ranges_are_no_work(read: Callable[..., ImageSpec]) -> None:
+    ports = [f"{n}-{65535 - n}/{kind}" for n in range(1, 9000) for kind in ("tcp", "udp", "sctp")]
+    started = time.monotonic()
+    found = read(json.dumps({"from": "scratch", "config": {"exposed_ports": ports}}))
+    assert len(found.config.exposed_ports) == 3 * 65534
+    assert time.monotonic() - started < 20
