@@ -110,7 +110,7 @@ def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
     done = [BuiltStep(None, about, "base", "", "", each, 0.0) for each in maker.base_layers(image)]
     done += maker.done
     _remember(shop, walked, last, done, manifest)
-    seconds = time.monotonic() - started
+    seconds = time.monotonic() - started - maker.waited
     shop.emit(ImageDone(spec.name, manifest.digest, seconds, maker.made))
     # what stands on it reads it from the store, and keeps nothing of what it was made of
     stack = stack_on(image, walked.stack.commands)
@@ -209,6 +209,7 @@ class _Maker:
         self._begun: dict[int, float] = {}  # when steps began that fetched something first
         self.sources: list[Tree] = []
         self.made = 0
+        self.waited = 0.0  # seconds, for the images that it copies from
         self.below = [below] if below else []  # the images that this one is made of
 
     def base_layers(self, image: Image) -> tuple[Layer, ...]:
@@ -244,7 +245,7 @@ class _Maker:
     # -- steps --------------------------------------------------------------------------------
 
     def origin(self, spec: ImageSpec, index: int, ref: BaseRef, stack: Stack) -> Work[Stack | None]:
-        shop = self._shop
+        shop, began = self._shop, time.monotonic()
         if ref.of_spec:
             built: Built = yield After(ref.value)
             self.below.append(built)
@@ -252,6 +253,7 @@ class _Maker:
         else:
             base: Base = yield After(base_task(ref, shop.planner.platform(spec)))
             found = stack_on(base.image)
+        self.waited += time.monotonic() - began
         if not shop.planner.knows(spec, index, stack, found):
             yield partial(self._read, own_steps(spec)[index], ref, found)
         return found

@@ -219,3 +219,17 @@ def test_a_matrix_and_a_copied_image_have_stages(project: Any) -> None:
     project.run("build", "y", "-o", "docker-archive:o.tar")
     assert layers(project.root / "o.tar")["b"] == b"2"
     assert set(project.build("x-1:a")) == {"x-1:a"}
+
+
+@pytest.mark.needs("busybox")
+def test_the_time_of_an_image_is_its_own(box: Any) -> None:
+    """What it waits for its stages is told with those."""
+    box.spec(
+        "x",
+        "stages: {slow: {from: 'rootfs:box.tar', steps: [{run: sleep 2; echo a > /a}]}}\n"
+        "from: scratch\nsteps: [{copy: /a, from: 'stage:slow', dest: /a}]\n",
+    )
+    done = box.run("build", "--progress", "json")
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    took = {each["image"]: each["seconds"] for each in events if each["event"] == "image_done"}
+    assert took["x:slow"] >= 2 > took["x"]
