@@ -52,13 +52,14 @@ from builder.plan.walk import Made, Walked, Work, walk
 from builder.rootfs.stack import Stack, stack_on
 from builder.spec.model import BaseRef, ImageSpec, without_values
 from builder.store.records import Record, is_settled, labelled, save_document, save_record
-from builder.transport.base import Base
+from builder.transport.base import Base, quiet
 from builder.work.schedule import After, Alone, Task
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
     from builder.layer.write import Written
     from builder.plan.changes import Changes
+    from builder.plan.remote import Remote
 
 
 class BuiltStep(NamedTuple):
@@ -220,8 +221,9 @@ class _Maker:
 
     def base(self, spec: ImageSpec) -> Work[Base | None]:
         task = base_task(spec.base, self._shop.planner.platform(spec))
-        if task not in self._shop.bases:  # while it comes, copies are hashed
-            yield [partial(self._hash, step) for step in own_steps(spec) if step.hashes]
+        if task not in self._shop.bases:  # while it comes, copies are hashed and files fetched
+            hashing = [partial(self._hash, step) for step in own_steps(spec) if step.hashes]
+            yield [*hashing, *self._ahead(0)]
         base: Base = yield After(task)
         self._shop.planner.check_machine(spec, base.image)
         if base.note:
@@ -266,8 +268,27 @@ class _Maker:
             pass  # said when the step's turn comes
 
     def fetch(self, planned: Planned) -> Work[bool]:
-        yield partial(self._fetch, planned)
+        yield [partial(self._fetch, planned), *self._ahead(planned.number)]
         return True
+
+    def _ahead(self, done: int) -> list[Callable[[], None]]:
+        """Bring what the steps behind the first `done` take from servers, in the first build of an
+        image; later ones may be hits without it."""
+        shop, remotes = self._shop, set()
+        for step in own_steps(self._spec)[done:] if self._last is None else ():
+            try:
+                remote = step.remote(shop.planner.platform(self._spec))
+            except BuilderError:
+                continue  # said when the step's turn comes
+            if remote and not remote.find(shop.store):
+                remotes.add(remote)
+        return [partial(self._bring_ahead, remote) for remote in remotes]
+
+    def _bring_ahead(self, remote: Remote) -> None:
+        try:
+            remote.fetch(self._shop.fetcher(), quiet, lambda done, total: None)
+        except BuilderError:
+            pass  # said when the step's turn comes
 
     def _fetch(self, planned: Planned) -> None:
         assert isinstance(planned.decision, Fetch)

@@ -83,6 +83,10 @@ class _Step(model.Step):
         """The step with its targets absolute; relative ones are taken from `folder`."""
         return self
 
+    def remote(self, platform: Platform) -> Remote | None:
+        """What it takes from a server, if it does. Raises BuilderError."""
+        return None
+
     def without_sources(self) -> Self:
         """The step without the names of what it takes from the context, where its layer holds what
         `scan` saw and nothing of them."""
@@ -112,10 +116,6 @@ class FileStep(_Step):
     def rooted(self, folder: str) -> Self:
         made: Self = cast(Any, self)._replace(dest=in_image(self.dest, folder))
         return made
-
-    def remote(self, platform: Platform) -> Remote | None:
-        """What it takes from a server, if it does. Raises BuilderError."""
-        return None
 
     @property
     def in_working_dir(self) -> bool:

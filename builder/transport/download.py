@@ -207,9 +207,12 @@ class _Coming:
             if total:
                 partial.check_room(total - partial.size)
             self._progress(partial.size, total)
+            told = partial.size
             while data := response.read(_PIECE):
                 partial.write(data)
-                self._progress(partial.size, total)
+                if partial.size - told >= _PIECE or partial.size == total:
+                    told = partial.size
+                    self._progress(told, total)
             if total and partial.size < total:  # a part of the part that was asked for
                 raise Lost(f"{shown(url)}: it ended {total - partial.size} bytes early")
         finally:

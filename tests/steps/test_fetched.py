@@ -299,6 +299,28 @@ def test_progress_is_told(project: Any, site: Site) -> None:
     assert (progress[0]["done"], progress[0]["total"]) == (0, len(DATA))
 
 
+def test_several_files_come_side_by_side(project: Any, site: Site) -> None:
+    """In the first build of an image. One that does not come is told at its turn."""
+    others = [Site(DATA[number:]) for number in range(1, 4)]
+    steps = []
+    for number, each in enumerate([site, *others]):
+        each.faults = [Fault(hang=1.0)]
+        sha = f"sha256: {hashlib.sha256(each.data).hexdigest()}"
+        steps.append(download(each.url, f"dest: /{number}", sha))
+    project.spec("x", spec(*steps))
+    began = time.monotonic()
+    project.run("build", "--jobs", "4")
+    assert time.monotonic() - began < 2.5
+    assert [len(each.seen) for each in [site, *others]] == [1, 1, 1, 1]
+    last = others[-1]
+    steps[-1] = download(last.url + "?404", "dest: /x", f"sha256: {'2' * 64}")
+    last.faults = [Fault(404)] * 9
+    project.spec("y", spec(*steps))
+    assert "specs/y.yaml:6: " in error(project, "build", "y", status=1)
+    for each in others:
+        each.close()
+
+
 # -- git -----------------------------------------------------------------------------------------
 
 

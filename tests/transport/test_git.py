@@ -226,6 +226,38 @@ def test_git_daemon_serves(store: Store, server: GitServer, repository: Reposito
         daemon.wait()
 
 
+SSH = """#!/bin/sh
+echo "$@" >> LOG
+for last; do :; done
+exec sh -c "$last"
+"""
+
+
+@pytest.mark.parametrize("form", ["ssh://me@host.example:22/PATH", "me@host.example:PATH"])
+def test_ssh_asks_nobody_and_has_the_callers_keys(
+    store: Store, repository: Repository, tmp_path: Path, form: str
+) -> None:
+    """By a program that stands for ssh. HOME is another one than the system knows of us, as it is
+    in a user namespace."""
+    commit = repository.commit({"a": b"1"})
+    home = tmp_path / "the home"
+    (home / ".ssh").mkdir(parents=True)
+    for name in ("known_hosts", "id_ed25519"):
+        (home / ".ssh" / name).write_text("")
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/ssh"
+    program.write_text(SSH.replace("LOG", str(tmp_path / "log")))
+    program.chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    url = form.replace("/PATH", f"{repository.path}").replace("PATH", f"{repository.path}")
+    files = fetch(store, url, commit, environment={"PATH": path, "HOME": str(home)})
+    assert held(store, files)[b"a"][1] == b"1"
+    asked = (tmp_path / "log").read_text()
+    assert "BatchMode=yes" in asked and "me@host.example" in asked
+    assert f"UserKnownHostsFile={home}/.ssh/known_hosts" in asked
+    assert f"IdentityFile={home}/.ssh/id_ed25519" in asked and "-F" not in asked
+
+
 def test_a_folder_of_it(store: Store, repository: Repository, get: Get) -> None:
     commit = repository.commit({"docs/api/a": b"1", "docs/b": b"2", "c": b"3"})
     assert set(held(store, get(commit, "docs"))) == {b"api", b"api/a", b"b"}
