@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from builder.errors import LayerError
 from builder.layer.entry import DIRECTORY, HARDLINK, OPAQUE, WHITEOUT, Entry
-from builder.layer.record import SEPARATOR, Folders, key_of, path_of, shown
+from builder.layer.record import SEPARATOR, Folders, key_of, pack, path_of, shown, unpack
 from builder.layer.sorter import Sorter
 
 MAX_LINKS = 40  # hard links to hard links followed
@@ -80,19 +80,71 @@ def follow(entry: Entry, get: Callable[[bytes], Entry | None]) -> Entry:
 
 
 def link_item(path: bytes, target: bytes) -> bytes:
-    """A hard link, for `check_links`."""
+    """A hard link, for `check_links`; for `outlived` with its number behind it."""
     return key_of(target) + SEPARATOR + key_of(path)
 
 
-def check_links(links: Sorter, entries: Callable[[], Iterable[tuple[bytes, str, bytes]]]) -> None:
+def outlived(links: Sorter, entries: Sorter) -> dict[bytes, bytes]:
+    """Records of the hard links whose target a later entry replaced: what it was when they came, as
+    tar and the engines make them. `entries` are keys, numbers of 8 bytes that count down, and
+    records; so are the names of what is given, which are keys and numbers."""
+    found: dict[bytes, bytes] = {}
+    todo: Iterable[tuple[bytes, bytes, bytes]] = map(_numbered, links)
+    for _ in range(MAX_LINKS + 1):
+        versions: list[tuple[bytes, bytes]] = []  # of one path, the last first
+        of: bytes | None = None
+        rows = iter(entries)
+        row = next(rows, None)
+        further = []
+        for target, name, number in todo:
+            if target != of:
+                of, versions = target, []
+                while row is not None:
+                    key, _, rest = row.partition(SEPARATOR)
+                    if key > target:
+                        break
+                    if key == target:
+                        versions.append((rest[:8], rest[8:]))
+                    row = next(rows, None)
+            at = next((n for n, each in enumerate(versions) if each[0] > number), 0)
+            if at == 0 and name not in found:
+                continue  # it is what its target is in the end, or what check_links refuses
+            before, record = versions[at] if versions else (b"", b"")
+            entry = unpack(record)[0] if record else None
+            if entry is None or entry.type == DIRECTORY:
+                raise _no_file(name[:-8], target)
+            found[name] = pack(entry._replace(path=path_of(name[:-8])))
+            if entry.type == HARDLINK:
+                further.append((key_of(entry.link), name, before))
+        if not further:
+            return found
+        todo = sorted(further)
+    raise _no_file(name[:-8], target)
+
+
+def _numbered(item: bytes) -> tuple[bytes, bytes, bytes]:
+    """A hard link's target, its name with its number, and that alone."""
+    target, _, rest = item.partition(SEPARATOR)
+    return target, rest[:-10] + rest[-8:], rest[-8:]
+
+
+def check_links(
+    links: Sorter,
+    entries: Callable[[], Iterable[tuple[bytes, str, bytes]]],
+    but: Collection[bytes] = (),
+) -> None:
     """Refuse hard links to folders and to files of other layers, as Docker and containerd do.
-    `entries` gives key, type and link of every path, sorted; each time it is called anew."""
+    `entries` gives key, type and link of every path, sorted; each time it is called anew. `but`:
+    links that are no longer looked at (`outlived`)."""
     for _ in range(MAX_LINKS + 1):
         found = iter(entries())
         here: tuple[bytes, str, bytes] | None = (b"", DIRECTORY, b"")
         further = links.like()  # those that point at other hard links, with what those point at
         for item in links:
-            target, _, name = item.partition(SEPARATOR)
+            target, _, rest = item.partition(SEPARATOR)
+            name, _, number = rest.partition(SEPARATOR)
+            if name + number in but:
+                continue
             while here and here[0] < target:
                 here = next(found, None)
             if not here or here[0] != target or here[1] == DIRECTORY:

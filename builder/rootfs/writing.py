@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from builder.layer.entry import HARDLINK, WHITEOUT, Entry
 from builder.layer.record import SEPARATOR, TYPE_AT, pack, unpack
 from builder.layer.sorter import Sorter
-from builder.rootfs.arrange import Sides, check_links, link_item
+from builder.rootfs.arrange import Sides, check_links, link_item, outlived
 from builder.rootfs.format import HEADER, MAGIC, NAME, PAGE
 from builder.store.files import failure
 
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 _CHUNK = 256 * PAGE
 _LAST = (1 << 64) - 1
+_BITS = (1 << 20) - 1
 _TYPES = {code: chr(code) for code in b"0123456"}
 
 
 class TableWriter:
-    """Takes a layer's entries in any order; of several with one path the last counts. Memory does
-    not grow with them, but for whiteouts, opaque and implied folders. Close it."""
+    """Takes a layer's entries in any order; of several with one path the last counts, but a hard
+    link stays what its target was when the link came. Memory does not grow with them, but for
+    whiteouts, opaque and implied folders, and such links. Close it."""
 
     def __init__(self, folder: str) -> None:
         """`folder`: where entries wait that do not fit in memory."""
@@ -36,6 +38,9 @@ class TableWriter:
         self._links = Sorter(folder)
         self._sides = Sides()
         self._next = _LAST  # counts down: the last of several with one path comes first
+        self._targets = bytearray()  # a bit for each that links had so far, by its hash
+        self._replaced = False  # perhaps one of them was
+        self._outlived: Mapping[bytes, bytes] = {}  # records by their keys
 
     def add(self, entry: Entry) -> None:
         path = entry[0]
@@ -43,15 +48,25 @@ class TableWriter:
             return
         key = path.replace(b"/", b"\0")
         self._sorter.add(key + SEPARATOR + self._next.to_bytes(8, "big") + pack(entry))
-        self._next -= 1
+        targets = self._targets
+        if targets and not self._replaced:
+            at = hash(path) & _BITS
+            self._replaced = bool(targets[at >> 3] & 1 << (at & 7))
         if entry[1] == HARDLINK:
-            self._links.add(link_item(path, entry[7]))
+            self._links.add(link_item(path, entry[7]) + SEPARATOR + self._next.to_bytes(8, "big"))
+            if not targets:
+                targets += bytes((_BITS >> 3) + 1)
+            at = hash(entry[7]) & _BITS
+            targets[at >> 3] |= 1 << (at & 7)
+        self._next -= 1
 
     def write(self, path: str, files: Mapping[bytes, bytes]) -> None:
         """Write the table whole. Raises LayerError for an entry below something that is no folder
         and for a hard link to nothing in this layer."""
         if self._links:
-            check_links(self._links, self._listed)
+            if self._replaced:
+                self._outlived = outlived(self._links, self._sorter)
+            check_links(self._links, self._listed, self._outlived)
         order = array("Q")
         sides = self._sides
         with open(path, "wb", buffering=1 << 20) as out:
@@ -86,7 +101,7 @@ class TableWriter:
             key, _, rest = item.partition(SEPARATOR)
             if key != previous:
                 previous = key
-                yield key, rest[8:]
+                yield key, self._outlived.get(key + rest[:8]) or rest[8:]
 
     def _listed(self) -> Iterator[tuple[bytes, str, bytes]]:
         for key, record in self._records():

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import os
 import random
 import resource
+import shutil
+import stat
+import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -186,3 +192,68 @@ def test_a_table_that_is_written_as_its_layer_is(tmp_path: Path) -> None:
     assert [table.get(entry.path) for entry in ENTRIES] == ENTRIES
     assert table.files == {b"etc/passwd": b"root"}
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def _history(chance: random.Random) -> list[Entry]:
+    """A layer in which names come again and again, as files, symlinks and hard links."""
+    there: list[bytes] = []
+    entries = []
+    for number in range(chance.randint(3, 14)):
+        name = chance.choice([b"a", b"b", b"c", b"d/e", b"d/f"])
+        others = [each for each in there if each != name]
+        kind = chance.choice([FILE, FILE, HARDLINK, HARDLINK, HARDLINK, SYMLINK])
+        if kind == HARDLINK and others:
+            entries.append(Entry(name, HARDLINK, 0o644, link=chance.choice(others)))
+        elif kind == SYMLINK:
+            entries.append(Entry(name, SYMLINK, 0o777, 0, 0, number, link=b"to%d" % number))
+        else:
+            entries.append(Entry(name, FILE, 0o600 + number, 0, 0, number, number + 1))
+        there.append(name)
+    return entries
+
+
+def test_a_hard_link_stays_what_its_target_was_when_it_came(tmp_path: Path) -> None:
+    """As GNU tar extracts them; a later entry of the target's name replaces the name alone."""
+    rounds = 2000 if os.environ.get("RELIABILITY") == "full" else 60
+    for seed in range(rounds):
+        entries = _history(random.Random(seed))
+        with tarfile.open(tmp_path / "a.tar", "w") as archive:
+            for each in entries:
+                info = tarfile.TarInfo(each.path.decode())
+                info.type, info.mode, info.mtime = each.type.encode(), each.mode, each.mtime
+                info.size, info.linkname = each.size, each.link.decode()
+                archive.addfile(info, io.BytesIO(bytes(each.size)))
+        folder = tmp_path / "tree"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        subprocess.run(["tar", "-xpf", tmp_path / "a.tar", "-C", folder], check=True)
+        table = written(tmp_path, entries)
+        for each in entries:
+            found, path = table.get(each.path), folder / each.path.decode()
+            state = path.lstat()
+            assert found is not None, (seed, each.path)
+            if stat.S_ISLNK(state.st_mode):
+                assert (found.type, found.link) == (SYMLINK, os.fsencode(path.readlink())), seed
+            else:
+                said = (found.type, found.mode, found.size, found.mtime)
+                is_ = (FILE, stat.S_IMODE(state.st_mode), state.st_size, int(state.st_mtime))
+                assert said == is_, (seed, each.path)
+        assert {each.path for each in table.subtree(b"")} == {each.path for each in entries}
+
+
+def test_a_link_to_what_a_folder_replaced_is_still_a_file(tmp_path: Path) -> None:
+    file = Entry(b"a", FILE, 0o644, size=3)
+    table = written(
+        tmp_path, [file, Entry(b"b", HARDLINK, 0o644, link=b"a"), Entry(b"a", DIRECTORY, 0o755)]
+    )
+    assert table.get(b"b") == file._replace(path=b"b")
+    for entries in (
+        [Entry(b"a", DIRECTORY, 0o755), Entry(b"b", HARDLINK, 0o644, link=b"a"), file],
+        [
+            Entry(b"a", HARDLINK, 0o644, link=b"none"),
+            Entry(b"b", HARDLINK, 0o644, link=b"a"),
+            file,
+        ],
+    ):
+        with pytest.raises(LayerError, match="no file of the same layer"):
+            written(tmp_path, entries)
