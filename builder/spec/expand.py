@@ -101,7 +101,8 @@ class Steps:
     def _step(self, node: Node) -> Any:
         reader = self._reader
         for key, _ in node.pairs if node.kind == MAPPING and not self._verb(node) else ():
-            if nearest(key.text, [*self._reader.verbs, "include"]) == "include":
+            meant = nearest(key.text, [*self._reader.verbs, "include", "exclude"])
+            if meant == "include":
                 known = f"unknown step {quote(key.text)}, did you mean 'include'?"
                 reader.problems.add(key.fault(known))
                 return BAD

@@ -147,6 +147,7 @@ TABLE: list[tuple[str, str, str]] = [
     (STEP, "unpack: {src: a.tar, dest: /b}", "as a step: - {unpack: a.tar, dest: /b}"),
     (STEP, "directory: {path: /a, perms: u=rwx}", "as a step: - {directory: /a, mode:"),
     (STEP, "copy: {a: b}", "expected the options of the step beside it"),
+    (STEP, "excludes: x", "a step without a verb"),
     # options of a step
     (RUN, "workdir: /a", "did you mean 'working_dir'?"),
     (RUN, "cwd: /a", "did you mean 'working_dir'?"),
