@@ -390,9 +390,11 @@ def test_10_000_keys_and_steps_are_read_in_time(scene: Any) -> None:
         assert done.status == 0 and done.rss < 300 * MB and done.seconds < 20, done.err
     scene.spec("wide", f"from: scratch\nconfig:\n  labels:\n{keys}\n")
     assert scene.run("build", "wide").status == 0
-    steps = "".join(f"- {{file: /f{number}, content: x}}\n" for number in range(10_000))
-    scene.spec("wide", f"from: scratch\nsteps:\n{steps}")
+    steps = [f"- {{file: /f{number}, content: x}}\n" for number in range(10_000)]
+    scene.spec("wide", f"from: scratch\nsteps:\n{''.join(steps[:5000])}")
     refused(scene.run("build", "wide"), "wide.yaml:1:7", "127 layers")
+    scene.spec("wide", f"from: scratch\nsteps:\n{''.join(steps)}")
+    refused(scene.run("build", "wide"), "wide.yaml:5003:3", "more than 5000 steps")
 
 
 def test_yaml_of_40_levels_is_read_and_of_41_refused(scene: Any) -> None:
