@@ -53,7 +53,7 @@ from builder.rootfs.stack import Stack, stack_on
 from builder.spec.model import BaseRef, ImageSpec, without_values
 from builder.store.records import Record, is_settled, labelled, save_document, save_record
 from builder.transport.base import Base, quiet
-from builder.work.schedule import After, Alone, Task
+from builder.work.schedule import After, Alone, Job, Task
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
@@ -268,10 +268,12 @@ class _Maker:
             pass  # said when the step's turn comes
 
     def fetch(self, planned: Planned) -> Work[bool]:
-        yield [partial(self._fetch, planned), *self._ahead(planned.number)]
+        assert isinstance(planned.decision, Fetch)
+        own = Alone(frozenset({planned.decision.remote}), partial(self._fetch, planned))
+        yield [own, *self._ahead(planned.number)]
         return True
 
-    def _ahead(self, done: int) -> list[Callable[[], None]]:
+    def _ahead(self, done: int) -> list[Job]:
         """Bring what the steps behind the first `done` take from servers, in the first build of an
         image; later ones may be hits without it."""
         shop, remotes = self._shop, set()
@@ -282,7 +284,9 @@ class _Maker:
                 continue  # said when the step's turn comes
             if remote and not remote.find(shop.store):
                 remotes.add(remote)
-        return [partial(self._bring_ahead, remote) for remote in remotes]
+        return [
+            Alone(frozenset({remote}), partial(self._bring_ahead, remote)) for remote in remotes
+        ]
 
     def _bring_ahead(self, remote: Remote) -> None:
         try:

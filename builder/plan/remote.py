@@ -32,6 +32,8 @@ class Fetched(NamedTuple):
 class Remote(Protocol):
     """What is fetched, as a value."""
 
+    def __hash__(self) -> int: ...
+
     def find(self, store: Store) -> Fetched | None:
         """What came before, if it is there still. Nobody is asked for it."""
         ...
