@@ -114,7 +114,7 @@ WRONG = {
     "a relative destination": "- {file: '../@', content: x}",
     "a long one": "- {copy: a.txt, dest: /b, mode: '" + "x" * 50 + "@'}",
     "a duration": "- {run: x}\nconfig: {healthcheck: {test: x, interval: '@'}}",
-    "a list": "- {run: x}\nconfig: {cmd: '@'}",
+    "a list": "- {run: x}\nconfig: {shell: '@'}",
     "a port": "- {run: x}\nconfig: {exposed_ports: ['@']}",
     "a signal": "- {run: x}\nconfig: {stop_signal: '@'}",
     "a number": "- {unpack: a, dest: /b, strip_components: '@'}",
