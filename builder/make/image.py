@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
@@ -273,7 +273,7 @@ class _Maker:
         yield [own, *self._ahead(planned.number)]
         return True
 
-    def _ahead(self, done: int) -> list[Job]:
+    def _ahead(self, done: int) -> Sequence[Job]:
         """Bring what the steps behind the first `done` take from servers, in the first build of an
         image; later ones may be hits without it."""
         shop, remotes = self._shop, set()
