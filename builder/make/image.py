@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
@@ -53,7 +53,7 @@ from builder.rootfs.stack import Stack, stack_on
 from builder.spec.model import BaseRef, ImageSpec, without_values
 from builder.store.records import Record, is_settled, labelled, save_document, save_record
 from builder.transport.base import Base, quiet
-from builder.work.schedule import After, Alone, Job, Task
+from builder.work.schedule import After, Alone, Task
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
@@ -273,20 +273,18 @@ class _Maker:
         yield [own, *self._ahead(planned.number)]
         return True
 
-    def _ahead(self, done: int) -> Sequence[Job]:
+    def _ahead(self, done: int) -> list[Alone]:
         """Bring what the steps behind the first `done` take from servers, in the first build of an
         image; later ones may be hits without it."""
-        shop, remotes = self._shop, set()
+        shop, jobs = self._shop, dict[Remote, Alone]()
         for step in own_steps(self._spec)[done:] if self._last is None else ():
             try:
                 remote = step.remote(shop.planner.platform(self._spec))
             except BuilderError:
                 continue  # said when the step's turn comes
             if remote and not remote.find(shop.store):
-                remotes.add(remote)
-        return [
-            Alone(frozenset({remote}), partial(self._bring_ahead, remote)) for remote in remotes
-        ]
+                jobs[remote] = Alone(frozenset({remote}), partial(self._bring_ahead, remote))
+        return list(jobs.values())
 
     def _bring_ahead(self, remote: Remote) -> None:
         try:
