@@ -6,6 +6,7 @@ import ctypes
 import importlib
 import json
 import os
+import pkgutil
 import random
 import shutil
 import signal
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+import builder
 
 pytestmark = pytest.mark.root
 
@@ -232,7 +235,10 @@ def _enter(theirs: Path, project: Path, env: dict[str, str], err: int, user: int
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a store that holds its image."""
-    for name in ("docker", "http.client", "ssl", "urllib3"):  # another user may not reach them
+    # Another user may not reach this Python's folder: what may be needed is there before.
+    ours = [each.name for each in pkgutil.walk_packages(builder.__path__, "builder.")]
+    ours.remove("builder.__main__")
+    for name in (*ours, "docker", "http.client", "ssl", "urllib3"):
         importlib.import_module(name)
     project = tmp_path_factory.mktemp("paths") / "project"
     (project / "specs").mkdir(parents=True)
