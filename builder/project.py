@@ -53,8 +53,8 @@ class Options(NamedTuple):
     pull: str = "missing"  # always | missing | never
     codec: str = "gzip"  # gzip | zstd | none
     level: int | None = None  # None: the codec's default
-    epoch: int = EPOCH  # seconds since 1970, the last that what is written has (plan.clock)
-    executor: str = "auto"  # auto | sandbox | runc | docker | chroot
+    epoch: int | None = None  # seconds since 1970, the last that what is written has; None: EPOCH
+    executor: str | None = None  # auto | sandbox | runc | docker | chroot; None: auto
     insecure_registries: tuple[str, ...] = ()
     jobs: int | None = None  # how many at once; None: as many as there are cores
     keep_going: bool = False  # build what does not stand on a failed image
@@ -110,6 +110,24 @@ class Project:
         return (self.file.name if self.file else None) or self.folder
 
     @property
+    def platform(self) -> Platform:
+        """What is built for where a spec does not say it."""
+        own = self.file.platform if self.file else None
+        return self.options.platform or own or host_platform()
+
+    @property
+    def executor_name(self) -> str:
+        own = self.file.executor if self.file else None
+        return self.options.executor or own or "auto"
+
+    @property
+    def epoch(self) -> int:
+        for each in (self.options.epoch, self.file.epoch if self.file else None):
+            if each is not None:
+                return each
+        return EPOCH
+
+    @property
     def file(self) -> ProjectFile | None:
         """`builder.yaml`, where there is one. Raises SpecErrors, UsageError."""
         if self._file is None and os.path.lexists(os.path.join(self.folder, "builder.yaml")):
@@ -135,14 +153,21 @@ class Project:
                 environ=options.environ,
                 sets=options.variables,
                 vars_files=options.vars_files,
-                platform=options.platform,
+                platform=self.platform,
                 groups=self.file.groups if images and self.file else {},
+                shared=self.file.vars if self.file else {},
                 cache=_SpecCache(self.store),
             )
         finally:
             self.store.close()
         self.left_out = project.left_out
-        return project.specs, project.asked
+        return {key: self._tagged(spec) for key, spec in project.specs.items()}, project.asked
+
+    def _tagged(self, spec: ImageSpec) -> ImageSpec:
+        """With the project's registry before tags that name none."""
+        if not spec.tags or not self.file or not self.file.registry:
+            return spec
+        return spec._replace(tags=self.file.tagged(spec.tags))
 
     def has_row(self, image: str) -> bool:
         """Whether IMAGE of a command line is an image of a matrix."""
@@ -301,7 +326,7 @@ class Project:
     def become_root(self, specs: Mapping[str, ImageSpec]) -> None:
         """As an ordinary user: enter a user namespace in which command steps can run. Only while
         this process has one thread; where it is not possible, the first command step says why."""
-        if os.geteuid() == 0 or self.options.executor == "docker":
+        if os.geteuid() == 0 or self.executor_name == "docker":
             return
         if not any(isinstance(step, CommandStep) for spec in specs.values() for step in spec.steps):
             return
@@ -322,7 +347,7 @@ class Project:
 
                 options = self.options
                 self._executor = choose(
-                    options.executor, self.store, self.emit,
+                    self.executor_name, self.store, self.emit,
                     environ=options.environ, cancel=self.cancel,
                 )  # fmt: skip
             return self._executor
@@ -332,15 +357,15 @@ class Project:
         if self._other is None:
             from builder.executor.path import unlike
 
-            self._other = unlike(self.options.executor, self.options.environ)
+            self._other = unlike(self.executor_name, self.options.environ)
         return self._other
 
     def _planner(self) -> Planner:
         options = self.options
         context = Context(self.context, self.store, self.emit)
         settings = Settings(
-            options.platform or host_platform(),
-            options.epoch,
+            self.platform,
+            self.epoch,
             options.codec,
             options.level,
             options.pull,
@@ -354,7 +379,7 @@ class Project:
     def _reread(self, spec: ImageSpec, base: Mapping[str, Any]) -> ImageSpec:
         from builder.spec.load import load_on_base
 
-        return load_on_base(spec, base, self._given())
+        return self._tagged(load_on_base(spec, base, self._given()))
 
     def _given(self) -> Inputs:
         """What specs are read with."""
@@ -367,8 +392,9 @@ class Project:
                 options.environ,
                 options.variables,
                 options.vars_files,
-                options.platform,
+                self.platform,
                 _SpecCache(self.store),
+                self.file.vars if self.file else {},
             )
         return self._inputs
 

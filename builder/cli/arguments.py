@@ -280,7 +280,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
 def _running(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("command steps")
     group.add_argument(
-        "--executor", default="auto", choices=("auto", "sandbox", "runc", "docker", "chroot"),
+        "--executor", choices=("auto", "sandbox", "runc", "docker", "chroot"),
         help="what runs them; default: auto, the first of these that works",
     )  # fmt: skip
 

@@ -26,6 +26,7 @@ def lint(arguments: argparse.Namespace) -> int:
     if not os.path.isdir(root):
         raise UsageError(f"--context {root!r} is not a folder")
     context = Context(root, None)
+    file = load_project_file(above)
     found = check(
         arguments.images,
         arguments.specs,
@@ -35,8 +36,9 @@ def lint(arguments: argparse.Namespace) -> int:
         environ=options.environ,
         sets=options.variables,
         vars_files=options.vars_files,
-        platform=options.platform,
-        groups=load_project_file(above).groups,
+        platform=options.platform or file.platform,
+        groups=file.groups,
+        shared=file.vars,
     )
     for warning in found.warnings:
         screen.show_warning(warning)
@@ -55,9 +57,11 @@ def schema(arguments: argparse.Namespace) -> int:
 
 def render(arguments: argparse.Namespace) -> int:
     from builder.spec.lint import render as rendered
+    from builder.spec.project import load_project_file
     from builder.steps import VERBS
 
     options = wiring.options(arguments)
+    file = load_project_file(os.path.dirname(os.path.abspath(options.specs)))
     sys.stdout.write(
         rendered(
             arguments.image,
@@ -66,7 +70,8 @@ def render(arguments: argparse.Namespace) -> int:
             environ=options.environ,
             sets=options.variables,
             vars_files=options.vars_files,
-            platform=options.platform,
+            platform=options.platform or file.platform,
+            shared=file.vars,
         )
     )
     return 0

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 from builder.errors import ExecutorError, UsageError
 from builder.events import Emit
-from builder.oci.image import parse_platform
+from builder.oci.image import LAST_SECOND, parse_platform
 from builder.store.store import Store
 
 if TYPE_CHECKING:
     from builder.project import Options
-
-_LAST_SECOND = 253402300799  # of the year 9999, the last that a history's time can say
 
 
 def options(arguments: argparse.Namespace) -> Options:
@@ -43,7 +41,7 @@ def options(arguments: argparse.Namespace) -> Options:
         codec=codec,
         level=int(level) if level else None,
         epoch=epoch(),
-        executor=getattr(arguments, "executor", "auto"),
+        executor=getattr(arguments, "executor", None),
         insecure_registries=tuple(arguments.insecure_registry),
         jobs=_jobs(getattr(arguments, "jobs", None)),
         keep_going=getattr(arguments, "keep_going", False),
@@ -90,13 +88,12 @@ def cache_dir(arguments: argparse.Namespace) -> str:
     return os.path.join(home, "builder")
 
 
-def epoch() -> int:
-    from builder.plan.clock import EPOCH
-
+def epoch() -> int | None:
+    """What SOURCE_DATE_EPOCH says; None: nothing."""
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if not text:
-        return EPOCH
-    if not (text.isascii() and text.isdigit()) or len(text) > 12 or int(text) > _LAST_SECOND:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 12 or int(text) > LAST_SECOND:
         raise UsageError(
             f"SOURCE_DATE_EPOCH {text!r} is not a number of seconds since 1970, up to the year 9999"
         )

@@ -32,6 +32,10 @@ _BARE = frozenset(
 ).union(_ARCHITECTURES)
 
 
+LAST_SECOND = 253402300799
+"""Of the year 9999, the last that a history's time can say."""
+
+
 def parse_platform(text: str) -> Platform:
     """`os/arch[/variant]`; without an os, linux is meant. uname's names are accepted."""
     parts = text.lower().split("/")

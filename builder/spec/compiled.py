@@ -44,6 +44,7 @@ def entry_name(
     text: bytes,
     sets: Mapping[str, str],
     vars_files: Sequence[tuple[str, bytes]],
+    shared: Mapping[str, Any],
     platform: Platform,
     base: Mapping[str, Any] | None = None,
     row: int | None = None,
@@ -53,7 +54,7 @@ def entry_name(
     parts = [
         *(SPEC_VERSION, __version__, file, hex_of(text), dict(sets)),
         [(name, hex_of(data)) for name, data in vars_files],
-        *(platform, host_platform(), base, row, stage),
+        *(dict(shared), platform, host_platform(), base, row, stage),
     ]
     return hex_of(encode(parts))
 

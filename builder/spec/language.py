@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from builder.errors import BuilderError
-from builder.oci.image import Platform, parse_platform
+from builder.oci.image import LAST_SECOND, Platform, parse_platform
 from builder.spec import syntax
 from builder.spec.base import BASE
 from builder.spec.conditions import COMMON, WHEN_FIELD
@@ -22,6 +22,7 @@ from builder.spec.fields import (
     choice,
     list_of,
     mapping_of,
+    number,
     read_data,
     read_table,
     table_schema,
@@ -222,6 +223,26 @@ _GROUPS = mapping_of(
     "a mapping of names to lists of images",
 )
 
+
+def _own_vars(reader: Reader, node: Node) -> Any:
+    """Data, as in a vars file."""
+    values, right = read_data(reader.problems, node, check_variable)
+    return values if right else BAD
+
+
+def _one_platform(reader: Reader, node: Node) -> Any:
+    found = _read_platforms(reader, node)
+    return BAD if found is BAD else str(found)
+
+
+def _registry(value: str) -> str:
+    host = value.partition("/")[0]
+    if not ("." in host or ":" in host or host == "localhost") or "@" in value:
+        raise Malformed("is no registry, expected a host such as registry.example/team")
+    reference(f"{value}/x")
+    return value
+
+
 PROJECT: Table = {
     "name": Field(
         Kind(_project_name, {"type": "string", "pattern": syntax.IMAGE_NAME}),
@@ -229,6 +250,25 @@ PROJECT: Table = {
     ),
     "groups": Field(
         Kind(_groups, _GROUPS.schema), "Names for several images: a list of names and globs each."
+    ),
+    "vars": Field(
+        Kind(_own_vars, {"type": "object", "additionalProperties": True}),
+        "Variables of all specs, over their defaults; data, never rendered.",
+    ),
+    "platforms": Field(
+        Kind(_one_platform, {**_PLATFORMS.schema, "maxItems": 1}),
+        "The platform to build for, one for now; else this machine's.",
+    ),
+    "executor": Field(
+        choice("auto", "sandbox", "runc", "docker", "chroot"),
+        "What runs command steps; auto by default.",
+    ),
+    "epoch": Field(
+        number(0, LAST_SECOND), "What SOURCE_DATE_EPOCH is where the environment has none."
+    ),
+    "registry": Field(
+        text(_registry, expected="a registry such as registry.example/team"),
+        "Put before tags that name no registry.",
     ),
 }
 
@@ -249,8 +289,11 @@ def read_project_file(source: Source) -> dict[str, Any]:
     problems = Problems(source)
     fields = None
     with problems.collected():
-        reader = Reader(problems, Renderer({}, {}), {})
-        fields = read_table(reader, parse_yaml(source, problems), PROJECT, "a project file")
+        reader, node = Reader(problems, Renderer({}, {}), {}), parse_yaml(source, problems)
+        for key, value in node.pairs:
+            if key.text != "vars" and value.kind == TEXT and is_template(value.text):
+                raise value.fault(f"{quote(value.text)} {_NO_TEMPLATE}")
+        fields = read_table(reader, node, PROJECT, "a project file")
     return fields or {}
 
 

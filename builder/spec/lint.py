@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from builder.errors import SpecError, SpecErrors
 from builder.oci.image import Platform
@@ -39,12 +39,13 @@ def lint(
     vars_files: Sequence[str] = (),
     platform: Platform | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
+    shared: Mapping[str, Any] = {},
 ) -> Findings:
     """What is wrong in the named specs (all in `folder` if none is named) and in those they stand
     on: in the files, `image:` bases that are missing or run in a circle, and what `look` finds.
     Warnings are those of `advise` and our own, such as a template in a vars file that names a
     variable: it is never rendered. Raises UsageError for what is not there."""
-    given = inputs(verbs, environ, sets, vars_files, platform)
+    given = inputs(verbs, environ, sets, vars_files, platform, shared=shared)
     specs, _, errors, _ = gather(images, folder, given, groups)
     warnings: list[SpecError] = []
     known = {name for spec in specs.values() for name in spec.variables}
@@ -75,6 +76,7 @@ def render(
     sets: Mapping[str, str] | None = None,
     vars_files: Sequence[str] = (),
     platform: Platform | None = None,
+    shared: Mapping[str, Any] = {},
 ) -> str:
     """The specs that `image` means after Jinja as YAML, with the variables in force; a document for
     each image. Raises SpecErrors, UsageError."""
@@ -83,9 +85,9 @@ def render(
     from builder.spec.language import read_variables
     from builder.spec.reading import Given, Reading
 
-    given = inputs(verbs, environ, sets, vars_files, platform)
+    given = inputs(verbs, environ, sets, vars_files, platform, shared=shared)
     found = gather([image], folder, given)
-    shared = {}
+    shared = dict(shared)
     for name, data in given.vars_files:
         shared.update(read_variables(decode(name, data)))
     files = dict.fromkeys(found.specs[key].file for key in found.asked)

@@ -40,6 +40,7 @@ class Inputs(NamedTuple):
     vars_files: tuple[tuple[str, bytes], ...]
     platform: Platform
     cache: Cache | None = None
+    shared: Mapping[str, Any] = {}  # the project file's variables
 
 
 def inputs(
@@ -49,10 +50,11 @@ def inputs(
     vars_files: Sequence[str] = (),
     platform: Platform | None = None,
     cache: Cache | None = None,
+    shared: Mapping[str, Any] = {},
 ) -> Inputs:
     """Raises UsageError for a vars file that cannot be read."""
     texts = tuple((path, read_bytes(path, "vars file")) for path in vars_files)
-    return Inputs(verbs, environ, sets or {}, texts, platform or host_platform(), cache)
+    return Inputs(verbs, environ, sets or {}, texts, platform or host_platform(), cache, shared)
 
 
 def load_spec(
@@ -87,13 +89,14 @@ def load_project(
     vars_files: Sequence[str] = (),
     platform: Platform | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
+    shared: Mapping[str, Any] = {},
     cache: Cache | None = None,
 ) -> Project:
     """Read the named specs (all of `folder` if none is named) and those that they stand on.
     `images` are names, globs over names, paths and `groups`. Each of `sets` has to name a variable
     of at least one of them. Raises as load_spec does, and SpecErrors for `image:` bases that do
     not exist or that lead back to themselves."""
-    given = inputs(verbs, environ, sets, vars_files, platform, cache)
+    given = inputs(verbs, environ, sets, vars_files, platform, cache, shared)
     found = gather(images, folder, given, groups)
     if found.errors:
         for text in given.sets if found.specs or found.faulty else ():
@@ -498,15 +501,19 @@ def load_file(
     one; none, if it is known to name no base. `base` is that of the image, or of its `stage`.
     Raises SpecErrors, UsageError."""
     data = read_bytes(path, "spec")
-    verbs, environ, sets, vars_files, platform, cache = given
-    name = entry_name(path, data, sets, vars_files, platform, base, row, stage) if cache else ""
+    verbs, environ, sets, vars_files, platform, cache, project = given
+    name = (
+        entry_name(path, data, sets, vars_files, project, platform, base, row, stage)
+        if cache
+        else ""
+    )
     if cache and (known := decode_specs(cache.load(name), environ, verbs, _digest)) is not None:
         return known
     from builder.spec.language import read_variables
     from builder.spec.reading import Given, Reading
     from builder.spec.source import decode
 
-    shared = {}
+    shared = dict(project)
     for file, text in vars_files:
         shared.update(read_variables(decode(file, text)))
     asked = Given(verbs, environ, shared, sets, platform, base, row, stage)

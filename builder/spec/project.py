@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from builder.oci.digest import hex_of
-from builder.oci.image import encode
+from builder.oci.image import Platform, encode, parse_platform
 from builder.spec.compiled import SPEC_VERSION, Cache
 from builder.spec.load import read_bytes
 from builder.version import __version__
@@ -21,6 +21,21 @@ class ProjectFile(NamedTuple):
 
     name: str | None = None  # whose the names of images are; None: the folder's
     groups: Mapping[str, Sequence[str]] = {}  # names and globs of images
+    vars: Mapping[str, Any] = {}  # over the defaults of specs, below vars files
+    platforms: str | None = None  # the one to build for
+    executor: str | None = None
+    epoch: int | None = None  # seconds since 1970
+    registry: str | None = None  # put before tags without one
+
+    @property
+    def platform(self) -> Platform | None:
+        return parse_platform(self.platforms) if self.platforms else None
+
+    def tagged(self, tags: tuple[str, ...]) -> tuple[str, ...]:
+        """Tags with the project's registry where they name none."""
+        if self.registry is None:
+            return tags
+        return tuple(each if _has_registry(each) else f"{self.registry}/{each}" for each in tags)
 
 
 def load_project_file(folder: str, cache: Cache | None = None) -> ProjectFile:
@@ -43,10 +58,18 @@ def load_project_file(folder: str, cache: Cache | None = None) -> ProjectFile:
     return file
 
 
+def _has_registry(tag: str) -> bool:
+    first, slash, _ = tag.partition("/")
+    return bool(slash) and ("." in first or ":" in first or first == "localhost")
+
+
 def _decode(data: bytes | None) -> ProjectFile | None:
     try:
         document: Any = json.loads(data) if data else None
         found = None if document is None else ProjectFile(**document)
     except (ValueError, TypeError):
         return None
-    return found if found and isinstance(found.groups, dict) else None
+    mappings = found is not None and all(
+        isinstance(each, dict) for each in (found.groups, found.vars)
+    )
+    return found if mappings else None
