@@ -240,19 +240,21 @@ def test_a_compiled_spec_is_the_spec(folder: Path) -> None:
 
 def test_whatever_goes_into_a_spec_is_in_its_entrys_name() -> None:
     names = {
-        entry_name("a", b"x", {}, [], AMD),
-        entry_name("a", b"x", {}, [], Platform("linux", "arm64")),
-        entry_name("a", b"x", {}, [], AMD, None, 0),
-        entry_name("b", b"x", {}, [], AMD),
-        entry_name("a", b"y", {}, [], AMD),
-        entry_name("a", b"x", {"k": "v"}, [], AMD),
-        entry_name("a", b"x", {}, [], AMD, {}),
-        entry_name("a", b"x", {}, [], AMD, {"user": "a"}),
-        entry_name("a", b"x", {}, [("f", b"1")], AMD),
-        entry_name("a", b"x", {}, [("f", b"2")], AMD),
-        entry_name("a", b"x", {}, [("f", b"1"), ("f", b"1")], AMD),
+        entry_name("a", b"x", {}, [], {}, AMD),
+        entry_name("a", b"x", {}, [], {}, Platform("linux", "arm64")),
+        entry_name("a", b"x", {}, [], {}, AMD, None, 0),
+        entry_name("b", b"x", {}, [], {}, AMD),
+        entry_name("a", b"y", {}, [], {}, AMD),
+        entry_name("a", b"x", {"k": "v"}, [], {}, AMD),
+        entry_name("a", b"x", {}, [], {}, AMD, {}),
+        entry_name("a", b"x", {}, [], {}, AMD, {"user": "a"}),
+        entry_name("a", b"x", {}, [("f", b"1")], {}, AMD),
+        entry_name("a", b"x", {}, [("f", b"2")], {}, AMD),
+        entry_name("a", b"x", {}, [("f", b"1"), ("f", b"1")], {}, AMD),
+        entry_name("a", b"x", {}, [], {"k": "v"}, AMD),
+        entry_name("a", b"x", {}, [], {}, AMD, {}, None, "stage"),
     }
-    assert len(names) == 11
+    assert len(names) == 13
 
 
 def test_an_entry_counts_only_while_env_answers_the_same(folder: Path) -> None:
