@@ -119,6 +119,7 @@ EXPLAINS = re.compile(
     r"|quote a text that holds ': ' or ends in ':'$|leave the scheme out"
     r"|declare it under 'vars', or give a default: |text that is no template goes between "
     r"|'\w+' is the word for it( there)?$|a step says it: - "
+    r"|--context DIR names the folder that all contexts lie in$"
     r"|only the first 50 errors are shown$|set it, or give a default"
 )
 FIELDS = {
