@@ -276,7 +276,7 @@ class _Maker:
     def _ahead(self, done: int) -> list[Alone]:
         """Bring what the steps behind the first `done` take from servers, in the first build of an
         image; later ones may be hits without it."""
-        shop, jobs = self._shop, dict[Remote, Alone]()
+        shop, jobs = self._shop, {}
         for step in own_steps(self._spec)[done:] if self._last is None else ():
             try:
                 remote = step.remote(shop.planner.platform(self._spec))
