@@ -63,8 +63,8 @@ class Sides:
         )
         return done.stdout, done.stderr.decode() if done.returncode else ""
 
-    def out(self, *args: str, input: bytes = b"") -> bytes:
-        printed, wrong = self.run(*args, input=input)
+    def out(self, *args: str, input: bytes = b"", buildkit: bool = False) -> bytes:
+        printed, wrong = self.run(*args, input=input, buildkit=buildkit)
         assert not wrong, f"docker {' '.join(args)}: {wrong}"
         return printed
 
