@@ -7,7 +7,7 @@ only implies keep the metadata they have below, as containerd gives them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from builder.errors import LayerError
@@ -33,7 +33,7 @@ class View:
         self.tables = tables
         self._memo: dict[bytes, Found | None] = {}
         self._covered: dict[tuple[int, bytes], bool] = {}  # by table and folder
-        self._implied_in: dict[int, dict[bytes, list[bytes]]] = {}
+        self._implied_in: dict[int, dict[bytes, set[bytes]]] = {}
 
     def push(self, table: Table) -> View:
         """The view after one more layer on top."""
@@ -134,24 +134,47 @@ class View:
         if here is None or here.entry.type != DIRECTORY:
             return []
         depth = len(path) + 1 if path else 0
+        prefix = path + b"/" if path else b""
+        levels: list[tuple[int, dict[bytes, Entry], Collection[bytes]]] = []  # the topmost first
         names: set[bytes] = set()
         for index in range(len(self.tables) - 1, -1, -1):
-            names.update(entry.path[depth:] for entry in self.tables[index].children(path))
-            names.update(self._implied(index).get(path, ()))
+            entries = {entry.path[depth:]: entry for entry in self.tables[index].children(path)}
+            implied = self._implied(index).get(path, ())
+            if entries or implied or self.tables[index].whiteouts:
+                levels.append((index, entries, implied))
+                names.update(entries, implied)
             if self._covers(index, path):
                 break
-        prefix = path + b"/" if path else b""
-        found = (self.lookup(prefix + name) for name in sorted(names))
+        found = (self._topmost(prefix + name, name, levels) for name in sorted(names))
         return [each for each in found if each is not None]
 
-    def _implied(self, index: int) -> dict[bytes, list[bytes]]:
+    def _topmost(
+        self,
+        path: bytes,
+        name: bytes,
+        levels: list[tuple[int, dict[bytes, Entry], Collection[bytes]]],
+    ) -> Found | None:
+        """As `_lookup`, of what tables have in one folder."""
+        is_implied = False
+        for index, entries, implied in levels:
+            entry = entries.get(name)
+            if entry is not None:
+                if is_implied and entry.type != DIRECTORY:
+                    break
+                return Found(entry, index)
+            is_implied = is_implied or name in implied
+            if path in self.tables[index].whiteouts:
+                break
+        return Found(Entry(path, DIRECTORY, 0o755), -1) if is_implied else None
+
+    def _implied(self, index: int) -> dict[bytes, set[bytes]]:
         """Names of a table's implied folders, by the folder they are in."""
         if index not in self._implied_in:
-            found: dict[bytes, list[bytes]] = {}
+            found: dict[bytes, set[bytes]] = {}
             for path in self.tables[index].implied:
                 parent, _, name = path.rpartition(b"/")
                 if name:
-                    found.setdefault(parent, []).append(name)
+                    found.setdefault(parent, set()).add(name)
             self._implied_in[index] = found
         return self._implied_in[index]
 
