@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from builder.errors import BuilderError, LayerError
+from builder.errors import BuilderError, LayerError, TransportError
 from builder.layer.record import key_of
 from builder.oci.image import Image, Layer, Platform, empty_image
 from builder.rootfs.layers import Layers
@@ -194,3 +194,127 @@ def test_files_are_what_the_kernel_shows_of_the_layers(tmp_path: Path) -> None:
         assert keys == sorted(keys)
         subprocess.run(["rm", "-rf", here], check=True)
     assert refused < COUNT / 5
+
+
+def one(store: Store, *members: tuple[tarfile.TarInfo, bytes]) -> Image:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for info, data in members:
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    buffer.seek(0)
+    return image_of([import_tar(store, buffer, "test")])
+
+
+def member(name: str, data: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info, data
+
+
+def put(store: Store, output: str, image: Image) -> None:
+    destination = parse_output(output)(store, "x")
+    destination.check()
+    destination.put(image)
+
+
+def test_a_folder_that_was_written_so_is_replaced_and_no_other(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    out = tmp_path / "out"
+    out.mkdir()
+    put(store, f"dir:{out}", one(store, member("a", b"1"), member("gone", b"")))
+    put(store, f"dir:{out}", one(store, member("a", b"2")))
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {"a": b"2"}
+    assert {path.name for path in tmp_path.iterdir()} == {"store", "out"}
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "thesis").write_text("years of work")
+    with pytest.raises(TransportError, match="holds other files") as caught:
+        put(store, f"dir:{theirs}", one(store))
+    put(store, str(caught.value.hint).removeprefix("name a new folder: "), one(store))
+
+
+def test_the_store_is_neither_within_nor_around_a_folder(tmp_path: Path) -> None:
+    first = Store(str(tmp_path / "first"))
+    put(first, f"dir:{tmp_path}/out", one(first))
+    inner = Store(str(tmp_path / "out/store"))
+    image = one(inner, member("a"))
+    with pytest.raises(TransportError, match="own store is within it"):
+        put(inner, f"dir:{tmp_path}/out", image)
+    with pytest.raises(TransportError, match="within the builder's own store"):
+        put(inner, f"dir:{tmp_path}/out/store/tmp/x", image)
+
+
+def test_what_fails_on_the_way_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    info = {"type": tarfile.LNKTYPE, "linkname": "a"}
+    broken = one(store, member("d/e", b"1"), member("a", b"1"), member("b", **info), member("a"))
+    for kind in ("dir", "tar"):
+        with pytest.raises(LayerError, match=AGAIN):
+            put(store, f"{kind}:{tmp_path}/out", broken)
+    assert {path.name for path in tmp_path.iterdir()} == {"store"}
+
+
+@pytest.mark.root
+@pytest.mark.needs("setpriv")
+def test_a_users_folder_is_the_users_and_what_is_left_out_is_told(tmp_path: Path) -> None:
+    program = """
+import sys, tarfile
+from builder.store.store import Store
+from tests.transport.test_files_out import member, one, put
+store = Store(sys.argv[1] + "/store", lambda event: print(event.text))
+image = one(
+    store, member("set", b"x", mode=0o4755), member("d", type=tarfile.CHRTYPE, devmajor=1),
+    member("d2", type=tarfile.LNKTYPE, linkname="d"), member("f", b"f", mode=0o640, uid=33),
+    member("closed", type=tarfile.DIRTYPE, mode=0), member("closed/x", b"x"),
+)
+for _ in range(2):
+    put(store, f"dir:{sys.argv[1]}/out", image)
+"""
+    for path in (tmp_path, *tmp_path.parents):
+        path.chmod(path.stat().st_mode | 0o011)
+    here = tmp_path / "here"
+    here.mkdir()
+    os.chown(here, 1234, 1234)
+    command = ["setpriv", "--reuid=1234", "--regid=1234", "--clear-groups", sys.executable]
+    done = subprocess.run(
+        [*command, "-c", program, str(here)], capture_output=True, text=True, cwd=Path.cwd()
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == 2 * [
+        f"dir:{here}/out: all of it is yours, whoever owns it in the image;"
+        " left out: 1 device, 1 set-id bit. tar:FILE keeps all"
+    ]
+    found, _ = snapshot(os.fsencode(here / "out"))
+    assert {path: oct(seen[1]) for path, seen in found.items()} == {
+        b"set": "0o755", b"f": "0o640", b"closed": "0o0", b"closed/x": "0o644",
+    }  # fmt: skip
+    assert {seen[2:4] for seen in found.values()} == {(1234, 1234)}
+    assert {path.name for path in here.iterdir()} == {"store", "out"}
+
+
+@pytest.mark.root
+@pytest.mark.needs("unshare", "mount")
+@pytest.mark.parametrize("kind", ["dir", "tar"])
+def test_a_full_disk_leaves_nothing_and_is_told(tmp_path: Path, kind: str) -> None:
+    program = """
+import os, sys
+from builder.errors import TransportError
+from builder.store.store import Store
+from tests.transport.test_files_out import member, one, put
+store = Store(sys.argv[1] + "/store")
+image = one(store, member("d/big", os.urandom(3 << 20)))
+try:
+    put(store, sys.argv[2] + f":{sys.argv[1]}/small/out", image)
+except TransportError as error:
+    print(error.message, os.listdir(sys.argv[1] + "/small"))
+"""
+    (tmp_path / "small").mkdir()
+    mount = f'mount -t tmpfs -o size=1m none {tmp_path}/small && exec {sys.executable} -c "$0" $@'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mount, program, str(tmp_path), kind],
+        capture_output=True, text=True, cwd=Path.cwd(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "No space left on device" in done.stdout and done.stdout.endswith(" []\n"), done.stdout
