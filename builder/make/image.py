@@ -115,6 +115,8 @@ def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
     shop.emit(ImageDone(spec.name, manifest.digest, seconds, maker.made))
     # what stands on it reads it from the store, and keeps nothing of what it was made of
     stack = stack_on(image, walked.stack.commands)
+    # each once: an image may lie below by many ways
+    taken = (*(tree for each in maker.below for tree in each.sources), *maker.sources)
     return Built(
         walked.spec,
         image,
@@ -126,7 +128,7 @@ def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
                 (spec.file, *spec.parts, *(file for each in maker.below for file in each.files))
             )
         ),
-        (*(tree for each in maker.below for tree in each.sources), *maker.sources),
+        tuple({id(tree): tree for tree in taken}.values()),
         walked._replace(stack=stack),
         seconds,
     )
@@ -250,7 +252,8 @@ class _Maker:
         shop, began = self._shop, time.monotonic()
         if ref.of_spec:
             built: Built = yield After(ref.value)
-            self.below.append(built)
+            if all(each is not built for each in self.below):
+                self.below.append(built)
             found = built.walked.stack
         else:
             base: Base = yield After(base_task(ref, shop.planner.platform(spec)))

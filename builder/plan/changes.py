@@ -172,6 +172,15 @@ class Draft:
             raise reserved(entry.path)
         self.entries[entry.path] = (entry, content, digest)
 
+    def link(self, first: Row, path: bytes) -> None:
+        """Add another path of the file that was placed as `first`; it may be that one again, where
+        sources overlap."""
+        if path == first[0].path:
+            self.entries[path] = first
+        else:
+            self.add(link_to(first[0], path))
+        self.linked[path] = first
+
     def remove(self, path: bytes) -> None:
         entry = whiteout(path, self.time)
         self.entries[entry.path] = (entry, b"", hasher().digest())

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from builder.errors import BuilderError, LayerError
 from builder.layer.entry import DIRECTORY, FILE, SYMLINK, WHITEOUT, Entry
-from builder.plan.changes import Changes, Draft, Ground, link_to, reserved
+from builder.plan.changes import Changes, Draft, Ground, reserved
 from builder.plan.clock import content_time
 from builder.plan.context import Absent
 from builder.plan.ignore import MAGIC, At, Exclude, Ignore, Rules, glob_of
@@ -23,7 +23,7 @@ from builder.plan.spilled import Row
 from builder.rootfs.accounts import resolve_owner
 from builder.rootfs.view import Found, View
 from builder.steps.copy import Copy
-from builder.steps.placing import Place, check_replace, readdress
+from builder.steps.placing import Place, check_other, check_replace, readdress
 
 
 class Picked(NamedTuple):
@@ -190,6 +190,7 @@ class _Placer:
                 if not place:
                     there = Entry(b"", DIRECTORY, 0o755)
                 check_replace(entry.type, there, place)
+            check_other(entry.type, draft, place)
             uid, gid = self._owner or (entry.uid, entry.gid)
             mtime = entry.mtime if "mtime" in self._step.preserve else draft.time
             if entry.type == DIRECTORY:
@@ -216,15 +217,14 @@ class _Placer:
         stored = self._image.stored(found)
         first = self._rows.get(stored)
         if first is not None:
-            draft.add(link_to(first[0], place))
-            draft.linked[place] = draft.linked[first[0].path] = first
+            draft.link(first, place)
             return
         digest = self._image.digest(stored)
         if self._step.times == "content":
             mtime = content_time(draft.ground.epoch, digest)
         new = Entry(place, FILE, self._mode(entry), *owner, mtime, entry.size, xattrs=entry.xattrs)
         draft.add(new, self._image.content(stored), digest)
-        self._rows[stored] = draft.entries[place]
+        self._rows[stored] = draft.linked[place] = draft.entries[place]
 
     def _mode(self, entry: Entry) -> int:
         if not self._step.mode:

@@ -20,7 +20,7 @@ from builder.layer.entry import (
     Entry,
     HostFile,
 )
-from builder.plan.changes import Changes, Draft, Unread, link_to, reserved
+from builder.plan.changes import Changes, Draft, Unread, reserved
 from builder.plan.clock import content_time
 from builder.plan.known import UNKNOWN, Pieces, split
 from builder.plan.materials import Materials
@@ -103,6 +103,7 @@ def _place(
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     beneath, root = tree.beneath, tree.at + b"/" if tree.at else b""
     unread = False
+    overlaps = bool(draft.entries)  # perhaps with what another source has put there
     linked: dict[tuple[int, ...], Row] = {}  # first rows of files with several paths, by inode
     make = tuple.__new__  # thrice as fast as the named tuples' own, in a loop over all files
     for node, digest in _with_digests(tree, digests, draft):
@@ -135,6 +136,8 @@ def _place(
             if not path:
                 there = Entry(b"", DIRECTORY, 0o755)
             check_replace(kind, there, path)
+        if overlaps:
+            check_other(kind, draft, path)
         if keep_owner:
             uid, gid = node[7:9]
         if keep_mtime:
@@ -150,8 +153,7 @@ def _place(
             if node[9] > 1:
                 row = linked.get(node[3:5])
                 if row is not None:
-                    draft.add(link_to(row[0], path))
-                    draft.linked[path] = row
+                    draft.link(row, path)
                     continue
             draft.entries[path] = (
                 make(Entry, (path, FILE, mode, uid, gid, when, size, b"", xattrs, NO_DEVICE)),
@@ -223,6 +225,16 @@ def check_replace(kind: str, there: Entry | None, path: bytes) -> None:
         raise BuilderError(f"{shown} is a file in the image; a directory cannot be copied over it")
     if kind != DIRECTORY and there.type == DIRECTORY:
         raise BuilderError(f"{shown} is a directory in the image; a file cannot be copied over it")
+
+
+def check_other(kind: str, draft: Draft, path: bytes) -> None:
+    """Of several sources none puts a directory where another puts something else."""
+    other = draft.entries.get(path)
+    if other is not None and (kind == DIRECTORY) != (other[0].type == DIRECTORY):
+        raise BuilderError(
+            f"'/{os.fsdecode(path)}' is a directory in one source of the step and none in another",
+            "copy one of the two elsewhere, or leave it out by 'exclude'",
+        )
 
 
 def _mode(step: Copy, mode: int, directory: bool) -> int:

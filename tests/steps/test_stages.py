@@ -233,3 +233,15 @@ def test_the_time_of_an_image_is_its_own(box: Any) -> None:
     events = [json.loads(line) for line in done.stderr.splitlines()]
     took = {each["image"]: each["seconds"] for each in events if each["event"] == "image_done"}
     assert took["x:slow"] >= 2 > took["x"]
+
+
+def test_a_stage_that_many_ways_lead_to_counts_once(project: Any) -> None:
+    """Thirty stages that each copy twice from the one before: 2**30 ways to the first."""
+    project.file("f", "f")
+    lines = ["stages:", "  s0: {from: scratch, steps: [{copy: f, dest: /f}]}"]
+    for n in range(1, 31):
+        copies = [f"{{copy: /f, from: 'stage:s{n - 1}', dest: /{to}}}" for to in "fg"]
+        lines.append(f"  s{n}: {{from: scratch, steps: [{', '.join(copies)}]}}")
+    project.spec("app", "\n".join([*lines, "from: stage:s30\n"]))
+    project.run("build", "app", "--depfile", "out.d", "--iidfile", "out.iid")
+    assert (project.root / "out.d").read_text().split("\n\n")[0].count("f") < 10
