@@ -142,7 +142,7 @@ class Project:
     def load(self, images: Sequence[str]) -> tuple[Mapping[str, ImageSpec], tuple[str, ...]]:
         """The specs of `images` (all, when none is named) and of what they stand on, bases first,
         by the names that `image:` uses; and the names that were asked for."""
-        from builder.spec.load import load_project
+        from builder.spec.gather import load_project
 
         options = self.options
         try:
@@ -171,7 +171,7 @@ class Project:
 
     def has_row(self, image: str) -> bool:
         """Whether IMAGE of a command line is an image of a matrix."""
-        from builder.spec.load import is_of_matrix
+        from builder.spec.gather import is_of_matrix
 
         try:
             return is_of_matrix(image, self.options.specs, self._given())

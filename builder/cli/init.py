@@ -12,8 +12,8 @@ from builder.errors import UsageError
 
 def init(arguments: argparse.Namespace) -> int:
     """Write a first spec and a project file; what is there stays as it is."""
+    from builder.spec.files import SUFFIXES
     from builder.spec.first import first_spec, name_for, project_file
-    from builder.spec.load import SUFFIXES
     from builder.spec.project import PROJECT_FILE
     from builder.steps import VERBS
 

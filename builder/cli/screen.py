@@ -87,7 +87,7 @@ def show_error(error: BuilderError, progress: str) -> None:
         sys.stderr.write(line("error", error_document(error)))
         return
     if error.place and not error.snippet and not isinstance(error, CommandFailed):
-        from builder.spec.load import snippet_at
+        from builder.spec.files import snippet_at
 
         error.snippet = snippet_at(error.place)
     tail = not error.output_shown

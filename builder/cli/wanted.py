@@ -10,7 +10,7 @@ from builder.cli import screen, wiring
 from builder.events import Emit, Event
 from builder.oci.image import Descriptor, Image, parse_platform
 from builder.rootfs.layers import Layers
-from builder.spec.load import is_spec
+from builder.spec.files import is_spec
 from builder.store.store import Store
 
 if TYPE_CHECKING:

@@ -79,7 +79,7 @@ class Context:
             try:
                 found = self._below(folder.path)
             except BuilderError as error:
-                from builder.spec.load import error_at
+                from builder.spec.files import error_at
                 from builder.spec.model import shown
 
                 message = error.what.replace(folder.path, shown(folder.path))

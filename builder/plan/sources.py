@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from builder.errors import SpecError, SpecErrors
 from builder.plan.context import Context
 from builder.plan.step import own_steps
-from builder.spec.load import error_at
+from builder.spec.files import error_at
 from builder.spec.model import BaseRef, ImageSpec
 
 _FILES = ("docker-archive", "rootfs")

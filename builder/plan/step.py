@@ -61,7 +61,7 @@ class _Step(model.Step):
         except (SpecError, UsageError):
             raise  # of the ignore file
         except BuilderError as error:
-            from builder.spec.load import error_at
+            from builder.spec.files import error_at
 
             yield error_at(self.place, without_values(error.what, self), error.hint)
 

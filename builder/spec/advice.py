@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from builder.errors import SpecError
 from builder.spec.base import KINDS
+from builder.spec.files import error_at
 from builder.spec.kinds import words
-from builder.spec.load import error_at
 from builder.spec.model import BaseRef, ImageSpec, Place
 from builder.spec.node import Node
 from builder.spec.render import is_template

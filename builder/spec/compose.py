@@ -58,7 +58,7 @@ class Files:
         return node, path
 
     def _parse(self, at: Node, name: str, shown: str, path: str, above: tuple[str, ...]) -> Node:
-        from builder.spec.load import read_bytes
+        from builder.spec.files import read_bytes
 
         assert at.source is not None
         try:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from builder.errors import SpecErrors, UsageError
 from builder.oci.image import host_platform
 from builder.spec.dockerfile import NAMES, Instruction, Unknown, base_of, instructions
-from builder.spec.load import read_bytes
+from builder.spec.files import read_bytes
 from builder.spec.model import Verbs
 from builder.spec.source import Source, quote, written
 

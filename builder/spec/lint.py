@@ -10,7 +10,9 @@ from builder.errors import SpecError, SpecErrors
 from builder.oci.image import Platform
 from builder.spec.advice import advice, cmd_passed_by
 from builder.spec.dollars import dollars
-from builder.spec.load import error_at, gather, inputs, read_bytes
+from builder.spec.files import error_at, read_bytes
+from builder.spec.gather import gather
+from builder.spec.load import inputs
 from builder.spec.model import ImageSpec, Verbs
 from builder.spec.node import TEXT, Node, parse_yaml, scalar_kind
 from builder.spec.source import Fault, Problems, Source, decode, quote

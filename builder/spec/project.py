@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from builder.oci.digest import hex_of
 from builder.oci.image import Platform, encode, parse_platform
 from builder.spec.compiled import SPEC_VERSION, Cache
-from builder.spec.load import read_bytes
+from builder.spec.files import read_bytes
 from builder.version import __version__
 
 PROJECT_FILE = "builder.yaml"

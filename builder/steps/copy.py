@@ -195,7 +195,7 @@ class Copy(_Copy, FileStep):
         except BuilderError:
             return  # an error already
         if above and taken:
-            from builder.spec.load import error_at
+            from builder.spec.files import error_at
             from builder.spec.source import written
 
             folder = os.path.relpath(os.path.dirname(file), above)

@@ -109,7 +109,7 @@ class Run(_Run, CommandStep):
 
     def advice(self, spec: ImageSpec, context: Context) -> Iterator[SpecError]:
         """A shell that goes on after a line that failed: the step is judged by its last line."""
-        from builder.spec.load import error_at
+        from builder.spec.files import error_at
         from builder.spec.source import written
 
         shell = self.shell or spec.config.shell

@@ -90,7 +90,7 @@ class Template(_Template, FileStep):
     def check(
         self, spec: ImageSpec, context: Context, environ: Mapping[str, str]
     ) -> Iterator[SpecError]:
-        from builder.spec.load import error_at
+        from builder.spec.files import error_at
         from builder.spec.render import NeedsBase, render_template
 
         path = os.path.normpath(os.path.join(context.root, self.template))

@@ -12,7 +12,8 @@ from builder.errors import SpecErrors, UsageError
 from builder.oci.image import Platform
 from builder.project import load_spec
 from builder.spec.compiled import decode_specs, encode_specs, entry_name
-from builder.spec.load import Project, find_spec, load_project
+from builder.spec.files import find_spec
+from builder.spec.gather import Project, load_project
 from builder.spec.project import ProjectFile, load_project_file
 from builder.steps import VERBS
 
@@ -285,7 +286,7 @@ def test_a_compiled_spec_needs_no_yaml_and_no_jinja(folder: Path) -> None:
     (folder / "a.yaml").write_text(SPEC)
     program = """
 import os, sys
-from builder.spec.load import load_project
+from builder.spec.gather import load_project
 from builder.steps import VERBS
 class Files:
     def load(self, name):

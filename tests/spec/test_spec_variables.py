@@ -13,7 +13,7 @@ import yaml
 
 from builder.errors import SpecErrors, UsageError
 from builder.oci.image import parse_platform
-from builder.spec.load import Project, load_project
+from builder.spec.gather import Project, load_project
 from builder.spec.model import ImageSpec
 from builder.steps import VERBS
 

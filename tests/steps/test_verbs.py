@@ -20,9 +20,9 @@ from builder.oci.image import Platform
 from builder.plan.step import FileStep, own_steps, step_name
 from builder.project import Options, Project, load_spec
 from builder.spec.compiled import decode_specs, encode_specs
+from builder.spec.gather import load_project
 from builder.spec.kinds import FILE_TARGET, OWNER, TARGET
 from builder.spec.language import json_schema
-from builder.spec.load import load_project
 from builder.spec.model import Place
 from builder.steps import VERBS
 

@@ -1,0 +1,115 @@
+"""Files of specs: which there are, their bytes, and errors at places in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from builder.errors import SpecError, UsageError
+from builder.spec.model import Place
+from builder.spec.named import open_named
+
+SUFFIXES = (".yaml", ".yml")
+
+
+MAX_BYTES = 1 << 20  # of a spec or a vars file; source.decode names it in its error
+
+
+def is_spec(image: str, folder: str) -> bool:
+    """Whether IMAGE on a command line means a spec, and not an image by its reference."""
+    if "/" in image or image.endswith(SUFFIXES):
+        return image.endswith(SUFFIXES) or os.path.isfile(image)
+    return spec_at(folder, image) is not None
+
+
+def find_spec(image: str, folder: str) -> str:
+    """The path of IMAGE on a command line: a path to a file, or a name in `folder`."""
+    no_dockers(image)
+    if "/" in image or image.endswith(SUFFIXES):
+        if os.path.isfile(image):
+            return image
+        raise UsageError(f"no spec file {image!r}")
+    if found := spec_at(folder, image):
+        return found
+    raise no_spec(image, folder, [stem_of(path) for path in spec_files(folder)])
+
+
+def no_spec(image: str, folder: str, names: Sequence[str]) -> UsageError:
+    from builder.spec.source import did_you_mean
+
+    hint = f"there are: {', '.join(names[:20])}" if names else f"{folder!r} holds no spec"
+    return UsageError(f"no spec {image!r} in {folder!r}{did_you_mean(image, names)}", hint)
+
+
+def no_dockers(image: str) -> None:
+    """`build .` and `-f Dockerfile`, as one is used to from Docker. Raises UsageError."""
+    name = os.path.basename(image).lower()
+    if name.startswith(("dockerfile", "containerfile")) or name.endswith(".dockerfile"):
+        if not name.endswith(SUFFIXES) and os.path.isfile(image):
+            raise UsageError(
+                f"{image!r} is a Dockerfile, expected a spec",
+                "builder init writes a first spec beside it",
+            )
+    elif (
+        os.path.isdir(image)
+        and not name.endswith(SUFFIXES)
+        and ("/" in image or name in (".", ".."))
+    ):
+        raise UsageError(
+            f"{image!r} is a folder, expected a spec's name or file",
+            "builder build builds every spec; --context DIR names the folder of what they copy",
+        )
+
+
+def spec_files(folder: str) -> list[str]:
+    """All specs of a folder, by name."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the folder {folder!r}: {error.strerror}",
+            "call it where the folder `specs` is, or name another with --specs; "
+            f"{init_command(folder)} writes a first spec",
+        ) from None
+    return [os.path.join(folder, name) for name in names if name.endswith(SUFFIXES)]
+
+
+def init_command(folder: str) -> str:
+    import shlex
+
+    return "builder init" + ("" if folder == "specs" else f" --specs {shlex.quote(folder)}")
+
+
+def stem_of(path: str) -> str:
+    return os.path.basename(path).rpartition(".")[0]
+
+
+def spec_at(folder: str, name: str) -> str | None:
+    found = [path for suffix in SUFFIXES if os.path.lexists(path := f"{folder}/{name}{suffix}")]
+    if len(found) > 1:
+        raise UsageError(f"two specs for {name!r}: {' and '.join(found)}", "rename one of them")
+    return os.path.normpath(found[0]) if found else None
+
+
+def read_bytes(path: str, what: str) -> bytes:
+    try:
+        with open_named(path) as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read the {what} {path!r}: {error.strerror}") from None
+
+
+def error_at(place: Place, message: str, hint: str | None = None) -> SpecError:
+    """An error in a spec that was loaded, perhaps from the cache: its line is read again."""
+    return SpecError(message, hint, snippet_at(place)).at(place)
+
+
+def snippet_at(place: Place) -> str | None:
+    """The line of a place and a caret, if the file can still be read."""
+    from builder.spec.source import Source
+
+    try:
+        text = read_bytes(place.file, "file").decode("utf-8", "replace").removeprefix("\ufeff")
+    except UsageError:
+        return None  # the message stands without the line
+    return Source(place.file, text).snippet(place.line, place.column)
