@@ -181,7 +181,8 @@ class Steps:
 
 
 def _include_table(reader: Reader, node: Node) -> Any:
-    given = read_table(reader, node, INCLUDE, "an 'include' step")
+    its_steps = {"name": "the steps of that file"}
+    given = read_table(reader, node, INCLUDE, "an 'include' step", its_steps)
     return BAD if given is None else given
 
 

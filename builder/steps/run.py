@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from builder.errors import SpecError
+from builder.errors import BuilderError, SpecError
 from builder.plan.step import CommandStep
 from builder.spec.model import ImageSpec, Place, shown
 
@@ -139,7 +139,15 @@ class Run(_Run, CommandStep):
 
         settings = settings_of(config)
         name = self.user or settings.get("User") or "0"
-        user = resolve_user(name, view)
+        try:
+            user = resolve_user(name, view)
+        except BuilderError as error:
+            if self.user is None:
+                error.hint = (
+                    f"{error.hint}; the image's user runs this step, too: `user: root` here, "
+                    "or `set` that user after the step that makes it"
+                )
+            raise
         folder = working_dir(working_dir_of(config), self.working_dir)
         its_own = self.working_dir is None and makes_it(self.command, folder)
         if its_own and view.missing(os.fsencode(folder)):

@@ -500,6 +500,14 @@ FAULTS: dict[str, tuple[dict[str, str], str, tuple[str, ...]]] = {
         "specs/app.yaml:2:10: unknown step 'inculde', did you mean 'include'?",
         (),
     ),
+    "a name of many steps": (
+        {
+            "app": "from: scratch\nsteps: [{include: c.yaml, name: all}]\n",
+            "c": "- {file: /a, content: a}\n",
+        },
+        "specs/app.yaml:2:27: key 'name' belongs to the steps of that file, not to an 'include'",
+        (),
+    ),
     "too deep": (
         {
             "app": "from: scratch\nextends: f0.yaml\n",

@@ -118,3 +118,27 @@ def test_it_is_read_where_templates_name_the_base(project: Any) -> None:
     project.spec("x", "from: image:below\nsteps: [{set: {env: {W: '{{ base.env.V }}!'}}}]\n")
     project.run("build")
     assert "W=3!" in config(project)["Env"]
+
+
+NO_USER = """
+from: rootfs:box.tar
+steps:
+  - run: echo new:x:9:9::/:/bin/sh >> /etc/passwd
+{first}  - run: id -u > /tmp/id
+{config}
+"""
+
+
+@pytest.mark.needs("busybox")
+@pytest.mark.parametrize("user", ["new", "neww:8"])
+def test_a_user_that_a_step_is_to_make_is_told_with_both_ways_out(box: Any, user: str) -> None:
+    box.spec("x", NO_USER.format(first="", config=f"config: {{user: '{user}'}}"))
+    error = json.loads(box.run("build", "--json", status=2).stdout)["error"]
+    assert (
+        error["place"]["line"] == 4 and "user: root" in error["hint"] and "`set`" in error["hint"]
+    )
+    own = NO_USER.replace("/etc/passwd", "/etc/passwd\n    user: root")
+    box.spec("x", own.format(first="", config="config: {user: new}"))
+    box.run("build")
+    box.spec("x", NO_USER.format(first="  - set: {user: new}\n", config=""))
+    box.run("build")
