@@ -7,12 +7,12 @@ hard links.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from builder.errors import LayerError
 from builder.layer.entry import FILE, HARDLINK, Entry
-from builder.layer.read import Limits, read_layer, show
+from builder.layer.read import Limits, read_layer
 from builder.rootfs.jail import is_kept
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from builder.rootfs.layers import Layers
     from builder.rootfs.reading import PathTable
 
-_WANTED, _READ = 1, 2
+_WANTED, _READ, _LINK = 1, 2, 3
 
 
 class Source(NamedTuple):
@@ -79,40 +79,48 @@ class Flat:
         counts. Raises LayerError, and CorruptBlob for a layer whose bytes are others than they
         were."""
         for layer, state in enumerate(self._state):
-            if any(state) or self._names[layer]:
+            if any(state):
                 yield from self._files(layer, state, limits)
 
     def _files(
         self, layer: int, state: bytearray, limits: Limits
     ) -> Iterator[tuple[Source, Entry, BinaryIO, bool]]:
         table, names = self._tables[layer], self._names[layer]
-        linked: set[bytes] = set()
         near = 0
         with self._layers.open(self._image[layer]) as plain:
             for entry, content in read_layer(plain, limits):
-                if linked and entry.path in linked and entry.link != entry.path:
-                    index = table.index(entry.path)
-                    if index is not None and self._links[layer].get(index) in names:
-                        raise LayerError(
-                            f"{show(entry.path)} comes again in its layer after hard links to it:"
-                            " what they share is not known"
-                        )
-                if entry.type == HARDLINK:
-                    linked.add(entry.link)
-                if entry.type != FILE:
+                if entry.type not in (FILE, HARDLINK):
                     continue
                 index = table.index(entry.path, near)
                 if index is None:
                     continue  # a whiteout
                 near = index + 1
-                if state[index]:
-                    again = state[index] == _READ
-                    state[index] = _READ
+                if not state[index]:
+                    continue
+                again = state[index] != _WANTED
+                state[index] = _READ if entry.type == FILE else _LINK
+                if entry.type == FILE:
                     path = names.get(index, entry.path)
                     yield Source(layer, index), entry._replace(path=path), content, again
-        if _WANTED in state:
-            path = table.entry(state.index(_WANTED)).path
-            raise LayerError(f"{show(path)} is not in its layer, though in what is noted of it")
+        left = [index for index, here in enumerate(state) if here in (_WANTED, _LINK)]
+        if left:
+            yield from self._extracted(layer, left)
+
+    def _extracted(
+        self, layer: int, left: list[int]
+    ) -> Iterator[tuple[Source, Entry, BinaryIO, bool]]:
+        """Files that came as hard links to what their targets were then: in one more read."""
+        entries = {index: self._tables[layer].entry(index) for index in left}
+        folder = self._layers.store.temporary()
+        try:
+            paths = [entry.path for entry in entries.values()]
+            places = self._layers.extract(self._image[layer], paths, folder)
+            for index, entry in entries.items():
+                path = self._names[layer].get(index, entry.path)
+                with open(places[entry.path], "rb") as file:
+                    yield Source(layer, index), entry._replace(path=path), file, True
+        finally:
+            shutil.rmtree(folder)
 
 
 def _links(table: PathTable) -> dict[int, int]:

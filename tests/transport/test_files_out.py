@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from builder.errors import BuilderError, LayerError, TransportError
+from builder.errors import BuilderError, TransportError
 from builder.layer.record import key_of
 from builder.oci.image import Image, Layer, Platform, empty_image
 from builder.rootfs.layers import Layers
@@ -28,7 +28,6 @@ FULL = os.environ.get("RELIABILITY") == "full"
 COUNT = 1500 if FULL else 8
 SEED = int(os.environ.get("RELIABILITY_SEED", "0"))
 SNAPSHOT = Path(__file__).with_name("snapshot.py")
-AGAIN = "comes again in its layer after hard links to it"
 
 NAMES = [b"a", b"a-b", b"b", b"\xff", b"line\nbreak", b"-rf", "é".encode(), b"n" * 120]
 
@@ -167,22 +166,15 @@ def difference(theirs: Any, ours: Any) -> str:
 @pytest.mark.timeout(3600)
 @pytest.mark.needs("unshare", "mount", "tar")
 def test_files_are_what_the_kernel_shows_of_the_layers(tmp_path: Path) -> None:
-    refused = 0
     for number in range(SEED, SEED + COUNT):
         rng = random.Random(number)
         here = tmp_path / str(number)
         store = Store(str(here / "store"))
         layers = random_layers(rng, store)
         image = image_of(layers)
-        try:
-            for name in ("one", "two"):
-                parse_output(f"tar:{here / name}.tar")(store, "x").put(image)
-            parse_output(f"dir:{here}/out")(store, "x").put(image)
-        except LayerError as error:
-            assert AGAIN in error.message, f"{number}: {error}"
-            assert {each.name for each in here.iterdir()} == {"store"}
-            refused += 1
-            continue
+        for name in ("one", "two"):
+            parse_output(f"tar:{here / name}.tar")(store, "x").put(image)
+        parse_output(f"dir:{here}/out")(store, "x").put(image)
         theirs = kernels(store, layers, here / "kernel")
         wrong = difference(theirs, snapshot(os.fsencode(here / "out")))
         assert not wrong, f"dir {number}:\n{wrong}"
@@ -193,7 +185,6 @@ def test_files_are_what_the_kernel_shows_of_the_layers(tmp_path: Path) -> None:
             keys = [key_of(os.fsencode(each)) for each in archive.getnames()]
         assert keys == sorted(keys)
         subprocess.run(["rm", "-rf", here], check=True)
-    assert refused < COUNT / 5
 
 
 def one(store: Store, *members: tuple[tarfile.TarInfo, bytes]) -> Image:
@@ -248,11 +239,14 @@ def test_the_store_is_neither_within_nor_around_a_folder(tmp_path: Path) -> None
 
 def test_what_fails_on_the_way_leaves_nothing(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
-    info = {"type": tarfile.LNKTYPE, "linkname": "a"}
-    broken = one(store, member("d/e", b"1"), member("a", b"1"), member("b", **info), member("a"))
+    image = one(store, member("d/e", b"1"), member("a", os.urandom(100_000)))
+    blob = Path(store.blob_path(image.layers[0].blob.digest))
+    data = bytearray(blob.read_bytes())
+    data[50_000] ^= 1
+    blob.write_bytes(data)
     for kind in ("dir", "tar"):
-        with pytest.raises(LayerError, match=AGAIN):
-            put(store, f"{kind}:{tmp_path}/out", broken)
+        with pytest.raises(BuilderError):
+            put(store, f"{kind}:{tmp_path}/out", image)
     assert {path.name for path in tmp_path.iterdir()} == {"store"}
 
 
