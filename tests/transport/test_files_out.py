@@ -151,13 +151,15 @@ def untarred(path: Path, into: Path) -> Any:
     return snapshot(os.fsencode(into))
 
 
-def difference(theirs: Any, ours: Any) -> str:
+def difference(theirs: Any, ours: Any, *, tidy: bool) -> str:
+    """Of a layer that has a path again after hard links to it, those are files of their own."""
     wrong = [
         f"{path!r}: the kernel {theirs[0].get(path)}, ours {ours[0].get(path)}"
         for path in sorted({*theirs[0], *ours[0]})
         if theirs[0].get(path) != ours[0].get(path)
     ]
-    if theirs[1] != ours[1]:
+    within = all(any(set(here) <= set(there) for there in theirs[1]) for here in ours[1])
+    if theirs[1] != ours[1] if tidy else not within:
         wrong.append(f"one file: the kernel {theirs[1]}, ours {ours[1]}")
     return "\n".join(wrong)
 
@@ -170,15 +172,16 @@ def test_files_are_what_the_kernel_shows_of_the_layers(tmp_path: Path) -> None:
         rng = random.Random(number)
         here = tmp_path / str(number)
         store = Store(str(here / "store"))
-        layers = random_layers(rng, store)
+        tidy = bool(number % 2)
+        layers = random_layers(rng, store, tidy=tidy)
         image = image_of(layers)
         for name in ("one", "two"):
             parse_output(f"tar:{here / name}.tar")(store, "x").put(image)
         parse_output(f"dir:{here}/out")(store, "x").put(image)
         theirs = kernels(store, layers, here / "kernel")
-        wrong = difference(theirs, snapshot(os.fsencode(here / "out")))
+        wrong = difference(theirs, snapshot(os.fsencode(here / "out")), tidy=tidy)
         assert not wrong, f"dir {number}:\n{wrong}"
-        wrong = difference(theirs, untarred(here / "one.tar", here / "untarred"))
+        wrong = difference(theirs, untarred(here / "one.tar", here / "untarred"), tidy=tidy)
         assert not wrong, f"tar {number}:\n{wrong}"
         assert (here / "one.tar").read_bytes() == (here / "two.tar").read_bytes()
         with tarfile.open(here / "one.tar", errors="surrogateescape") as archive:
