@@ -6,9 +6,11 @@ import ast
 import io
 import os
 import random
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -315,3 +317,26 @@ except TransportError as error:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "No space left on device" in done.stdout and done.stdout.endswith(" []\n"), done.stdout
+
+
+@pytest.mark.parametrize("kind", ["dir", "tar"])
+def test_an_interrupt_leaves_nothing(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "files").mkdir()
+    for number in range(2000):
+        (tmp_path / f"files/{number}").write_text(str(number))
+    (tmp_path / "specs/x.yaml").write_text("from: scratch\nsteps:\n- {copy: files/, dest: /f/}\n")
+    command = [sys.executable, "-m", "builder", "build", "--cache-dir", "store"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    with subprocess.Popen(
+        [*command, "-o", f"{kind}:out"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as run:
+        while not list(tmp_path.glob(".*.partial")) and run.poll() is None:
+            time.sleep(0.001)
+        run.send_signal(signal.SIGINT)
+        run.communicate()
+    left = {path.name for path in tmp_path.iterdir()} - {"specs", "files", "store"}
+    assert run.returncode == 130 and not left
