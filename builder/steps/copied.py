@@ -126,25 +126,42 @@ def _find(image: Origin, text: str) -> list[Picked]:
 
 
 def _expand(view: View, folder: bytes, parts: list[bytes]) -> Iterator[bytes]:
-    """What matches below a folder, links on the way followed."""
-    part, *rest = parts
-    text = os.fsdecode(part)
-    matches = glob_of(text) if MAGIC.search(text) and text != "**" else text.__eq__
-    if text == "**" and rest:
-        yield from _expand(view, folder, rest)
-    for found in view.children(view.resolve(folder, follow_last=True)):
-        name = found.entry.path.rpartition(b"/")[2]
-        path = folder + b"/" + name if folder else name
-        if text == "**":
-            if found.entry.type == DIRECTORY:
-                yield from _expand(view, path, parts)
-            if not rest:
-                yield path
-        elif matches(os.fsdecode(name)):
-            if rest:
-                yield from _expand(view, path, rest)
-            else:
-                yield path
+    """What matches below a folder, some of it more than once; links on the way are followed, where
+    they lead somewhere."""
+    texts = [os.fsdecode(part) for part in parts]
+    tests = [glob_of(text) if MAGIC.search(text) else text.__eq__ for text in texts]
+    last = len(parts) - 1
+
+    def begin(at: int) -> set[int]:
+        """The parts that may match in a folder where part `at` may: `**` is no folder, too."""
+        return {at} | (begin(at + 1) if texts[at] == "**" and at < last else set())
+
+    # a folder as it was matched, where it is, and the parts that what it holds may match
+    waiting = [(folder, view.resolve(folder, follow_last=True), begin(0))]
+    while waiting:  # a stack: images may be deeper than Python's
+        folder, inside, wanted = waiting.pop()
+        for found in view.children(inside):
+            place = found.entry.path
+            name = place.rpartition(b"/")[2]
+            path = folder + b"/" + name if folder else name
+            below: set[int] = set()
+            for at in wanted:
+                if texts[at] == "**":
+                    if found.entry.type == DIRECTORY:
+                        below |= begin(at)
+                elif not tests[at](os.fsdecode(name)):
+                    continue
+                elif at < last:
+                    below |= begin(at + 1)
+                if at == last:
+                    yield path
+            if below and found.entry.type == SYMLINK:
+                try:
+                    place = view.resolve(place, follow_last=True)
+                except LayerError:
+                    continue
+            if below:
+                waiting.append((path, place, below))
 
 
 def _near(view: View, path: bytes) -> str | None:

@@ -190,3 +190,25 @@ def test_the_same_file_of_another_image_is_the_same_step(project: Any) -> None:
     pack(project.root / "s.tar", member("app", b"else"), member("other", b"2"))
     assert [step["status"] for step in project.build()["x"]["layers"]] == ["built"]
     assert project.plan() == {"x": [("hit", "unchanged")]}
+
+
+def test_globs_go_as_deep_as_images_and_past_links_that_lead_nowhere(project: Any) -> None:
+    deep = "/".join(["a"] * 1500)
+    pack(
+        project.root / "s.tar",
+        member(f"{deep}/f", b"deep"),
+        member("b/f", b"flat"),
+        member("loop", type=tarfile.SYMTYPE, linkname="loop"),
+        member("nowhere", type=tarfile.SYMTYPE, linkname="/not/there"),
+        member("self", type=tarfile.SYMTYPE, linkname="."),
+    )
+    project.spec(
+        "x",
+        "from: scratch\nsteps:\n"
+        "  - {copy: '/**/a/**/f', from: 'rootfs:s.tar', dest: /one/}\n"
+        "  - {copy: '/*/f', from: 'rootfs:s.tar', dest: /two/}\n"
+        "  - {copy: '/self/*/b/f', from: 'rootfs:s.tar', dest: /three/}\n",
+    )
+    project.run("build", "-o", "docker-archive:o.tar")
+    found = {path: data for path, data in layers(project.root / "o.tar").items() if data}
+    assert found == {f"one/{deep}/f": b"deep", "two/b/f": b"flat", "three/self/b/f": b"flat"}
