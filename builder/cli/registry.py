@@ -45,6 +45,8 @@ def _push(arguments: argparse.Namespace, image: Wanted) -> list[PushResult]:
     texts = tuple(arguments.references) or (image.spec.tags if image.spec else ())
     if not texts:
         where = f"{image.spec.file} has no `tags`" if image.spec else "a reference has no tags"
+        if image.spec and image.spec.stage:
+            where = "a stage has no `tags`"
         raise UsageError(
             f"{where}, so where to push is not known", f"builder push {arguments.image} REF"
         )

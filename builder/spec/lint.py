@@ -54,8 +54,10 @@ def lint(
     for file in vars_files:
         source, top = _parsed(file)
         warnings += map(source.error, _never_rendered(top, known))
+    named: dict[str, set[str | None]] = {}  # by spec, the stages that it names; None: any
     for file, spec in {part: s for s in specs.values() for part in (s.file, *s.parts)}.items():
         source, top = _parsed(file)
+        named.setdefault(spec.file, set()).update(_stages_in(top))
         warnings += map(source.error, dollars(top, spec.variables))
         warnings += map(source.error, cmd_passed_by(top))
     stages = {each.key: each for spec in specs.values() for each in spec.stages}
@@ -64,7 +66,8 @@ def lint(
         warnings += advice(spec, specs)
         warnings += advise(spec)
     for each in stages.values():
-        if each.key not in specs and each.left_out is None:
+        meant = {each.stage, None} & named[each.file]
+        if each.key not in specs and each.left_out is None and not meant:
             warnings.append(error_at(each.place, f"the stage {each.stage!r} is used by nothing"))
     return Findings(tuple(errors), tuple(warnings))
 
@@ -100,7 +103,10 @@ def render(
         asked = Given(verbs, environ, shared, given.sets, given.platform)
         reading = Reading(decode(file, read_bytes(file, "spec")), asked, rendering=True)
         made = zip(reading.specs(), reading.documents, strict=True)
-        documents += [document for spec, document in made if spec.key in found.asked]
+        for spec, document in made:
+            documents += [document] if spec.key in found.asked else []
+            stages = [each.stage for each in spec.stages if each.key in found.asked]
+            documents += [document["stages"][stage] for stage in stages]
 
     class Dumper(yaml.SafeDumper):
         """Text of several lines as a literal block; no aliases."""
@@ -116,6 +122,16 @@ def render(
     return str(
         yaml.dump_all(documents, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
     )
+
+
+def _stages_in(top: Node) -> Iterator[str | None]:
+    """The names of all `stage:NAME`, whatever `when` says; None for one that a template makes."""
+    waiting = [top]
+    while waiting:
+        node = waiting.pop()
+        waiting += [*node.items, *(value for _, value in node.pairs)]
+        if node.kind == TEXT and "stage:" in node.text:
+            yield None if "{" in node.text else node.text.partition(":")[2]
 
 
 def _parsed(file: str) -> tuple[Source, Node]:

@@ -245,3 +245,31 @@ def test_a_stage_that_many_ways_lead_to_counts_once(project: Any) -> None:
     project.spec("app", "\n".join([*lines, "from: stage:s30\n"]))
     project.run("build", "app", "--depfile", "out.d", "--iidfile", "out.iid")
     assert (project.root / "out.d").read_text().split("\n\n")[0].count("f") < 10
+
+
+def test_a_stage_may_be_rendered_and_linted_alone_and_is_pushed_by_name(project: Any) -> None:
+    project.spec(
+        "x",
+        "vars: {v: '1'}\nstages:\n  a: {from: scratch, steps: [{file: /a, content: '{{ v }}'}]}\n"
+        "  b: {from: scratch}\nfrom: 'stage:a'\ntags: [localhost:1/x]\n",
+    )
+    shown = "from: scratch\nsteps:\n- file: /a\n  content: '1'\n"
+    assert project.run("render", "x:a").stdout == shown
+    project.run("lint", "x:a")
+    assert "error: a stage has no `tags`" in project.run("push", "x:a", status=2).stderr
+
+
+USES = {
+    "from: stage:a\n": True,
+    "from: scratch\nsteps: [{when: false, copy: /a, from: 'stage:a', dest: /}]\n": True,
+    "vars: {v: b}\nfrom: 'stage:{{ v }}'\n": True,
+    "vars: {v: scratch}\nfrom: \"{{ 'stage:a' if v == 'a' else v }}\"\n": True,
+    "from: stage:b\n": False,
+}
+
+
+@pytest.mark.parametrize("text", USES)
+def test_lint_tells_of_a_stage_that_nothing_can_use(project: Any, text: str) -> None:
+    project.spec("x", f"stages: {{a: {{from: scratch}}, b: {{from: scratch}}}}\n{text}")
+    told = "the stage 'a' is used by nothing" in project.run("lint", "x").stderr
+    assert told != USES[text]
