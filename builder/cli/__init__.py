@@ -48,32 +48,41 @@ def main() -> int:
         return error.exit_code
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):  # a terminal that was closed
-            sys.stderr.write(f"{stopped.word}\n")
-            _tell_machine({"message": stopped.word})
+            _tell(progress, f"{stopped.word}\n", {"message": stopped.word})
         return 128 + stopped.number
     except BrokenPipeError:
         # whoever read our output has gone: nothing left to say, and nowhere to say it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except RecursionError:
-        return _fail("nested too deeply")
+        return _fail(progress, "nested too deeply")
     except OSError as error:
         where = f"{os.fsdecode(error.filename)!r} " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}")
+        return _fail(progress, f"{where}{error.strerror or error}")
     except MemoryError:
-        return _fail("out of memory")
+        return _fail(progress, "out of memory")
     except Exception as error:
         # a fault of ours: still one line, and the way to the rest
         if os.environ.get("BUILDER_TRACEBACK"):
             raise
         text = f"the builder itself failed: {type(error).__name__}: {error}"
-        return _fail(text, "BUILDER_TRACEBACK=1 shows where; please report it")
+        return _fail(progress, text, "BUILDER_TRACEBACK=1 shows where; please report it")
 
 
-def _fail(message: str, hint: str = "") -> int:
-    sys.stderr.write(f"error: {message}\n" + (f"hint: {hint}\n" if hint else ""))
-    _tell_machine({"message": message, **({"hint": hint} if hint else {})})
+def _fail(progress: str, message: str, hint: str = "") -> int:
+    text = f"error: {message}\n" + (f"hint: {hint}\n" if hint else "")
+    _tell(progress, text, {"message": message, **({"hint": hint} if hint else {})})
     return 1
+
+
+def _tell(progress: str, text: str, error: Mapping[str, object]) -> None:
+    """The last line on stderr: `text`, or as an object for who asked for those."""
+    if progress == "json":
+        from builder.ui.jsonl import line
+
+        text = line("error", error)
+    sys.stderr.write(text)
+    _tell_machine(error)
 
 
 def _tell_machine(error: Mapping[str, object]) -> None:

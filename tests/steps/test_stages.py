@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -273,3 +277,23 @@ def test_lint_tells_of_a_stage_that_nothing_can_use(project: Any, text: str) -> 
     project.spec("x", f"stages: {{a: {{from: scratch}}, b: {{from: scratch}}}}\n{text}")
     told = "the stage 'a' is used by nothing" in project.run("lint", "x").stderr
     assert told != USES[text]
+
+
+@pytest.mark.needs("busybox")
+def test_an_interrupt_is_an_object_for_who_asked_for_objects(box: Any) -> None:
+    box.spec("x", "from: 'rootfs:box.tar'\nsteps: [{run: sleep 60}]\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "builder", "build", "--progress", "json"],
+        cwd=box.root,
+        env={**os.environ, "BUILDER_CACHE_DIR": str(box.store)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    told = []
+    for line in process.stderr:
+        told.append(json.loads(line))
+        if told[-1]["event"] == "step_started" and told[-1]["step"] == 1:
+            process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert (told[-1]["event"], told[-1]["message"]) == ("error", "interrupted")
