@@ -18,7 +18,8 @@ from builder.errors import BuilderError, Place, UsageError
 from builder.events import Emit, Warned, ignore
 from builder.layer.beneath import Beneath, LeadsOut
 from builder.oci.digest import hasher
-from builder.plan.ignore import KEPT, LEFT_OUT, MAGIC, At, Exclude, Ignore, Rules, glob_of
+from builder.plan.globs import matches_below
+from builder.plan.ignore import KEPT, LEFT_OUT, MAGIC, At, Exclude, Ignore, Rules, tests_of
 from builder.plan.nodes import Tree, look
 from builder.store.layout import TAG
 from builder.store.store import Store
@@ -196,31 +197,28 @@ class Context:
     def _listed(self, folder: str, text: str) -> list[tuple[bytes, bool]]:
         """As Beneath.listed, links followed on the way; nothing for what is no folder."""
         found = self._resolve(folder, text)
-        if found is None or not found[1]:
-            return []
+        return self._holds(found[0]) if found and found[1] else []
+
+    def _holds(self, folder: str) -> list[tuple[bytes, bool]]:
         try:
-            return self.beneath.listed(os.fsencode(found[0]))
+            return self.beneath.listed(os.fsencode(folder))
         except OSError:
             return []
 
     def _expand(self, folder: str, parts: list[str], text: str) -> Iterator[tuple[str, bool]]:
-        """What matches below a folder, and whether it is one itself, links not followed."""
-        part, *rest = parts
-        matches = glob_of(part) if MAGIC.search(part) and part != "**" else part.__eq__
-        if part == "**" and rest:
-            yield from self._expand(folder, rest, text)
-        for name, is_dir in self._listed(folder, text):
-            path = os.path.join(folder, os.fsdecode(name))
-            if part == "**":
-                if is_dir:
-                    yield from self._expand(path, parts, text)
-                if not rest:
-                    yield path, is_dir
-            elif matches(os.fsdecode(name)):
-                if rest:
-                    yield from self._expand(path, rest, text)
-                else:
-                    yield path, is_dir
+        """What matches below a folder, some of it more than once, and whether it is one itself,
+        links not followed."""
+
+        def listed(here: tuple[str, bool]) -> Iterator[tuple[str, bool, tuple[str, bool]]]:
+            """Of a path, and whether that is known to be a folder by itself."""
+            path, known = here
+            if not known:
+                path, known = self._resolve(path, text) or ("", False)
+            for each, is_dir in self._holds(path) if known else ():
+                name = os.fsdecode(each)
+                yield name, is_dir, (os.path.join(path, name), is_dir)
+
+        return matches_below(tests_of(parts), folder, (folder, False), listed)
 
     def one_file(self, text: str, what: str) -> tuple[Source, Tree]:
         """The one file that a source text names; `what` it is, for errors. Raises BuilderError."""

@@ -8,13 +8,14 @@ A pattern is a list of items. The languages of patterns that become items are in
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 ONE, LOOP, MAYBE, BEGIN, _END = range(5)
 """Kinds of items: one character; any number of them; the two items behind it or nothing; nothing,
 but only before the first character; the end of the pattern."""
 
+W = TypeVar("W")
 Test = Callable[[str], bool]
 Item = tuple[int, Any]
 """A kind, and of ONE and LOOP the test of a character."""
@@ -125,3 +126,38 @@ CLASSES = {
     "xdigit": string.hexdigits,
 }
 """POSIX's, `[:alpha:]` and so on, of ASCII alone."""
+
+
+def matches_below(
+    tests: Sequence[Test | None],
+    folder: str,
+    where: W,
+    listed: Callable[[W], Iterable[tuple[str, bool, W]]],
+) -> Iterator[tuple[str, bool]]:
+    """The paths below `folder` whose names pass `tests`, some more than once, and whether each is a
+    folder itself. None is `**`: folders, none too, but no links to any; as the last all that is
+    below. `listed` gives of what is at a place each name, whether it is a folder, and its place."""
+    last = len(tests) - 1
+
+    def begin(at: int) -> set[int]:
+        """The tests for names in a folder that test `at` may find."""
+        return {at} | (begin(at + 1) if tests[at] is None and at < last else set())
+
+    waiting = [(folder, where, begin(0))]
+    while waiting:  # a stack: folders may be deeper than Python's
+        folder, where, wanted = waiting.pop()
+        for name, is_dir, place in listed(where):
+            path = f"{folder}/{name}" if folder else name
+            below: set[int] = set()
+            for at in wanted:
+                test = tests[at]
+                if test is None:
+                    below |= begin(at) if is_dir else set()
+                elif not test(name):
+                    continue
+                elif at < last:
+                    below |= begin(at + 1)
+                if at == last:
+                    yield path, is_dir
+            if below:
+                waiting.append((path, place, below))

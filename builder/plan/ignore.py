@@ -460,3 +460,12 @@ def glob_of(pattern: str) -> Callable[[str], bool]:
         return bool(state.accepts)
 
     return matches
+
+
+def tests_of(parts: Sequence[str]) -> list[Test | None]:
+    """What the components of a path with globs ask of a name; None for `**` (globs.matches_below).
+    Raises BuilderError."""
+    return [
+        None if part == "**" else glob_of(part) if MAGIC.search(part) else part.__eq__
+        for part in parts
+    ]

@@ -16,7 +16,8 @@ from builder.layer.entry import DIRECTORY, FILE, SYMLINK, WHITEOUT, Entry
 from builder.plan.changes import Changes, Draft, Ground, reserved
 from builder.plan.clock import content_time
 from builder.plan.context import Absent
-from builder.plan.ignore import MAGIC, At, Exclude, Ignore, Rules, glob_of
+from builder.plan.globs import matches_below
+from builder.plan.ignore import MAGIC, At, Exclude, Ignore, Rules, tests_of
 from builder.plan.modes import apply_mode
 from builder.plan.origin import Origin, Stored
 from builder.plan.spilled import Row
@@ -128,40 +129,22 @@ def _find(image: Origin, text: str) -> list[Picked]:
 def _expand(view: View, folder: bytes, parts: list[bytes]) -> Iterator[bytes]:
     """What matches below a folder, some of it more than once; links on the way are followed, where
     they lead somewhere."""
-    texts = [os.fsdecode(part) for part in parts]
-    tests = [glob_of(text) if MAGIC.search(text) else text.__eq__ for text in texts]
-    last = len(parts) - 1
 
-    def begin(at: int) -> set[int]:
-        """The parts that may match in a folder where part `at` may: `**` is no folder, too."""
-        return {at} | (begin(at + 1) if texts[at] == "**" and at < last else set())
+    def listed(here: Entry) -> Iterator[tuple[str, bool, Entry]]:
+        path = here.path
+        if here.type == SYMLINK:
+            try:
+                path = view.resolve(path, follow_last=True)
+            except LayerError:
+                return
+        for found in view.children(path):
+            entry = found.entry
+            yield os.fsdecode(entry.path.rpartition(b"/")[2]), entry.type == DIRECTORY, entry
 
-    # a folder as it was matched, where it is, and the parts that what it holds may match
-    waiting = [(folder, view.resolve(folder, follow_last=True), begin(0))]
-    while waiting:  # a stack: images may be deeper than Python's
-        folder, inside, wanted = waiting.pop()
-        for found in view.children(inside):
-            place = found.entry.path
-            name = place.rpartition(b"/")[2]
-            path = folder + b"/" + name if folder else name
-            below: set[int] = set()
-            for at in wanted:
-                if texts[at] == "**":
-                    if found.entry.type == DIRECTORY:
-                        below |= begin(at)
-                elif not tests[at](os.fsdecode(name)):
-                    continue
-                elif at < last:
-                    below |= begin(at + 1)
-                if at == last:
-                    yield path
-            if below and found.entry.type == SYMLINK:
-                try:
-                    place = view.resolve(place, follow_last=True)
-                except LayerError:
-                    continue
-            if below:
-                waiting.append((path, place, below))
+    tests = tests_of([os.fsdecode(part) for part in parts])
+    top = Entry(view.resolve(folder, follow_last=True), DIRECTORY, 0o755)
+    for path, _ in matches_below(tests, os.fsdecode(folder), top, listed):
+        yield os.fsencode(path)
 
 
 def _near(view: View, path: bytes) -> str | None:
