@@ -1,0 +1,5 @@
+"""What others say."""
+
+
+def greeting(name: str) -> str:
+    return f"Hello, {name}!"
