@@ -459,7 +459,8 @@ def read_table(
     """The fields that are given, by name; None after faults were noted. `what` names the mapping
     in messages. `foreign` says to whom keys belong that are not in this table."""
     if node.kind != MAPPING:
-        raise node.fault(f"found {node.show()}, expected {what}")
+        wanted = f"a mapping of {what}" if what.startswith("'") else what
+        raise node.fault(f"found {node.show()}, expected {wanted}")
     values: dict[str, Any] = {}
     right = True
     given = {key.text for key, _ in node.pairs}
@@ -503,10 +504,21 @@ def _unknown(
     if found := elsewhere(reader, key, value, what):
         return found
     meant = nearest(key.text, list(free), lambda name: reader.fits(free[name], value))
+    if meant is None and value.kind in (LIST, MAPPING):  # it may be wrong further in
+        shaped = [name for name in free if _same_shape(free[name].schema, value.kind)]
+        meant = nearest(key.text, shaped, alike=0.8)
     if meant is not None:
         del free[meant]
     near = f", did you mean {meant!r}?" if meant else ""
     return key.fault(f"unknown key {quote(key.text)} in {what}{near}", None if meant else known)
+
+
+def _same_shape(schema: Mapping[str, Any], kind: str) -> bool:
+    """Whether a list or a mapping may stand there, whatever it holds."""
+    shape = "array" if kind == LIST else "object"
+    return schema.get("type") == shape or any(
+        _same_shape(each, kind) for each in schema.get("anyOf", ())
+    )
 
 
 def table_schema(table: Table, required: Sequence[str] = ()) -> dict[str, Any]:

@@ -69,7 +69,8 @@ def lint(
         meant = {each.stage, None} & named[each.file]
         if each.key not in specs and each.left_out is None and not meant:
             warnings.append(error_at(each.place, f"the stage {each.stage!r} is used by nothing"))
-    return Findings(tuple(errors), tuple(warnings))
+    each_once = {str(warning): warning for warning in warnings}  # images of a matrix share lines
+    return Findings(tuple(errors), tuple(each_once.values()))
 
 
 def render(

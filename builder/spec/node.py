@@ -169,8 +169,9 @@ class _Parser:
         self._yaml = yaml
         self._source = source
         self._problems = problems
-        loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml: slower, same
-        self._events = iter(yaml.parse(_joined(source.text), Loader=loader))
+        # without libyaml: slower, same
+        self._loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        self._events = iter(yaml.parse(_joined(source.text), Loader=self._loader))
         self._anchors: dict[str, Node | None] = {}  # None: not ended yet
         self._nodes = 0
 
@@ -181,19 +182,21 @@ class _Parser:
         try:
             return next(self._events)
         except self._yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            what = str(error.problem or error.context or "not YAML")
-            hint = None
-            if "cannot start any token" in what or "tab character" in what:
-                what = "a tab cannot indent YAML, expected spaces"
-            elif "mapping values" in what:
-                hint = "quote a text that holds ': ' or ends in ':'"
-            elif error.context and error.context != "block collection":
-                what = f"{what} {error.context}"
-            raise self._fault(line, column, what[:200], hint) from None
+            from builder.spec.broken import explained
+
+            raise explained(self._source, error, self._reach) from None
         except self._yaml.YAMLError as error:
             raise self._fault(1, 1, str(error).replace("\n", " ")[:200]) from None
+
+    def _reach(self, text: str) -> int:
+        """How far another text is YAML: the line of the first error, else one behind the last."""
+        try:
+            for _ in self._yaml.parse(_joined(text), Loader=self._loader):
+                pass
+        except self._yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            return mark.line + 1 if mark else 0
+        return text.count("\n") + 2
 
     def document(self) -> Node:
         yaml = self._yaml
@@ -261,6 +264,13 @@ class _Parser:
             value = self._node(self._next(), depth + 1)
             node.size += key.size + value.size
             if key.kind in (LIST, MAPPING):
+                line = self._source.lines[key.line - 1][key.column - 2 :]
+                if line.startswith("{{"):
+                    whole = re.match(r"\{\{[^\"}]{,60}\}\}", line)
+                    shown = whole[0] if whole else "{{ NAME }}"
+                    hint = f'quote the whole text, as in "{shown}"'
+                    column = key.column - 1
+                    raise self._fault(key.line, column, "a template that is not quoted", hint)
                 self._problems.add(key.fault(f"key {NAMES[key.kind]} is not text"))
             elif key.text == "<<" and key.style is None:
                 self._problems.add(

@@ -314,7 +314,8 @@ class Reading:
             tell = step if self._rendering and reader is self._reader else None
             return Steps(reader, self.files, self._above, tell).read(node)
 
-        table = {**table, "steps": table["steps"]._replace(kind=Kind(steps, {}))}
+        field = table["steps"]
+        table = {**table, "steps": field._replace(kind=field.kind._replace(read=steps))}
         renderer.blind = blind
         try:
             fields = read_table(self._reader, node, table, what)

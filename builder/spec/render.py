@@ -205,7 +205,7 @@ class Renderer:
         except (TemplateFault, NeedsBase):
             raise
         except Exception as error:
-            raise self._fault(error) from None
+            raise self._fault(error, bare=bare) from None
         if self.given == asked or self.hidden:
             return value
         return _marked(value, ",".join(self._names))
@@ -275,7 +275,7 @@ class Renderer:
             return found
         return TemplateFault(f"template error: {OF_ENV}", fault.line)
 
-    def _fault(self, error: Exception) -> TemplateFault:
+    def _fault(self, error: Exception, *, bare: bool = False) -> TemplateFault:
         from jinja2 import TemplateSyntaxError, UndefinedError
 
         line = 1
@@ -292,7 +292,7 @@ class Renderer:
         text = " ".join(text.split()).replace(f" in {_FILE!r}", "")[:300]
         hint = None
         if isinstance(error, TemplateSyntaxError):
-            hint = _RAW
+            hint = "`==` compares, `and`, `or` and `not` join" if bare else _RAW
         if isinstance(error, (RecursionError, MemoryError)):
             text = "the template is nested too deep"
         elif "integer string conversion" in text:
@@ -305,7 +305,8 @@ class Renderer:
             if text.endswith(" is undefined"):
                 known = sorted({*self.variables, "env", "range", "namespace", "dict"})
                 text += f", expected one of the variables{did_you_mean(word, known)}"
-                hint = "declare it under 'vars', or give a default: {{ name | default('x') }}"
+                default = "name | default('x')" if bare else "{{ name | default('x') }}"
+                hint = f"declare it under 'vars', or give a default: {default}"
             elif text.startswith("environment variable"):
                 hint = f"set it, or give a default: env({word!r}, 'x')"
         elif not text:

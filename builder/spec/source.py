@@ -143,14 +143,17 @@ def written(text: str) -> str:
 
 
 def nearest(
-    word: str, known: Sequence[str], fits: Callable[[str], bool] = lambda name: True
+    word: str,
+    known: Sequence[str],
+    fits: Callable[[str], bool] = lambda name: True,
+    alike: float = 0.6,
 ) -> str | None:
-    """The known word that was meant, of those that fit."""
+    """The known word that was meant, of those that fit and are alike, 1 for the same."""
     if len(word) > 60:
         return None
     import difflib
 
-    return next(filter(fits, difflib.get_close_matches(word, known, 3, 0.6)), None)
+    return next(filter(fits, difflib.get_close_matches(word, known, 3, alike)), None)
 
 
 def did_you_mean(

@@ -65,6 +65,11 @@ def _no_step(reader: Reader, node: Node) -> Fault:
     if node.kind != MAPPING:
         meant = None if reader.trying else of_text(reader, node)
         return meant or node.fault(f"found {node.show()}, expected a step", only)
+    keys = {key.text for key, _ in node.pairs} - COMMON.keys()
+    # whose options all of them are; a single one may be another place's word
+    owners = [name for name, verb in verbs.items() if keys <= verb.fields().keys()]
+    if len(owners) == 1 and len(keys) > 1:
+        return node.fault(f"a {owners[0]!r} step without {owners[0]!r}", f"write {owners[0]}: ...")
     known = {*verbs, *(name for verb in verbs.values() for name in verb.fields())}
     for key, value in () if reader.trying else node.pairs:
         if key.text != "name" and (found := of_step(reader, key, value)):

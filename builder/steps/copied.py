@@ -122,7 +122,9 @@ def _find(image: Origin, text: str) -> list[Picked]:
         picked.append(Picked(inside, below, is_dir, True))
         last = path if is_dir else None
     if not picked:
-        raise Absent(f"{text!r} matches nothing in {image.name}")
+        raise Absent(
+            f"{text!r} matches nothing in {image.name}", "what may be missing goes under `optional`"
+        )
     return picked
 
 

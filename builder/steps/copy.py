@@ -169,7 +169,7 @@ class Copy(_Copy, FileStep):
 
     def lacks(self, context: Context) -> Iterator[SpecError]:
         for text in self.sources if self.origin is None else ():
-            yield from self.fault_of(lambda text=text: context.find(text))  # type: ignore[misc]
+            yield from self.fault_of(lambda text=text: _needed(context, text))  # type: ignore[misc]
         for text in self.may_come:
             yield from self.fault_of(lambda text=text: _found(context, text))  # type: ignore[misc]
 
@@ -187,7 +187,7 @@ class Copy(_Copy, FileStep):
 
         file = os.path.realpath(spec.file)
         try:
-            found = [source for text in self.sources for source in context.find(text)]
+            found = [source for text in self.sources for source in _needed(context, text)]
             found += [source for text in self.may_come for source in _found(context, text)]
             roots = [os.path.join(context.root, each.path).rstrip("/") for each in found]
             above = next((each for each in roots if file.startswith(each + "/")), None)
@@ -213,6 +213,17 @@ class Copy(_Copy, FileStep):
         from builder.steps.placing import copy
 
         return copy(self, given)
+
+
+def _needed(context: Context, text: str) -> list[Source]:
+    """What a source is that has to be there."""
+    from builder.plan.context import Absent
+
+    try:
+        return context.find(text)
+    except Absent as error:
+        error.hint = error.hint or "what may be missing goes under `optional`"
+        raise
 
 
 def _found(context: Context, text: str) -> list[Source]:

@@ -295,3 +295,12 @@ def test_the_source_does_not_load_the_network() -> None:
         "assert not loaded, loaded"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_push_to_nowhere_names_the_image(store: Store, make_image: MakeImage) -> None:
+    image = make_image(store, (1, 1000))
+    with Registry(QUICK) as session, pytest.raises(TransportError) as caught:
+        push_all(session, store, [Push(image, (parse_reference("nowhere.invalid/a:1"),))])
+    assert caught.value.message == (
+        "nowhere.invalid/a:1 cannot be pushed: nowhere.invalid: the name is not known"
+    )

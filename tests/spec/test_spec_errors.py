@@ -97,7 +97,7 @@ TABLE = [
     (STEP + "- {symlink: /a, to: ''}\n", "3:21: '' is empty, expected text"),
     (STEP + "- {remove: /}\n", "3:12: '/' is the whole image, expected a path within it"),
     (STEP + "- {unpack: a, dest: /b, strip_components: -1}\n", "3:43: '-1' is not expected here,"),
-    ("from: scratch\nconfig: x\n", "2:9: found 'x', expected 'config'"),
+    ("from: scratch\nconfig: x\n", "2:9: found 'x', expected a mapping of 'config'"),
     ("from: scratch\nconfig: {entrypiont: [a]}\n", "2:10: unknown key 'entrypiont' in 'config', d"),
     ("from: scratch\nconfig: {cmd: {a: b}}\n", "2:15: found a mapping, expected a list of words"),
     ("from: scratch\nconfig: {cmd: }\n", "2:15: found nothing, expected a list of words"),

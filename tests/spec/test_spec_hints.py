@@ -120,6 +120,8 @@ EXPLAINS = re.compile(
     r"|declare it under 'vars', or give a default: |text that is no template goes between "
     r"|'\w+' is the word for it( there)?$|a step says it: - "
     r"|--context DIR names the folder that all contexts lie in$"
+    r"|`==` compares, `and`, `or` and `not` join$|quote the whole text, as in |a \S within the text"
+    r"|write \w+: \.\.\.$|`when` leaves a step out, `foreach` repeats one$"
     r"|only the first 50 errors are shown$|set it, or give a default"
 )
 FIELDS = {

@@ -17,8 +17,9 @@ from builder.events import Noted
 from builder.oci import media
 from builder.oci.digest import Digest, digest_of
 from builder.oci.image import Descriptor, Image
-from builder.oci.reference import Reference, parse_reference
+from builder.oci.reference import DOCKER_HUB, Reference, parse_reference
 from builder.transport.registry.client import Client
+from builder.transport.registry.network import Unreachable
 from builder.transport.registry.parallel import run_all
 from builder.transport.registry.seen import note_seen, seen_at
 from builder.transport.registry.upload import Source, upload
@@ -244,10 +245,19 @@ def _targets(registry: Registry, store: Store, push: Push) -> list[_Target]:
 def _is_complete(target: _Target) -> bool:
     """Every tag is this very manifest already; a registry has a manifest's blobs."""
     wanted = Descriptor(target.media_type, digest_of(target.manifest), len(target.manifest))
-    return all(
-        target.client.head_manifest(reference.tag or "", target.client.push_scope) == wanted
-        for reference in target.references
-    )
+    try:
+        return all(
+            target.client.head_manifest(reference.tag or "", target.client.push_scope) == wanted
+            for reference in target.references
+        )
+    except Unreachable as error:
+        first = target.references[0]
+        hint = error.hint
+        if first.registry == DOCKER_HUB:
+            hint = f"a name without a registry is Docker Hub's: write REGISTRY/{first.familiar}"
+        unreachable = Unreachable(f"{first.familiar} cannot be pushed: {error}", hint)
+        unreachable.refused = error.refused
+        raise unreachable from None
 
 
 def _put(target: _Target, which: str) -> None:
