@@ -169,8 +169,9 @@ class Context:
             raise BuilderError(f"{text!r} is, or lies in, a store of the builder's")
         return found
 
-    def _resolve(self, path: str, text: str) -> tuple[str, bool] | None:
-        """As `_inside`, whatever is left out; None for what does not exist."""
+    def _resolve(self, path: str, text: str, *, glob: bool = False) -> tuple[str, bool] | None:
+        """As `_inside`, whatever is left out; None for what does not exist, and in a `glob` for
+        links in a circle."""
         try:
             inside, mode = self.beneath.resolve(os.fsencode(path))
         except LeadsOut:
@@ -179,9 +180,9 @@ class Context:
                 "copy what is needed into the context, or set --context",
             ) from None
         except OSError as error:
-            if error.errno == errno.ELOOP:
+            if error.errno == errno.ELOOP and not glob:
                 raise BuilderError(f"{text!r} leads through symlinks in a circle") from error
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return None
             raise _unreadable(error) from error
         return os.fsdecode(inside), stat.S_ISDIR(mode)
@@ -213,7 +214,7 @@ class Context:
             """Of a path, and whether that is known to be a folder by itself."""
             path, known = here
             if not known:
-                path, known = self._resolve(path, text) or ("", False)
+                path, known = self._resolve(path, text, glob=True) or ("", False)
             for each, is_dir in self._holds(path) if known else ():
                 name = os.fsdecode(each)
                 yield name, is_dir, (os.path.join(path, name), is_dir)
