@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from builder.oci.digest import CacheKey
@@ -12,6 +13,7 @@ from builder.plan.last import LastBuild, LastStep
 from builder.store.records import load_document
 from builder.store.store import Store
 
+_SHOWN = 58  # characters of a value
 _PARENT = "what it stands on changed"
 _FIELDS = ("type", "mode", "owner", "group", "mtime", "xattrs", "content")
 _TYPES = {
@@ -134,30 +136,48 @@ def _field(field: str, old: Any, new: Any) -> str:
     if field == "env":
         for name in sorted({*old, *new}):
             if old.get(name) != new.get(name):
-                return f"env {name}: {_value(old.get(name))} -> {_value(new.get(name))}"
+                return f"env {name}: {_change(old.get(name), new.get(name))}"
     if field == "command":
         for before, after in zip(old, new, strict=False):
             if before != after:
-                return f"command: {_differing(before, after)} -> {_differing(after, before)}"
+                return f"command: {_change(*_differing(before, after))}"
     if field == "user":
         old, new = (":".join(map(str, each[:2])) for each in (old, new))
-    return f"{field}: {_value(old)} -> {_value(new)}"
+    return f"{field}: {_change(old, new)}"
 
 
-def _differing(text: str, other: str) -> str:
-    """The first line that differs from `other`'s."""
-    lines, others = text.splitlines(), other.splitlines()
-    for at, line in enumerate(lines):
-        if at >= len(others) or others[at] != line:
-            return _value(line.strip())
-    return _value(lines[-1].strip() if lines else "")
+def _differing(old: str, new: str) -> tuple[str, str]:
+    """Of two texts the first line that the other has not, each."""
+    lines, others = old.splitlines(), new.splitlines()
+    same = sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(lines, others, strict=False))
+    )
+    first, second = (
+        (each[same] if same < len(each) else each[-1] if each else "").strip()
+        for each in (lines, others)
+    )
+    return first, second
 
 
-def _value(value: object) -> str:
+def _change(old: object, new: object) -> str:
+    """`old -> new`; long texts are shown from shortly before where they part."""
+    if not (isinstance(old, str) and isinstance(new, str)) or max(len(old), len(new)) <= _SHOWN:
+        return f"{_value(old)} -> {_value(new)}"
+    start = len(commonprefix([old, new])) - _SHOWN // 3
+    return f"{_value(old, start)} -> {_value(new, start)}"
+
+
+def _value(value: object, start: int = 0) -> str:
     if value is None:
         return "unset"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "...'"
+    if not isinstance(value, str):
+        text = repr(value)
+        return text if len(text) <= _SHOWN + 2 else text[: _SHOWN - 3] + "...'"
+    # the end is shown whole rather than text of which the other has as much
+    start = max(0, min(start, len(value) - _SHOWN))
+    shown = value[start : start + _SHOWN]
+    before, after = "..." if start else "", "..." if start + _SHOWN < len(value) else ""
+    return repr(before + shown + after)
 
 
 def _files(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from builder.oci.digest import CacheKey, DiffID, chain_id
 from builder.oci.image import Platform, encode
 from builder.plan.keys import key_of, parse
 from builder.plan.last import LastBuild, LastStep
-from builder.plan.why import Below, first_difference, why_step
+from builder.plan.why import Below, _change, first_difference, why_step
 from builder.project import Options, Project
 from builder.spec.model import Place
 from builder.steps.run import Run
@@ -332,3 +334,24 @@ def test_what_changed_among_too_many_paths_is_not_told_apart(shop: Any) -> None:
     last = LastBuild("scratch", BASE, {}, (LastStep("a", "files", "2" * 64, C, "", 0),), "", 0)
     why = why_step(shop.store, last, 0, ["a"], "files", None, CacheKey("1" * 64), None)
     assert why == "changed; it has more than 200000 paths, which are not told apart"
+
+
+def test_long_values_are_shown_where_they_part() -> None:
+    draw = random.Random(7)
+    letters = "abcdefghij é"
+    for _ in range(2000):
+        old = "".join(draw.choices(letters, k=draw.randrange(1, 300)))
+        at = draw.randrange(len(old) + 1)
+        new = old[:at] + draw.choice(("X", "XY" * draw.randrange(1, 90), "")) + old[at:]
+        if draw.random() < 0.5:
+            new = new[: at + 1]
+        if old == new:
+            continue
+        before, after = map(ast.literal_eval, _change(old, new).split(" -> "))
+        assert before != after
+        assert max(len(before), len(after)) <= 58 + len("......")
+        for shown, whole in ((before, old), (after, new)):
+            middle = shown.removeprefix("...").removesuffix("...")
+            assert middle in whole
+            assert shown.startswith("...") or whole.startswith(middle)
+            assert shown.endswith("...") or whole.endswith(middle)
