@@ -149,9 +149,7 @@ def _field(field: str, old: Any, new: Any) -> str:
 def _differing(old: str, new: str) -> tuple[str, str]:
     """Of two texts the first line that the other has not, each."""
     lines, others = old.splitlines(), new.splitlines()
-    same = sum(
-        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(lines, others, strict=False))
-    )
+    same = _alike(lines, others)
     first, second = (
         (each[same] if same < len(each) else each[-1] if each else "").strip()
         for each in (lines, others)
@@ -159,11 +157,17 @@ def _differing(old: str, new: str) -> tuple[str, str]:
     return first, second
 
 
+def _alike(old: Sequence[str], new: Sequence[str]) -> int:
+    """How many of them are the same from the start on."""
+    pairs = zip(old, new, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 def _change(old: object, new: object) -> str:
     """`old -> new`; long texts are shown from shortly before where they part."""
     if not (isinstance(old, str) and isinstance(new, str)) or max(len(old), len(new)) <= _SHOWN:
         return f"{_value(old)} -> {_value(new)}"
-    start = len(commonprefix([old, new])) - _SHOWN // 3
+    start = _alike(old, new) - _SHOWN // 3
     return f"{_value(old, start)} -> {_value(new, start)}"
 
 
