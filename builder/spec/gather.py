@@ -204,7 +204,12 @@ class _Gathering:
                 return each
         from builder.spec.source import did_you_mean
 
-        names = [each.stage for each in stages]
+        names = list(dict.fromkeys(each.stage for each in stages))
+        if wanted in names:
+            raise UsageError(
+                f"{name!r} is a matrix of {len(found)} images, expected one of them",
+                f"write {found[0].key}:{wanted}",
+            )
         hint = f"its stages: {', '.join(names)}" if names else "the spec has no 'stages'"
         raise UsageError(f"{name!r} has no stage {wanted!r}{did_you_mean(wanted, names)}", hint)
 

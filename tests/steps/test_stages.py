@@ -297,3 +297,14 @@ def test_an_interrupt_is_an_object_for_who_asked_for_objects(box: Any) -> None:
             process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
     assert (told[-1]["event"], told[-1]["message"]) == ("error", "interrupted")
+
+
+def test_a_stage_of_a_matrix_is_one_of_an_image(project: Any) -> None:
+    project.spec(
+        "m",
+        "matrix: {v: [1, 2]}\nname: 'x-{{ v }}'\nstages: {s: {from: scratch}}\nfrom: 'stage:s'\n",
+    )
+    said = project.run("build", "m:s", status=2).stderr
+    assert "'m' is a matrix of 2 images, expected one of them\nhint: write x-1:s\n" in said
+    assert set(project.build("x-1:s")) == {"x-1:s"}
+    assert "hint: its stages: s\n" in project.run("build", "m:t", status=2).stderr
