@@ -17,7 +17,6 @@ class Materials(NamedTuple):
     context: Context
     scanned: Scanned  # what the step takes from it
     ground: Ground
-    image: str  # the image's name, for templates
     environ: Mapping[str, str]  # for env('NAME') in the file of a template
     asked: dict[str, str | None]  # takes what env() was asked for there, and gave
     fetched: Fetched | None = None  # what it takes from a server

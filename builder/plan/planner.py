@@ -357,8 +357,7 @@ class Planner:
             view = view.push(MemoryTable(made))
         ground = Ground(view, time, epoch, made)
         materials = Materials(
-            self.context_of(spec), scanned, ground, spec.name, self._environ, asked, fetched,
-            read_later,
+            self.context_of(spec), scanned, ground, self._environ, asked, fetched, read_later,
         )  # fmt: skip
         if origin is not None:
             assert step.origin is not None

@@ -18,7 +18,7 @@ from builder.oci.image import Platform, encode, host_platform
 from builder.spec import model
 from builder.version import __version__
 
-SPEC_VERSION = 9
+SPEC_VERSION = 10
 """Raised when the same text would be read into another ImageSpec."""
 
 _TYPES: dict[str, Any] = {

@@ -361,17 +361,16 @@ def _hidden(names: str, value: str) -> str:
 def render_template(
     path: str | int,
     variables: Mapping[str, Any],
-    spec: Mapping[str, Any],
     environ: Mapping[str, str],
     asked: dict[str, str | None] | None = None,
     *,
     name: str | None = None,
 ) -> bytes:
     """What the template file at the host path `path`, or an open handle, becomes, its last newline
-    and its kind of line end kept. `spec` is seen by it as `spec` (`spec.name`), `asked` takes what
-    it asked env() for. `name` is how errors call the file. Raises SpecError with the place within
-    the file, and BuilderError without one for the file as a whole: the caller knows who asked for
-    it; NeedsBase if it names `base` and `variables` do not.
+    and its kind of line end kept. `asked` takes what it asked env() for, `name` is how errors call
+    the file. Raises SpecError with the place within the file, and BuilderError without one for the
+    file as a whole: the caller knows who asked for it; NeedsBase if it names `base` and `variables`
+    do not.
     """
     name = str(path) if name is None else name
     try:
@@ -396,9 +395,8 @@ def render_template(
     if not is_template(text):
         return data
     newline = "\r\n" if "\r\n" in text else "\n"
-    seen = {**variables, "spec": spec}
     renderer = Renderer(
-        seen, environ, asked, fuel=FILE_FUEL, longest=MAX_FILE_SOURCE, newline=newline
+        variables, environ, asked, fuel=FILE_FUEL, longest=MAX_FILE_SOURCE, newline=newline
     )
     renderer.may_ask = True
     try:

@@ -23,7 +23,7 @@ class _Template(NamedTuple):
     name: str | None
     dest: str
     template: str  # below the context
-    variables: Mapping[str, Any] = {}  # the spec's and the step's over them
+    variables: Mapping[str, Any] = {}  # all that its file may name, but `base`
     owner: str | None = None  # as of Copy
     mode: str | None = None  # as of Copy; None: 0644
     times: str | None = None  # as of Copy
@@ -72,13 +72,12 @@ class Template(_Template, FileStep):
             raise (node.get("template") or node).fault(f"{quote(source)} is a directory")
         if dest.endswith("/"):
             dest += source.rsplit("/", 1)[-1].removesuffix(".j2")
-        variables = {k: v for k, v in reader.renderer.variables.items() if k != "spec"}
         return cls(
             place(reader, node.get("template") or node),
             given.get("name"),
             dest,
             source,
-            {**variables, **given.get("vars", {})},
+            {**reader.renderer.variables, **given.get("vars", {})},
             given.get("owner"),
             given.get("mode"),
             given.get("times"),
@@ -94,9 +93,8 @@ class Template(_Template, FileStep):
         from builder.spec.render import NeedsBase, render_template
 
         path = os.path.normpath(os.path.join(context.root, self.template))
-        shown = {"name": spec.name}
         try:
-            render_template(path, self.variables, shown, environ, name=self.template)
+            render_template(path, self.variables, environ, name=self.template)
         except NeedsBase:
             pass
         except SpecError as error:
@@ -120,8 +118,5 @@ class Template(_Template, FileStep):
 
         ((source, _),) = given.scanned
         file = given.context.open(source)
-        shown = {"name": given.image}
-        data = render_template(
-            file, self.variables, shown, given.environ, given.asked, name=self.template
-        )
+        data = render_template(file, self.variables, given.environ, given.asked, name=self.template)
         return write_file(self, data, given.ground)

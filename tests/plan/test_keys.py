@@ -215,7 +215,8 @@ def test_config_reaches_commands_alone(shop: Any, context: Path) -> None:
 def test_what_else_a_spec_says_is_in_no_key(shop: Any, context: Path) -> None:
     more = {"tags": ("x:1",), "variables": {"unused": "1"}, "environment": {"USER": "me"}}
     more |= {"key": "y", "skipped": (), "left_out": None, "row": 1, "axes": ("a",), "parts": ("z",)}
-    known = {"name", "file", "base", "steps", "config", "platform", "waits", *more}
+    more |= {"stages": (), "stage": "z"}
+    known = {"name", "file", "base", "steps", "config", "platform", "waits", "context", *more}
     assert set(ImageSpec._fields) == known
     for step in STEPS.values():
         assert shop.key(step) == shop.key(step, file="specs/b.yaml", **more)

@@ -230,25 +230,24 @@ def template(tmp_path: Path, data: bytes) -> str:
 
 
 def test_a_template_file_keeps_its_newlines(tmp_path: Path) -> None:
-    spec = {"name": "site"}
     path = template(tmp_path, b"a {{ v }}\n{{ spec.name }}\n\n")
-    assert render_template(path, {"v": 1}, spec, {}) == b"a 1\nsite\n\n"
+    assert render_template(path, {"v": 1, "spec": {"name": "site"}}, {}) == b"a 1\nsite\n\n"
     path = template(tmp_path, b"a {{ v }}\r\nb\r\n")
-    assert render_template(path, {"v": 1}, spec, {}) == b"a 1\r\nb\r\n"
-    assert render_template(template(tmp_path, b"plain \r\n"), {}, spec, {}) == b"plain \r\n"
+    assert render_template(path, {"v": 1}, {}) == b"a 1\r\nb\r\n"
+    assert render_template(template(tmp_path, b"plain \r\n"), {}, {}) == b"plain \r\n"
 
 
 def test_a_template_file_notes_what_it_asks_the_environment(tmp_path: Path) -> None:
     asked: dict[str, str | None] = {}
     path = template(tmp_path, b"{{ env('A') }}{{ env('B', 'b') }}")
-    assert render_template(path, {}, {}, {"A": "a"}, asked) == b"ab"
+    assert render_template(path, {}, {"A": "a"}, asked) == b"ab"
     assert asked == {"A": "a", "B": None}
 
 
 def test_an_error_in_a_template_file_has_its_place_and_line(tmp_path: Path) -> None:
     path = template(tmp_path, b"one\r\n  <p>{{ titel }}</p>\r\n")
     with pytest.raises(SpecError) as caught:
-        render_template(path, {"title": 1}, {}, {}, name="t.j2")
+        render_template(path, {"title": 1}, {}, name="t.j2")
     assert caught.value.message == (
         "t.j2:2:9: template error: 'titel' is undefined, expected one of the variables, "
         "did you mean 'title'?"
@@ -265,7 +264,7 @@ def test_an_error_in_a_template_file_has_its_place_and_line(tmp_path: Path) -> N
 )
 def test_a_bad_template_file_is_an_error(data: bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
-        render_template(template(tmp_path, data), {}, {}, {}, name="t.j2")
+        render_template(template(tmp_path, data), {}, {}, name="t.j2")
     assert caught.value.message.startswith(message)
 
 
@@ -285,7 +284,7 @@ def test_what_is_wrong_with_a_whole_template_file_is_said_where_it_is_named(
 ) -> None:
     path = tmp_path / "t.j2" if data is None else template(tmp_path, data)
     with pytest.raises(BuilderError) as caught:
-        render_template(str(path), {}, {}, {}, name="t.j2")
+        render_template(str(path), {}, {}, name="t.j2")
     assert caught.value.message == message
     assert not isinstance(caught.value, SpecError)  # which would have its place already
 
