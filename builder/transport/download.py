@@ -168,14 +168,14 @@ class _Coming:
         )
 
     def _receive(self) -> None:
-        """All that is left of the body, however often it breaks off."""
+        """All that is left of the body, however often it breaks off, as long as more comes than
+        ever came before."""
         partial, failures, mark = self._partial, 0, self._partial.size
         while True:
             try:
                 answer = self._ask()  # which has tried often enough by itself
             except _Restart:
                 self._restart()
-                mark = 0
                 failures += 1
                 if failures >= self._http.network.settings.tries:
                     raise TransportError(

@@ -231,6 +231,43 @@ def test_a_server_that_never_fits_is_given_up(store: Store, serve: Callable[...,
     assert len(site.seen) <= 4 and "other parts" in fault_of(caught)
 
 
+NEVER_ENDS = {
+    "other parts": Fault(range_off=3),
+    "no part": Fault(416),
+    "an end, again": Fault(cut=2_000_000),
+    "all from the start": Fault(ranges=False, cut=2_000_000),
+}
+
+
+@pytest.mark.parametrize("other", NEVER_ENDS)
+def test_who_begins_anew_again_and_again_is_given_up(
+    store: Store, serve: Callable[..., Site], other: str
+) -> None:
+    """2 of 3 MB come each time, which is progress once."""
+    faults = [each for _ in range(30) for each in (Fault(cut=2_000_000), NEVER_ENDS[other])]
+    site = serve(DATA, *faults)
+    try:
+        fetch(store, site.url, checksum(DATA), QUICK._replace(tries=3))
+    except TransportError:
+        pass
+    assert len(site.seen) <= 12
+
+
+@pytest.mark.parametrize("digits", [0, 1, 19, 20, 300, 4300, 4301, 60_000])
+@pytest.mark.parametrize("header", ["Content-Length", "Content-Range", "Retry-After"])
+def test_numbers_of_any_length_are_read(
+    store: Store, serve: Callable[..., Site], header: str, digits: int
+) -> None:
+    number = "9" * digits
+    told = f"bytes 0-{number}/{number}" if header == "Content-Range" else number
+    status = 429 if header == "Retry-After" else 0
+    site = serve(DATA, Fault(status, {header: told}, length="none"))
+    try:
+        fetch(store, site.url, checksum(DATA), QUICK._replace(tries=2, backoff=0.0))
+    except BuilderError as error:
+        assert "\n" not in error.message
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_are_followed(store: Store, serve: Callable[..., Site], status: int) -> None:
     site, other = serve(DATA), serve(DATA)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -59,7 +60,7 @@ class Response:
     @property
     def length(self) -> int | None:
         text = self.header("Content-Length")
-        return int(text) if text and text.isascii() and text.isdigit() else None
+        return int(text) if text and re.fullmatch("[0-9]{1,19}", text) else None
 
     def json(self) -> dict[str, Any]:
         try:
