@@ -47,6 +47,7 @@ from builder.plan.planned import (
     Unknown,
 )
 from builder.plan.planner import of_step
+from builder.plan.sources import image_files, images_of
 from builder.plan.step import Step, own_steps, steps_of
 from builder.plan.walk import Made, Walked, Work, walk
 from builder.rootfs.stack import Stack, stack_on
@@ -81,7 +82,7 @@ class Built(NamedTuple):
     manifest: Descriptor
     config: Descriptor
     steps: tuple[BuiltStep, ...]  # the base's layers first
-    files: tuple[str, ...]  # specs it was made from, host paths
+    files: tuple[str, ...]  # specs and images' files it was made from, host paths
     sources: tuple[Tree, ...]  # what it took from the context
     walked: Walked
     seconds: float
@@ -115,6 +116,8 @@ def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
     shop.emit(ImageDone(spec.name, manifest.digest, seconds, maker.made))
     # what stands on it reads it from the store, and keeps nothing of what it was made of
     stack = stack_on(image, walked.stack.commands)
+    files = [spec.file, *spec.parts, *image_files(walked.spec, planner.context.root)]
+    files += [file for each in maker.below for file in each.files]
     # each once: an image may lie below by many ways
     taken = (*(tree for each in maker.below for tree in each.sources), *maker.sources)
     return Built(
@@ -123,11 +126,7 @@ def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
         manifest,
         config,
         tuple(done),
-        tuple(
-            dict.fromkeys(
-                (spec.file, *spec.parts, *(file for each in maker.below for file in each.files))
-            )
-        ),
+        tuple(dict.fromkeys(files)),
         tuple({id(tree): tree for tree in taken}.values()),
         walked._replace(stack=stack),
         seconds,
@@ -140,8 +139,7 @@ def base_tasks(
     """The tasks that a spec waits for beside those of other specs: they bring the image that it
     stands on and those that it copies from. One that several need comes once."""
     platform = shop.planner.platform(spec)
-    refs = [spec.base, *(step.origin for step in own_steps(spec) if step.origin)]
-    for ref in refs:
+    for ref in images_of(spec):
         if not ref.of_spec:
             of = spec.name if ref is spec.base else str(ref)
             yield base_task(ref, platform), partial(bring_base, shop, of, ref, platform)

@@ -18,8 +18,7 @@ _FILES = ("docker-archive", "rootfs")
 
 def lacks(spec: ImageSpec, context: Context) -> Iterator[SpecError]:
     """What the context lacks of what a spec names, whatever its steps do."""
-    if fault := base_fault(spec.base, context.root):
-        yield fault
+    yield from _without_images(spec, context)
     try:
         own = context.of(spec.context)
     except SpecError as error:
@@ -38,11 +37,40 @@ def check_sources(specs: Iterable[ImageSpec], context: Context) -> None:
         raise SpecErrors(found)
 
 
-def base_fault(ref: BaseRef, root: str) -> SpecError | None:
-    """What is wrong with the file or folder that a base is read from."""
+def images_of(spec: ImageSpec) -> list[BaseRef]:
+    """The image that a spec stands on, then those that its steps copy from."""
+    return [spec.base, *(step.origin for step in own_steps(spec) if step.origin)]
+
+
+def _without_images(spec: ImageSpec, context: Context) -> Iterator[SpecError]:
+    for ref in images_of(spec):
+        if fault := base_fault(ref, context.root):
+            yield fault
+
+
+def image_files(spec: ImageSpec, root: str) -> list[str]:
+    """The files that tell whether an image that a spec is made of has changed: an archive, a
+    layout's index."""
+    found = []
+    for ref in images_of(spec):
+        if path := _path_of(ref):
+            inner = ("index.json",) if ref.kind == "oci" else ()
+            found.append(os.path.join(root, path, *inner))
+    return found
+
+
+def _path_of(ref: BaseRef) -> str | None:
+    """Below the context, of an image that is read from there."""
     if ref.kind not in (*_FILES, "oci"):
         return None
-    path = ref.value if ref.kind == "rootfs" else ref.value.partition(":")[0]
+    return ref.value if ref.kind == "rootfs" else ref.value.partition(":")[0]
+
+
+def base_fault(ref: BaseRef, root: str) -> SpecError | None:
+    """What is wrong with the file or folder that a base is read from."""
+    path = _path_of(ref)
+    if path is None:
+        return None
     try:
         mode = os.stat(os.path.join(root, path)).st_mode
     except FileNotFoundError:
@@ -59,8 +87,7 @@ def base_fault(ref: BaseRef, root: str) -> SpecError | None:
 
 def lint(spec: ImageSpec, context: Context, environ: Mapping[str, str]) -> Iterator[SpecError]:
     """What is wrong with what a spec's base and steps name, as far as the context tells."""
-    if fault := base_fault(spec.base, context.root):
-        yield fault
+    yield from _without_images(spec, context)
     try:
         own = context.of(spec.context)
     except SpecError as error:

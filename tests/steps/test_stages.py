@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.steps.test_copy_from import member, pack
 from tests.steps.test_set import layers
 
 APP = """
@@ -308,3 +309,33 @@ def test_a_stage_of_a_matrix_is_one_of_an_image(project: Any) -> None:
     assert "'m' is a matrix of 2 images, expected one of them\nhint: write x-1:s\n" in said
     assert set(project.build("x-1:s")) == {"x-1:s"}
     assert "hint: its stages: s\n" in project.run("build", "m:t", status=2).stderr
+
+
+def test_the_depfile_knows_the_files_of_images(project: Any) -> None:
+    project.file("a.txt", "a")
+    project.spec("below", "from: scratch\nsteps: [{copy: a.txt, dest: /a}]\n")
+    project.run("build", "below", "-o", "oci:layout", "-o", "docker-archive:saved.tar")
+    pack(project.root / "box.tar", member("b", b"b"))
+    project.spec(
+        "x",
+        "from: rootfs:box.tar\nstages: {s: {from: 'docker-archive:saved.tar'}}\nsteps:\n"
+        "  - {copy: /a, from: 'stage:s', dest: /}\n"
+        "  - {copy: /a, from: 'oci:layout', dest: /b}\n",
+    )
+    for _ in range(2):
+        project.run("build", "x", "--iidfile", "x.id", "--depfile", "x.d")
+        rule = (project.root / "x.d").read_text().partition("\n\n")[0].split()
+        assert {"box.tar", "layout/index.json", "saved.tar", "specs/x.yaml"} <= set(rule)
+
+
+def test_all_files_of_images_that_lack_are_told_at_once(project: Any) -> None:
+    project.spec(
+        "x",
+        "from: rootfs:no.tar\nsteps:\n"
+        "  - {copy: /a, from: 'oci:none', dest: /}\n"
+        "  - {copy: /b, from: 'oci:none', dest: /}\n"
+        "  - {copy: /a, from: 'docker-archive:not.tar', dest: /b}\n",
+    )
+    for command in ("lint", "build"):
+        said = project.run(command, "x", status=2).stderr
+        assert [said.count(f"no {path!r}") for path in ("no.tar", "none", "not.tar")] == [1, 2, 1]
