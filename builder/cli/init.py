@@ -54,11 +54,16 @@ def _next(arguments: argparse.Namespace) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    """A new file, with the folders above it; nothing is followed or replaced at its place."""
+    """A new file, whole or not at all, with the folders above it; nothing is followed or replaced
+    at its place."""
+    made = False
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with open(path, "x", encoding="utf-8") as file:
+            made = True
             file.write(text)
     except OSError as error:
+        if made:  # half a spec would be in the way of the next init
+            os.unlink(path)
         raise UsageError(f"{path!r} cannot be written: {error.strerror}") from None
     sys.stdout.write(f"wrote {os.path.normpath(path)}\n")

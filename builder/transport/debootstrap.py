@@ -10,6 +10,7 @@ same layer.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -310,6 +311,9 @@ class _Printed:
         return tuple(self._lines)
 
 
+_FULL = os.strerror(errno.ENOSPC)
+
+
 def _failure(where: str, status: int, lines: tuple[str, ...]) -> TransportError:
     text = "\n".join(lines)
     if re.search(
@@ -320,9 +324,12 @@ def _failure(where: str, status: int, lines: tuple[str, ...]) -> TransportError:
         hint = "the mirror has no such suite: is it spelt right, or at another `mirror`?"
     elif "Unable to locate package" in text:
         hint = "the suite has no such package"
+    elif _FULL in text:
+        hint = "`builder cache gc --max-age 7d` frees space; --cache-dir takes another disk"
     else:
         hint = "its last lines:"
-    said = next((line for line in lines if line.startswith("E: ")), lines[-1] if lines else "")
+    errors = [line for line in lines if line.startswith("E: ")]
+    said = next((line for line in errors if _FULL in line), (*errors, *lines[-1:], "")[0])
     hint += "".join(f"\n  {line}" for line in lines)
     return TransportError(
         f"{where}: mmdebstrap failed ({status}): {said.removeprefix('E: ')}", hint

@@ -213,3 +213,12 @@ def test_a_variable_of_a_dockerfile_may_be_unknown() -> None:
     for text in ("FROM $A", "ARG A\nFROM a:${A}", "ARG A=$B\nFROM $A", "FROM ${A}\nARG A=1"):
         with pytest.raises(Unknown):
             base_of(list(instructions(text)))
+
+
+def test_half_a_spec_is_not_left_behind(project: Any) -> None:
+    (project.root / "new").mkdir()
+    limited = ["prlimit", "--fsize=100", sys.executable, "-m", "builder", "init"]
+    made = subprocess.run(limited, cwd=project.root / "new", capture_output=True, text=True)
+    assert made.returncode == 2
+    assert "specs/new.yaml' cannot be written: File too large" in made.stderr
+    assert not [each for each in (project.root / "new").rglob("*") if each.is_file()]

@@ -23,7 +23,7 @@ from builder.spec.model import BaseRef, Place
 from builder.store.store import Store
 from builder.transport.apt import Apt
 from builder.transport.base import Base, Tell, quiet
-from builder.transport.debootstrap import DebootstrapSource
+from builder.transport.debootstrap import DebootstrapSource, _failure
 
 pytestmark = [pytest.mark.needs("mmdebstrap", "dpkg-deb"), pytest.mark.root]
 
@@ -130,6 +130,19 @@ def test_bad_options_are_told_at_the_spec_s_place(
     assert "\n" not in caught.value.message
     if "absent" in options.get("include", ()):
         assert "has no such package" in (caught.value.hint or "")
+
+
+def test_a_full_disk_is_what_is_told_first() -> None:
+    lines = (
+        "E: Some index files failed to download. They have been ignored, or old ones used instead.",
+        "E: Write error - write (28: No space left on device)",
+        "E: mmdebstrap failed to run",
+    )
+    error = _failure("debootstrap:test", 25, lines)
+    assert error.what.endswith("(25): Write error - write (28: No space left on device)")
+    assert (error.hint or "").startswith("`builder cache gc")
+    assert _failure("debootstrap:test", 25, lines[2:]).what.endswith("mmdebstrap failed to run")
+    assert _failure("debootstrap:test", 25, ()).what.endswith("mmdebstrap failed (25): ")
 
 
 def test_never_and_not_made_is_an_error(mirror: str, store: Store) -> None:
