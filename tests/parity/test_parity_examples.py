@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.cli.conftest import Project
-from tests.examples.conftest import BASE, SUITE, examples
+from tests.examples.conftest import BASE, COMMIT, SUITE, archive, examples
 
 __all__ = ["examples"]
 pytestmark = [pytest.mark.root, pytest.mark.needs("dockerd", "mmdebstrap")]
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-COMMIT = "6dcb09b5b57875f334f61aebed695e2e4193db5e"
 
 
 class Image(NamedTuple):
@@ -60,7 +59,7 @@ def theirs(name: str) -> str:
 def engine_with_all(sides: Any, examples: dict[str, Project]) -> Any:
     """The engine with each image twice: of the Dockerfile as theirs(NAME), of the spec as
     NAME:ours."""
-    sides.out("load", "--quiet", "-i", str(examples["service"].root.parent / BASE))
+    sides.out("load", "--quiet", "-i", str(archive(examples, BASE)))
     assert SUITE in sides.out("images", "--format", "{{.Repository}}:{{.Tag}}").decode()
 
     def build(name: str) -> None:
@@ -74,20 +73,12 @@ def engine_with_all(sides: Any, examples: dict[str, Project]) -> Any:
         )[1]
         assert not said, said
 
-    def load(name: str) -> None:
-        project = examples[IMAGES[name].example]
-        archive = project.root / f"{name}.tar"
-        where = f"docker-archive:{archive}:{name}:ours"
-        project.run("build", name, "-o", where, env={"CI_COMMIT": COMMIT})
-        sides.out("load", "--quiet", "-i", str(archive))
-        archive.unlink()
-
     build("lib")
     with ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(build, name) for name in IMAGES if name != "lib"]:
             done.result()
     for name in IMAGES:
-        load(name)
+        sides.out("load", "--quiet", "-i", str(archive(examples, name)))
     return sides
 
 
