@@ -296,6 +296,34 @@ def _hundred(project: Path) -> None:
         )
 
 
+def _stages(project: Path) -> None:
+    """Nine stages, each of a file of its own, and the image that takes a file of each."""
+    lines, stages, steps = [], [], []
+    for n in range(9):
+        write(project / f"src/{n}", f"# source {n}\nprogram {n}\n")
+        command = "/bin/busybox grep -v ^# /src > /out"
+        lines.append(f"FROM base AS s{n}\nCOPY src/{n} /src\nRUN {command}\n")
+        stages.append(
+            f"  s{n}:\n    from: rootfs:../base.tar\n    steps:\n"
+            f"      - copy: src/{n}\n        dest: /src\n"
+            f"      - run: {command}\n        network: none\n"
+        )
+        steps.append(f"  - copy: /out\n    from: stage:s{n}\n    dest: /app/{n}\n")
+    last = "".join(f"COPY --from=s{n} /out /app/{n}\n" for n in range(9))
+    write(project / "Dockerfile.stages", "".join(lines) + f"FROM scratch\n{last}")
+    text = f"stages:\n{''.join(stages)}from: scratch\nsteps:\n{''.join(steps)}"
+    write(project / "specs/stages.yaml", text)
+
+
+def _program_changed(project: Path, number: int) -> None:
+    write(project / f"src/{number}", f"# source\nchanged {number}\n")
+
+
+def _comment_changed(project: Path, number: int) -> None:
+    path = project / "src/8"
+    path.write_text(f"# changed {number}\n" + path.read_text())
+
+
 WORKLOADS = (
     Workload(
         "200 MB in 200 files, a command, 20 small files",
@@ -318,6 +346,16 @@ WORKLOADS = (
     ),
     Workload(
         "20 command steps `true`", _commands, (("cold", _nothing), ("nothing changed", _nothing))
+    ),
+    Workload(
+        "10 stages, a file from each into the last",
+        _stages,
+        (
+            ("cold", _nothing),
+            ("nothing changed", _nothing),
+            ("a stage makes another file", _program_changed),
+            ("a stage makes the same file again", _comment_changed),
+        ),
     ),
     Workload(
         "100 images, one base and one common layer",
