@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from builder.errors import SpecError, SpecErrors
 from builder.plan.context import Context
-from builder.plan.step import own_steps
+from builder.plan.step import Step, own_steps
 from builder.spec.files import error_at
 from builder.spec.model import BaseRef, ImageSpec
 
@@ -19,12 +19,7 @@ _FILES = ("docker-archive", "rootfs")
 def lacks(spec: ImageSpec, context: Context) -> Iterator[SpecError]:
     """What the context lacks of what a spec names, whatever its steps do."""
     yield from _without_images(spec, context)
-    try:
-        own = context.of(spec.context)
-    except SpecError as error:
-        yield error
-        return
-    for step in own_steps(spec):
+    for step, own in _steps(spec, context):
         yield from step.lacks(own)
 
 
@@ -37,22 +32,31 @@ def check_sources(specs: Iterable[ImageSpec], context: Context) -> None:
         raise SpecErrors(found)
 
 
-def images_of(spec: ImageSpec) -> list[BaseRef]:
-    """The image that a spec stands on, then those that its steps copy from."""
-    return [spec.base, *(step.origin for step in own_steps(spec) if step.origin)]
-
-
 def _without_images(spec: ImageSpec, context: Context) -> Iterator[SpecError]:
-    for ref in images_of(spec):
+    """Of the images that it is made of, and of its own context."""
+    for ref in spec.refs:
         if fault := base_fault(ref, context.root):
             yield fault
+    try:
+        context.of(spec.context)
+    except SpecError as error:
+        yield error
+
+
+def _steps(spec: ImageSpec, context: Context) -> Iterator[tuple[Step, Context]]:
+    """Its steps, each with what it takes files from; none where there is no such folder."""
+    try:
+        own = context.of(spec.context)
+    except SpecError:
+        return  # an error already
+    yield from ((step, own) for step in own_steps(spec))
 
 
 def image_files(spec: ImageSpec, root: str) -> list[str]:
     """The files that tell whether an image that a spec is made of has changed: an archive, a
     layout's index."""
     found = []
-    for ref in images_of(spec):
+    for ref in spec.refs:
         if path := _path_of(ref):
             inner = ("index.json",) if ref.kind == "oci" else ()
             found.append(os.path.join(root, path, *inner))
@@ -86,23 +90,14 @@ def base_fault(ref: BaseRef, root: str) -> SpecError | None:
 
 
 def lint(spec: ImageSpec, context: Context, environ: Mapping[str, str]) -> Iterator[SpecError]:
-    """What is wrong with what a spec's base and steps name, as far as the context tells."""
+    """What is wrong with what a spec's bases and steps name, as far as the context tells."""
     yield from _without_images(spec, context)
-    try:
-        own = context.of(spec.context)
-    except SpecError as error:
-        yield error
-        return
-    for step in own_steps(spec):
+    for step, own in _steps(spec, context):
         lacking = list(step.lacks(own))
         yield from lacking or step.check(spec, own, environ)
 
 
 def advice(spec: ImageSpec, context: Context) -> Iterator[SpecError]:
     """Warnings about a spec's steps."""
-    try:
-        own = context.of(spec.context)
-    except SpecError:
-        return  # an error already
-    for step in own_steps(spec):
+    for step, own in _steps(spec, context):
         yield from step.advice(spec, own)

@@ -136,3 +136,26 @@ def test_another_cache_folder_is_copied(project: Any) -> None:
     project.file("c/CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55\n# of another\n")
     project.file("c/version", "1")
     assert "left out" not in project.run("build").stderr
+
+
+MISSING = ("oci:none", "docker-archive:none.tar", "rootfs:none.tar", "oci:none/below:1")
+USES = {
+    "the base": "from: {0}",
+    "a copy": "from: scratch\nsteps:\n  - {{copy: /x, from: '{0}', dest: /x}}",
+    "a stage's base": "from: stage:a\nstages:\n  a: {{from: '{0}'}}",
+    "a stage's copy": "from: stage:a\nstages:\n  a:\n    from: scratch\n    steps:\n"
+    "      - {{copy: /x, from: '{0}', dest: /x}}",
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("ref", MISSING)
+def test_a_missing_file_of_an_image_is_told_by_all_with_the_others(
+    project: Any, use: str, ref: str
+) -> None:
+    project.spec("a", USES[use].format(ref))
+    project.spec("b", "from: scratch\nsteps:\n  - {copy: none.txt, dest: /x}")
+    for command in ("lint", "plan", "build"):
+        said = project.run(command, status=2).stderr
+        assert said.count("error: ") == 2 and "specs/a.yaml:" in said and "specs/b.yaml:" in said
+        assert f"there is no {ref.partition(':')[2].partition(':')[0]!r}" in said
