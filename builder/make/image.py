@@ -47,7 +47,7 @@ from builder.plan.planned import (
     Unknown,
 )
 from builder.plan.planner import of_step
-from builder.plan.sources import image_files, images_of
+from builder.plan.sources import image_files
 from builder.plan.step import Step, own_steps, steps_of
 from builder.plan.walk import Made, Walked, Work, walk
 from builder.rootfs.stack import Stack, stack_on
@@ -139,7 +139,7 @@ def base_tasks(
     """The tasks that a spec waits for beside those of other specs: they bring the image that it
     stands on and those that it copies from. One that several need comes once."""
     platform = shop.planner.platform(spec)
-    for ref in images_of(spec):
+    for ref in spec.refs:
         if not ref.of_spec:
             of = spec.name if ref is spec.base else str(ref)
             yield base_task(ref, platform), partial(bring_base, shop, of, ref, platform)
