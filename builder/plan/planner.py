@@ -501,6 +501,8 @@ def of_step(error: BuilderError, spec: ImageSpec, index: int) -> BuilderError:
         error = SpecError(without_values(error.what, step), error.hint).at(step.place)
     elif not isinstance(error, (SpecError, StoreError, UsageError)):
         error.at(step.place)
+    if step.place.file != spec.file and not error.via:
+        error.via = (spec.place,)
     return error.within(FailedStep(spec.name, index + 1, step_name(step)))
 
 

@@ -339,3 +339,17 @@ def test_all_files_of_images_that_lack_are_told_at_once(project: Any) -> None:
     for command in ("lint", "build"):
         said = project.run(command, "x", status=2).stderr
         assert [said.count(f"no {path!r}") for path in ("no.tar", "none", "not.tar")] == [1, 2, 1]
+
+
+def test_an_error_in_an_included_step_names_the_spec(box: Any) -> None:
+    box.file("parts/copy.yaml", "- {copy: /no, from: 'stage:s', dest: /}\n")
+    box.file("parts/run.yaml", "- run: exit 7\n")
+    for name, status in (("copy", 2), ("run", 1)):
+        box.spec(
+            name,
+            "stages: {s: {from: scratch, steps: [{file: /f, content: x}]}}\n"
+            f"from: rootfs:box.tar\nsteps: [{{include: ../parts/{name}.yaml}}]\n",
+        )
+        said = box.run("build", name, status=status).stderr
+        assert f"error: parts/{name}.yaml:1:" in said
+        assert f"named at specs/{name}.yaml:" in said
