@@ -64,7 +64,8 @@ class ImageDone(NamedTuple):
     image: str
     digest: str
     seconds: float
-    built: int  # how many steps were built, the others were hits
+    built: int  # layers
+    reused: int
 
 
 class Warned(NamedTuple):

@@ -113,7 +113,7 @@ def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
     done += maker.done
     _remember(shop, walked, last, done, manifest)
     seconds = time.monotonic() - started - maker.waited
-    shop.emit(ImageDone(spec.name, manifest.digest, seconds, maker.made))
+    shop.emit(ImageDone(spec.name, manifest.digest, seconds, maker.made, maker.reused))
     # what stands on it reads it from the store, and keeps nothing of what it was made of
     stack = stack_on(image, walked.stack.commands)
     files = [spec.file, *spec.parts, *image_files(walked.spec, planner.context.root)]
@@ -209,7 +209,7 @@ class _Maker:
         self.done: list[BuiltStep] = []
         self._begun: dict[int, float] = {}  # when steps began that fetched something first
         self.sources: list[Tree] = []
-        self.made = 0
+        self.made = self.reused = 0  # layers
         self.waited = 0.0  # seconds, for the images that it copies from
         self.below = [below] if below else []  # the images that this one is made of
 
@@ -347,6 +347,7 @@ class _Maker:
         self.done.append(BuiltStep(number, name, took.status, took.why, took.key, *took[3:5]))
         self.sources += planned.sources
         self.made += took.made
+        self.reused += took.status == "hit"
         return Made(took.layer, _listed_later(planned.decision) if took.made else None)
 
     def _take(self, planned: Planned, stack: Stack, hidden: bool) -> _Took:

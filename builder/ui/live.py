@@ -146,7 +146,7 @@ class Live:
                 self._steps[image] = steps
             case ImageDone():
                 short = event._replace(digest=event.digest[:19])  # results say it whole on stdout
-                line = image_line(short, self._steps.get(event.image), self._color)
+                line = image_line(short, self._color)
                 self._ended.append(f"{paint(self._ok, GREEN, self._color)} {line}")
             case Warned():
                 self._ended.append(warning_line(event, self._color))

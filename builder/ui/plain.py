@@ -72,7 +72,7 @@ class Plain:
             case ImageStarted(image, steps):
                 self._steps[image] = steps
             case ImageDone():
-                return image_line(event, self._steps.get(event.image), self._color) + "\n"
+                return image_line(event, self._color) + "\n"
             case Warned():
                 return warning_line(event, self._color) + "\n"
             case Noted(text):
@@ -134,14 +134,11 @@ def step_line(event: StepDone, steps: int | None, color: bool) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def image_line(event: ImageDone, steps: int | None, color: bool) -> str:
-    image, digest, time, built = event
-    if not built:
-        what = "nothing to build"
-    elif steps is None:
-        what = f"{built} built"
-    else:
-        what = f"{built} built, {steps - built} reused" if steps > built else f"{built} built"
+def image_line(event: ImageDone, color: bool) -> str:
+    image, digest, time, built, reused = event
+    what = f"{built} built" if built else "nothing to build"
+    if built and reused:
+        what += f", {reused} reused"
     name = paint(harmless(image), BOLD, color)
     return f"{name}  {what}  {human.seconds(time)}  {digest}"
 

@@ -58,3 +58,23 @@ def test_what_becomes_of_an_instruction_is_a_spec(row: str, tmp_path: Path) -> N
 
 def test_the_table_is_read() -> None:
     assert len(rows()) >= 15
+
+
+def test_what_is_counted_is_what_was_told(project: Any) -> None:
+    spec = """
+from: scratch
+steps:
+  - {file: /a, content: a}
+  - {file: /b, content: "{{ b }}"}
+  - set: {env: {A: b}}
+vars: {b: one}
+config: {working_dir: /srv/app}
+"""
+    (project.root / "specs/counted.yaml").write_text(spec)
+    for text, built in (("one", 3), ("two", 1), ("two", 0)):
+        said = project.run("build", "counted", "--set", f"b={text}", "--progress", "plain").stderr
+        steps = [line.split("  ")[1] for line in said.splitlines() if line.startswith("counted [")]
+        assert steps.count("built") == built, said
+        (whole,) = re.findall(r"^counted  (.*?)  [\d.]+ s", said, re.M)
+        reused = f", {steps.count('hit')} reused" if steps.count("hit") else ""
+        assert whole == (f"{built} built{reused}" if built else "nothing to build")

@@ -133,7 +133,7 @@ def test_what_was_built_scrolls_up_and_hits_are_counted() -> None:
         *output(10),
         StepDone("site", 2, "install", "built", 3.21, 1_200_000, "first build"),
         StepDone("site", 3, "motd", "hit", 0.0, 100, ""),
-        ImageDone("site", "sha256:" + "ab" * 32, 3.5, 1),
+        ImageDone("site", "sha256:" + "ab" * 32, 3.5, 1, 2),
         Warned("records/x is corrupt"),
     ):
         pass
@@ -231,7 +231,7 @@ def test_a_build_in_which_nothing_changed_starts_no_thread() -> None:
     live = Live(screen, size=screen.size)
     live(ImageStarted("site", 1))
     live(StepDone("site", 1, "motd", "hit", 0.0, 100, ""))
-    live(ImageDone("site", "sha256:" + "ab" * 32, 0.03, 0))
+    live(ImageDone("site", "sha256:" + "ab" * 32, 0.03, 0, 2))
     assert live._thread is None
     live.close()
     assert screen.shown() == ["✓ site  nothing to build  0.03 s  sha256:abababababab"]
