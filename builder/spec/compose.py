@@ -114,7 +114,8 @@ def _near(name: str, shown: str, above: tuple[str, ...]) -> str:
         names = sorted(os.listdir(folder or "."))
     except OSError:
         return ""
-    free = [each for each in names if os.path.realpath(os.path.join(folder, each)) not in above]
+    others = [each for each in names if each != os.path.basename(shown)]
+    free = [each for each in others if os.path.realpath(os.path.join(folder, each)) not in above]
     return did_you_mean(name, [os.path.join(beside, each) for each in free])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -567,3 +568,27 @@ def test_a_known_spec_is_read_again_when_a_part_of_it_changes(specs: Path, tmp_p
     (specs / "common.yaml").unlink()
     with pytest.raises(SpecErrors, match="cannot be read: No such file"):
         found()
+
+
+@pytest.mark.parametrize("word", ["extends: {0}", "steps: [{{include: {0}}}]"])
+@pytest.mark.parametrize(
+    "kind", ["a folder", "a FIFO", "a socket", "a device", "a link to nothing"]
+)
+def test_what_is_no_file_is_not_what_was_meant(specs: Path, kind: str, word: str) -> None:
+    """The hint for a file that cannot be read never proposes that one."""
+    place = specs / "part.yaml"
+    match kind:
+        case "a folder":
+            place.mkdir()
+        case "a FIFO":
+            os.mkfifo(place)
+        case "a socket":
+            with socket.socket(socket.AF_UNIX) as made:
+                made.bind(str(place.relative_to(Path.cwd())))
+        case "a device":
+            place.symlink_to("/dev/null")
+        case _:
+            place.symlink_to("none.yaml")
+    write(specs, app=f"from: scratch\n{word.format('part.yaml')}\n")
+    (message,) = wrong("app")
+    assert "'part.yaml'" in message and "did you mean" not in message
