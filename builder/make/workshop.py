@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class BaseTask(NamedTuple):
-    """A base that is no other spec, for one platform."""
+    """An image that is no spec's, to stand on or to copy from, for one platform."""
 
     kind: str
     value: str

@@ -35,7 +35,7 @@ _MANY = 64  # unread files from which on leaving them is worth it
 
 
 class Absent(BuilderError):
-    """The context has nothing of what a source names, or leaves all of it out."""
+    """What a source names is not there, in the context or in an image, or is all left out."""
 
 
 class Source(NamedTuple):

@@ -52,9 +52,10 @@ def without_values(message: str, step: Step) -> str:
 
 
 class BaseRef(NamedTuple):
-    """`from:` parsed. `kind` is scratch, image, oci, docker-archive, rootfs, debootstrap,
-    docker-daemon or registry; `value` is what follows the colon (a registry reference whole).
-    Paths are as written: relative to the context."""
+    """`from:` parsed, of a spec, a stage or a copy. `kind` is scratch, image, stage, oci,
+    docker-archive, rootfs, debootstrap, docker-daemon or registry; `value` is what follows the
+    colon (a registry reference whole; of a stage the key of its spec). Paths are as written:
+    relative to the context."""
 
     kind: str
     value: str
@@ -84,7 +85,7 @@ class Step:
     doc: str
     """What the verb does, a sentence for the schema."""
     kind: str
-    """files | run: what its layer comes of."""
+    """files | run | config: what its layer comes of; config: it has none."""
     stands_in = False
     """Whether it is in another's place, which names a base that is not known yet."""
     origin: BaseRef | None = None
