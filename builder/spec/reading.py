@@ -164,7 +164,8 @@ class Reading:
                     raise UsageError(f"--set {name}.NAME=... gives {name!r} another name")
         if "target" not in seen:
             seen["target"] = _machine(self._platform(platforms))
-        renderer.know({**seen, "spec": {"name": name}, **variables})
+        seen["spec"] = {"name": name}
+        renderer.know({**seen, **variables})
         if number is not None and named is None:
             at = node.get("matrix") or node
             raise at.fault(

@@ -19,6 +19,8 @@ from builder.spec.gather import load_project
 from builder.spec.model import ImageSpec
 from builder.spec.project import load_project_file
 from builder.steps import VERBS
+from builder.steps.file import File
+from builder.steps.template import Template
 
 
 @pytest.fixture
@@ -592,3 +594,40 @@ def test_what_is_no_file_is_not_what_was_meant(specs: Path, kind: str, word: str
     write(specs, app=f"from: scratch\n{word.format('part.yaml')}\n")
     (message,) = wrong("app")
     assert "'part.yaml'" in message and "did you mean" not in message
+
+
+NAMES = {
+    "the file's": ("", ["app"]),
+    "its own": ("name: other\n", ["other"]),
+    "a template": ("vars: {v: 1}\nname: 'x-{{ v }}'\n", ["x-1"]),
+    "a template that names the target": ("name: 'x-{{ target.os }}'\n", ["x-linux"]),
+    "rows": ("name: 'x-{{ r }}'\nmatrix: {r: [a, b]}\n", ["x-a", "x-b"]),
+}
+SAYS_IT = """
+  - {file: /f, content: "{{ spec.name }}"}
+  - {file: "/{{ spec.name }}", content: x}
+  - {template: t.j2, dest: /t}
+  - {include: part.yaml}
+"""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_has_one_name_wherever_it_is_said(specs: Path, name: str) -> None:
+    """In steps, in files of templates, in included ones; in the image and in its stages."""
+    text, wanted = NAMES[name]
+    stage = f"from: scratch\n    steps:{SAYS_IT}".replace("\n  -", "\n      -")
+    write(
+        specs,
+        app=f"{text}from: stage:s\nsteps:{SAYS_IT}stages:\n  s:\n    {stage}",
+        part='- {file: /part, content: "{{ spec.name }}"}\n',
+    )
+    made = list(load("app").specs.values())
+    images = [spec for spec in made if not spec.stage]
+    assert [spec.name for spec in images] == wanted
+    for spec in images:
+        for each in (spec, *spec.stages):
+            first, second, template, part = own_steps(each)
+            assert isinstance(first, File) and isinstance(second, File)
+            assert isinstance(template, Template) and isinstance(part, File)
+            assert {first.content, second.dest[1:], part.content} == {spec.name}
+            assert template.variables["spec"] == {"name": spec.name}
