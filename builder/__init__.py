@@ -12,12 +12,12 @@ from builder.version import __version__
 __all__ = ["__version__", "build", "load_spec", "make_plan"]
 
 if TYPE_CHECKING:
-    from builder.project import build, load_spec, make_plan
+    from builder.api import build, load_spec, make_plan
 
 
 def __getattr__(name: str) -> Any:
     if name in ("build", "load_spec", "make_plan"):
-        from builder import project
+        from builder import api
 
-        return getattr(project, name)
+        return getattr(api, name)
     raise AttributeError(name)

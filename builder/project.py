@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from _thread import allocate_lock
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -21,12 +21,12 @@ from builder.plan.planner import Planner
 from builder.plan.sources import check_sources
 from builder.plan.step import CommandStep
 from builder.rootfs.layers import Layers
+from builder.sources import Sources
 from builder.spec.model import ImageSpec
 from builder.steps import VERBS
 from builder.store.store import Store
-from builder.transport.base import BaseSource
 from builder.work.cancel import Cancel
-from builder.work.schedule import Done, Failed, Outcome, Skipped, Task, run
+from builder.work.schedule import Done, Failed, NotRun, Outcome, Task, run
 
 if TYPE_CHECKING:
     from builder.executor.base import Executor
@@ -304,7 +304,7 @@ class Project:
             raise
         except BuilderError:
             for name, outcome in outcomes.items():
-                if isinstance(outcome, Skipped) and len(outcomes) > 2:
+                if isinstance(outcome, NotRun) and len(outcomes) > 2:
                     self.emit(Noted(f"{name}: not built, {outcome.because} failed", str(name)))
             raise
         return {name: built[name] for name in specs}
@@ -373,7 +373,14 @@ class Project:
             self.name,
             options.allow_foreign,
         )
-        sources = _Sources(self, context.root)
+        sources = Sources(
+            self.store,
+            context.root,
+            self.emit,
+            self.cancel,
+            options.environ,
+            options.insecure_registries,
+        )
         return Planner(self.layers, context, sources, settings, self._reread, options.environ)
 
     def _reread(self, spec: ImageSpec, base: Mapping[str, Any]) -> ImageSpec:
@@ -424,103 +431,3 @@ class _SpecCache:
 
     def save(self, name: str, data: bytes) -> None:
         self._store.remember("specs", name, data)
-
-
-class _Sources(Mapping[str, BaseSource]):
-    """Base sources by kind, each made and imported when a spec asks for it."""
-
-    def __init__(self, project: Project, context: str) -> None:
-        self._project, self._context = project, context
-        self._made: dict[str, BaseSource] = {}
-        self._making = allocate_lock()
-        self._makers: dict[str, Callable[[], BaseSource]] = {
-            "oci": self._oci,
-            "docker-archive": self._docker_archive,
-            "rootfs": self._rootfs,
-            "debootstrap": self._debootstrap,
-            "docker-daemon": self._docker_daemon,
-            "registry": self._registry,
-        }
-
-    def __getitem__(self, kind: str) -> BaseSource:
-        with self._making:
-            if kind not in self._made:
-                self._made[kind] = self._makers[kind]()
-            return self._made[kind]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        return len(self._makers)
-
-    def _oci(self) -> BaseSource:
-        from builder.transport.layout import LayoutSource
-
-        return LayoutSource(self._project.store, self._context)
-
-    def _docker_archive(self) -> BaseSource:
-        from builder.transport.archive import ArchiveSource
-
-        return ArchiveSource(self._project.store, self._context)
-
-    def _rootfs(self) -> BaseSource:
-        from builder.transport.rootfs_tar import RootfsSource
-
-        return RootfsSource(self._project.store, self._context, self._project.emit)
-
-    def _registry(self) -> BaseSource:
-        from builder.transport.registry.settings import settings_from
-        from builder.transport.registry.source import RegistrySource
-
-        options = self._project.options
-        insecure = frozenset(options.insecure_registries)
-        settings = settings_from(options.environ, insecure=insecure)
-        return RegistrySource(
-            self._project.store, settings, self._project.emit, self._project.cancel
-        )
-
-    def _docker_daemon(self) -> BaseSource:
-        from builder.transport.engine_base import DaemonSource
-
-        project = self._project
-        return DaemonSource(project.store, project.options.environ, project.emit)
-
-    def _debootstrap(self) -> BaseSource:
-        from builder.transport.debootstrap import DebootstrapSource
-
-        project = self._project
-        return DebootstrapSource(project.store, project.options.environ, cancel=project.cancel)
-
-
-def load_spec(path: str, **options: Any) -> ImageSpec:
-    """Read one spec; `options` are `environ`, which must be given, `sets` and `vars_files`, as of
-    spec.load. Raises SpecErrors with everything wrong in the file, UsageError for what cannot be
-    read."""
-    from builder.spec.load import load_spec
-
-    return load_spec(path, verbs=VERBS, **options)
-
-
-def make_plan(images: Sequence[str] = (), **options: Any) -> dict[str, ImagePlan]:
-    """Say what a build would do: a plan for each image and what it stands on, bases first.
-
-    `images` are names or paths of specs, none for all; `options` are the fields of Options, of
-    which `cache_dir` must be given. Raises BuilderError (SpecErrors for faults in specs).
-    """
-    project = Project(Options(**options))
-    specs, _ = project.load(images)
-    return project.plan(specs)
-
-
-def build(images: Sequence[str] = (), *, emit: Emit = ignore, **options: Any) -> dict[str, Built]:
-    """Build images and what they stand on, bases first; they are in the store by their names.
-
-    Arguments as for make_plan; `emit` gets events as things happen. As an ordinary user with
-    command steps to run, call it while the process has one thread: it enters a user namespace.
-    Raises BuilderError; what was built before a failure stays cached.
-    """
-    project = Project(Options(**options), emit)
-    specs, _ = project.load(images)
-    project.become_root(specs)
-    return project.build(specs)

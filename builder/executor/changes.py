@@ -42,7 +42,7 @@ _BLOCK_SIZE = 1 << 20
 Xattrs = tuple[tuple[bytes, bytes], ...]
 
 
-class Below(Protocol):
+class Lower(Protocol):
     """The tree as it was before the command. Paths are relative, and their parents known to be
     real directories in it."""
 
@@ -138,7 +138,7 @@ def kept_xattr(name: str) -> bool:
 
 def changeset(
     upper: Tree,
-    below: Below,
+    below: Lower,
     epoch: int,
     *,
     etc: bytes = b"etc",
@@ -166,7 +166,7 @@ class _Walk:
     def __init__(
         self,
         upper: Tree,
-        below: Below,
+        below: Lower,
         epoch: int,
         etc: bytes,
         complete: bool,

@@ -25,7 +25,7 @@ from builder.errors import BuilderError, CannotRun, CommandFailed, ExecutorError
 from builder.events import Lines
 from builder.executor.base import HOSTNAME, Command, Parent
 from builder.executor.changes import changeset
-from builder.executor.docker_changes import Stopped, read_changes, storage_of
+from builder.executor.docker_changes import StoppedContainer, read_changes, storage_of
 from builder.executor.docker_program import MACHINES
 from builder.executor.docker_session import LABEL, owner, sweep
 from builder.executor.docker_tree import LayerTree, LowerTree
@@ -313,7 +313,7 @@ class _Container:
         """What the command left in the container's layer; None: nothing."""
         session = self._session
         labels = {LABEL: session.owner}
-        stopped = Stopped(self._engine, self._id, self._image, labels, session.machine)
+        stopped = StoppedContainer(self._engine, self._id, self._image, labels, session.machine)
         return read_changes(stopped, folder, upper=session.upper)
 
 

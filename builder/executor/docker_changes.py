@@ -36,7 +36,7 @@ _LOST = "\ufffd"  # what JSON has of a byte that is not UTF-8
 _GO_SOCKET = 1 << 24  # of a mode as Go's os.FileMode has it
 
 
-class Stopped(NamedTuple):
+class StoppedContainer(NamedTuple):
     """A container whose command has ended."""
 
     engine: Engine
@@ -71,7 +71,7 @@ def storage_of(engine: Engine) -> Storage:
     return Storage(driver, driver == "overlay2" and not remapped, machine)
 
 
-def read_changes(stopped: Stopped, folder: str, *, upper: bool) -> LayerTree | None:
+def read_changes(stopped: StoppedContainer, folder: str, *, upper: bool) -> LayerTree | None:
     """The changes as a tree with its files in `folder`; None: nothing. `upper`: see Storage.
     Raises LayerError, ExecutorError, TransportError."""
     engine = stopped.engine
@@ -116,7 +116,7 @@ def _has_removed(tree: LayerTree, lossy: Sequence[str]) -> bool:
     return Counter(lossy) <= known
 
 
-def _add_sockets(tree: LayerTree, stopped: Stopped, paths: Sequence[str]) -> bool:
+def _add_sockets(tree: LayerTree, stopped: StoppedContainer, paths: Sequence[str]) -> bool:
     """An engine's archives leave out sockets, which hide what was there before as any file does.
     Whether `tree` then has all the `paths` that changed."""
     complete = True
@@ -131,7 +131,7 @@ def _add_sockets(tree: LayerTree, stopped: Stopped, paths: Sequence[str]) -> boo
     return complete
 
 
-def _is_socket(stopped: Stopped, path: str) -> bool:
+def _is_socket(stopped: StoppedContainer, path: str) -> bool:
     from docker.errors import NotFound
 
     engine = stopped.engine
@@ -152,7 +152,7 @@ def _inner(path: str) -> bytes:
 # -- the quick way -------------------------------------------------------------------------------
 
 
-def _from_upper(stopped: Stopped, deleted: Sequence[str], folder: str) -> LayerTree | None:
+def _from_upper(stopped: StoppedContainer, deleted: Sequence[str], folder: str) -> LayerTree | None:
     """None: the engine does not give its directory away."""
     from docker.types import Mount
 
@@ -221,7 +221,7 @@ def _rebased(tar: BinaryIO, deleted: Sequence[str]) -> Iterator[tuple[Entry, Bin
 # -- the general way -----------------------------------------------------------------------------
 
 
-def _from_commit(stopped: Stopped, folder: str) -> LayerTree | None:
+def _from_commit(stopped: StoppedContainer, folder: str) -> LayerTree | None:
     engine, api = stopped.engine, stopped.engine.api
     with engine.asking():
         made = str(api.commit(stopped.container)["Id"])  # it has the container's labels

@@ -15,14 +15,14 @@ from builder.executor.changes import Xattrs, is_opaque, kept_xattr
 _FICLONE = 0x40049409
 
 
-class Node:
+class MergedNode:
     """A path of the merged tree: the layer's file that it comes from."""
 
     __slots__ = ("children", "copied", "source", "status")
 
     def __init__(self, source: bytes, status: os.stat_result) -> None:
         self.source, self.status = source, status
-        self.children: dict[bytes, Node] = {}
+        self.children: dict[bytes, MergedNode] = {}
         self.copied = (0, 0)  # inode and ctime of the copy
 
 
@@ -31,7 +31,7 @@ class Merged:
     (changes.Below)."""
 
     def __init__(self, lowers: Sequence[bytes]) -> None:
-        self._root = Node(b"", os.lstat(lowers[-1]))
+        self._root = MergedNode(b"", os.lstat(lowers[-1]))
         for lower in lowers:
             self._root.source, self._root.status = lower, os.lstat(lower)
             _merge(self._root, lower)
@@ -91,8 +91,8 @@ class Merged:
         node = self._find(path)
         return node is not None and node.copied == (status.st_ino, status.st_ctime_ns)
 
-    def _find(self, path: bytes) -> Node | None:
-        node: Node | None = self._root
+    def _find(self, path: bytes) -> MergedNode | None:
+        node: MergedNode | None = self._root
         for part in path.split(b"/"):
             if node is not None and part not in (b"", b"."):
                 node = node.children.get(part)
@@ -105,7 +105,7 @@ class Merged:
         return node.source
 
 
-def _merge(root: Node, lower: bytes) -> None:
+def _merge(root: MergedNode, lower: bytes) -> None:
     waiting = [(root, lower)]
     while waiting:
         node, folder = waiting.pop()
@@ -116,7 +116,7 @@ def _merge(root: Node, lower: bytes) -> None:
             if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
                 node.children.pop(entry.name, None)
                 continue
-            child = Node(entry.path, status)
+            child = MergedNode(entry.path, status)
             if stat.S_ISDIR(status.st_mode):
                 before = node.children.get(entry.name)
                 if before and stat.S_ISDIR(before.status.st_mode) and not is_opaque(entry.path):
@@ -125,7 +125,7 @@ def _merge(root: Node, lower: bytes) -> None:
             node.children[entry.name] = child
 
 
-def _copy(node: Node, path: bytes) -> None:
+def _copy(node: MergedNode, path: bytes) -> None:
     mode = node.status.st_mode
     if stat.S_ISLNK(mode):
         os.symlink(os.readlink(node.source), path)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from builder.layer.compress import Codec
-from builder.layer.runs import Earlier, Fresh, Indexed, Kept, Name
+from builder.layer.runs import Earlier, Fresh, Indexed, Name, Reused
 from builder.oci.digest import DiffID, hasher
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ class Pipeline:
     def __init__(self, incoming: Incoming, codec: Codec, earlier: Earlier | None) -> None:
         self._incoming, self._codec, self._earlier = incoming, codec, earlier
         self._hasher = hasher()
-        self._first: Fresh | Kept | None = None
+        self._first: Fresh | Reused | None = None
         self._threads: _Threads | None = None
         self._index: list[Indexed] = []
         self.size = 0
 
-    def put(self, run: Fresh | Kept) -> None:
-        self.size += run.size if isinstance(run, Kept) else len(run.data)
+    def put(self, run: Fresh | Reused) -> None:
+        self.size += run.size if isinstance(run, Reused) else len(run.data)
         if self._threads:
             self._threads.put(run)
         elif self._first is None:
@@ -56,7 +56,7 @@ class Pipeline:
         if self._threads:
             self._threads.close()
 
-    def _encode(self, run: Fresh | Kept) -> _Encoded:
+    def _encode(self, run: Fresh | Reused) -> _Encoded:
         """In any thread, runs side by side."""
         if isinstance(run, Fresh):
             return run.name, run.data, self._codec.compress(run.data)
@@ -74,7 +74,7 @@ class Pipeline:
 class _Threads:
     def __init__(
         self,
-        encode: Callable[[Fresh | Kept], _Encoded],
+        encode: Callable[[Fresh | Reused], _Encoded],
         take: Callable[[Name, bytes | bytearray, bytes], None],
     ) -> None:
         from concurrent.futures import ThreadPoolExecutor
@@ -89,7 +89,7 @@ class _Threads:
         self._failed = False
         self._writer: Future[None] | None = self._pool.submit(self._write)
 
-    def put(self, run: Fresh | Kept) -> None:
+    def put(self, run: Fresh | Reused) -> None:
         self._room.acquire()
         if self._failed:
             self.finish()  # raises what ended the writer

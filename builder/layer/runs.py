@@ -63,7 +63,7 @@ class Fresh(NamedTuple):
     name: Name
 
 
-class Kept(NamedTuple):
+class Reused(NamedTuple):
     """A run that the earlier blob holds, from `offset` on; `check` is of its compressed bytes."""
 
     name: Name
@@ -78,24 +78,24 @@ class Earlier:
     else, and one of another encoder, is as if there were none. Close it."""
 
     def __init__(self, blob: str, index: bytes, encoder: str) -> None:
-        self._runs: dict[bytes, Kept] = {}
+        self._runs: dict[bytes, Reused] = {}
         name, _, records = index.partition(b"\n")
         if name != encoder.encode() or len(records) % _RECORD.size:
             records = b""
         offset = 0
         for identity, check, compressed, size in _RECORD.iter_unpack(records):
             if identity != NONE:
-                self._runs[identity] = Kept(Name(identity), check, compressed, size, offset)
+                self._runs[identity] = Reused(Name(identity), check, compressed, size, offset)
             offset += compressed
         try:
             self._handle = os.open(blob, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             self._handle, self._runs = -1, {}
 
-    def find(self, identity: bytes) -> Kept | None:
+    def find(self, identity: bytes) -> Reused | None:
         return self._runs.get(identity)
 
-    def read(self, run: Kept) -> bytes:
+    def read(self, run: Reused) -> bytes:
         """Its compressed bytes. Raises CorruptBlob when they are not what they were."""
         data = os.pread(self._handle, run.compressed, run.offset)
         if _check(data) != run.check:
@@ -159,7 +159,7 @@ def cut(
     earlier: Earlier | None,
     told: Told | None,
     learned: Learned,
-) -> Iterator[Fresh | Kept]:
+) -> Iterator[Fresh | Reused]:
     """The tar of `changes` in runs; `learned` is added to on the way. A run ends behind an entry,
     once it is large enough and the entry's path says so: an inserted file moves the cuts around it,
     not all that follow. Files of a run's size or more stand in runs of their own."""
@@ -201,7 +201,7 @@ class _Maker:
         self._line_of = told.line_of if told else None
         self._learned = learned
 
-    def run(self, items: list[_Item], *, last: bool = False) -> Fresh | Kept:
+    def run(self, items: list[_Item], *, last: bool = False) -> Fresh | Reused:
         """One run of small files; the last one has the end of the archive."""
         lines = [line for _, _, line in items]
         end = b"end" if last else b""
@@ -225,7 +225,7 @@ class _Maker:
             data += end_of_archive()
         return Fresh(data, Name(_name(b"".join(lines) + end) if line_of else NONE))
 
-    def large(self, entry: Entry, content: Content, line: bytes) -> Iterator[Fresh | Kept]:
+    def large(self, entry: Entry, content: Content, line: bytes) -> Iterator[Fresh | Reused]:
         """The runs of one large file: its header with the first piece, its padding with the
         last."""
         count = -(-entry.size // CHUNK)

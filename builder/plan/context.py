@@ -26,7 +26,7 @@ from builder.store.store import Store
 
 if TYPE_CHECKING:
     # a build in which nothing changed asks for no digest
-    from builder.plan.known import Known, Pieces
+    from builder.plan.known import DigestCache, Pieces
     from builder.spec.model import Folder
 
 _CHUNK = 1 << 20
@@ -38,7 +38,7 @@ class Absent(BuilderError):
     """What a source names is not there, in the context or in an image, or is all left out."""
 
 
-class Source(NamedTuple):
+class Matched(NamedTuple):
     """What one source text matched. `path` is relative to the context, symlinks resolved; `below`
     is where it lands below a destination directory: its base name, or with a glob the path below
     the glob's fixed prefix."""
@@ -49,7 +49,7 @@ class Source(NamedTuple):
     globbed: bool
 
 
-Scanned = list[tuple[Source, Tree]]
+Scanned = list[tuple[Matched, Tree]]
 """The sources of a step, each with what lstat saw of it."""
 
 
@@ -66,7 +66,7 @@ class Context:
         self._named = named
         self._beneath: Beneath | None = None
         self._ignore: Ignore | None = None
-        self._globs: dict[str, list[Source]] = {}  # which a run expands once
+        self._globs: dict[str, list[Matched]] = {}  # which a run expands once
         self._folders: dict[str, Context] = {}
         self._stores: set[bytes] = set()  # folders that were left out
 
@@ -103,7 +103,7 @@ class Context:
 
     # -- finding sources -----------------------------------------------------------------
 
-    def find(self, text: str) -> list[Source]:
+    def find(self, text: str) -> list[Matched]:
         """What `text` names, sorted. Raises BuilderError: missing, ignored, out of the context."""
         parts = [part for part in text.split("/") if part not in ("", ".")]
         if ".." in parts:
@@ -113,13 +113,13 @@ class Context:
             path, is_dir = self._inside("/".join(parts), text)
             if text.endswith("/") and not is_dir:
                 raise BuilderError(f"{text!r} is not a directory")
-            return [Source(path, parts[-1] if parts else "", is_dir, False)]
+            return [Matched(path, parts[-1] if parts else "", is_dir, False)]
         known = self._globs.get("/".join(parts))
         if known is None:
             known = self._globs["/".join(parts)] = self._glob(parts, fixed, text)
         return known
 
-    def _glob(self, parts: list[str], fixed: int, text: str) -> list[Source]:
+    def _glob(self, parts: list[str], fixed: int, text: str) -> list[Matched]:
         """What `find` gives for a glob, whose first `fixed` parts are none."""
         prefix = "/".join(parts[:fixed])
         found = []
@@ -132,7 +132,7 @@ class Context:
                 continue
             below = path[len(prefix) + 1 if prefix else 0 :]
             inside, is_dir = self._inside(path, path)
-            found.append(Source(inside, below, is_dir, True))
+            found.append(Matched(inside, below, is_dir, True))
             last = path if is_dir else None
         if not found:
             raise Absent(f"{text!r} matches nothing in the context")
@@ -221,14 +221,14 @@ class Context:
 
         return matches_below(tests_of(parts), folder, (folder, False), listed)
 
-    def one_file(self, text: str, what: str) -> tuple[Source, Tree]:
+    def one_file(self, text: str, what: str) -> tuple[Matched, Tree]:
         """The one file that a source text names; `what` it is, for errors. Raises BuilderError."""
         found = self.find(text)
         if len(found) != 1:
             raise BuilderError(f"{text!r} matches {len(found)} files, expected one {what}")
         return self._file(found[0], text, what)
 
-    def _file(self, source: Source, text: str, what: str) -> tuple[Source, Tree]:
+    def _file(self, source: Matched, text: str, what: str) -> tuple[Matched, Tree]:
         tree = self.tree(source)
         if not stat.S_ISREG(tree.part(0)[0][1]):
             shown = source.path if source.globbed else text
@@ -284,28 +284,28 @@ class Context:
             self._beneath = Beneath(self.root)
         return self._beneath
 
-    def tree(self, source: Source) -> Tree:
+    def tree(self, source: Matched) -> Tree:
         """Everything at and below a source, in layer order. Raises BuilderError for what cannot be
         read."""
         return self._look(source, None, full=False)
 
-    def _look(self, source: Source, rules: tuple[Rules, At] | None, *, full: bool) -> Tree:
+    def _look(self, source: Matched, rules: tuple[Rules, At] | None, *, full: bool) -> Tree:
         """`full` looks at times and owners of directories too (`preserve:`)."""
         try:
             return look(self.beneath, os.fsencode(source.path), self._is_store, rules, full=full)
         except OSError as error:
             raise _unreadable(error) from error
 
-    def open(self, source: Source) -> int:
+    def open(self, source: Matched) -> int:
         """A handle to read a file that was found. Raises BuilderError."""
         return _regular(self.beneath, os.fsencode(source.path))
 
     @property
-    def _known(self) -> Known:
-        from builder.plan.known import Known
+    def _known(self) -> DigestCache:
+        from builder.plan.known import DigestCache
 
         assert self._store is not None, "a context that is only looked at"
-        return Known(self._store)
+        return DigestCache(self._store)
 
     def digests(self, tree: Tree, *, read_later: bool = False) -> Pieces:
         """Raw sha256 of every regular file of a tree. What lstat shows unchanged since it was

@@ -42,7 +42,7 @@ def split(piece: bytes, nodes: Sequence[object]) -> list[bytes]:
     return [piece[at : at + 32] for at in range(0, len(piece), 32)]
 
 
-class Known:
+class DigestCache:
     """The digests that a store keeps."""
 
     def __init__(self, store: Store) -> None:

@@ -10,7 +10,7 @@ from builder.plan.context import Context, Scanned
 from builder.plan.remote import Fetched
 
 if TYPE_CHECKING:
-    from builder.plan.origin import Origin
+    from builder.plan.origin import SourceImage
 
 
 class Materials(NamedTuple):
@@ -21,4 +21,4 @@ class Materials(NamedTuple):
     asked: dict[str, str | None]  # takes what env() was asked for there, and gave
     fetched: Fetched | None = None  # what it takes from a server
     read_later: bool = False  # files may stay unread (Context.digests)
-    origin: Origin | None = None  # the image that the step copies from
+    origin: SourceImage | None = None  # the image that the step copies from

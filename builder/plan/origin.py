@@ -23,7 +23,7 @@ class Stored(NamedTuple):
     path: bytes
 
 
-class Origin:
+class SourceImage:
     """An image whose layers are all known. `name` is for messages: "stage:build"."""
 
     def __init__(self, name: str, layers: Layers, image: tuple[Layer, ...]) -> None:

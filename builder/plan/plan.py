@@ -79,12 +79,12 @@ class _Looker:
 
     def base(self, spec: ImageSpec) -> Work[Base | None]:
         planner = self._planner
-        base = planner.base(spec.base, planner.platform(spec), make=False)
+        base = planner.bases.resolve(spec.base, planner.platform(spec), make=False)
         if base is None:
             return None
         image = labelled(planner.store, base.image)
         if all(is_imported(planner.store, layer) for layer in image.layers):
-            planner.check_machine(spec, image)
+            planner.bases.check_machine(spec, image)
         else:
             self.read_first = f"the base {spec.base}"
         return base._replace(image=image)
@@ -95,7 +95,7 @@ class _Looker:
             plan: ImagePlan = yield After(ref.value)
             return plan.walked.stack
         planner = self._planner
-        base = planner.base(ref, planner.platform(spec), make=False)
+        base = planner.bases.resolve(ref, planner.platform(spec), make=False)
         if base is None:
             return None
         image = labelled(planner.store, base.image)

@@ -8,6 +8,7 @@ from builder.oci.digest import CacheKey
 from builder.oci.image import Layer, Platform
 from builder.plan.nodes import Tree
 from builder.plan.step import Step
+from builder.spec.model import ImageSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,9 @@ class Settings(NamedTuple):
     """One whose steps may make other bytes: chroot | docker; else ""."""
     project: str = ""  # whose the names of images are
     allow_foreign: bool = False  # a base's programs may be for another CPU
+
+    def platform_of(self, spec: ImageSpec) -> Platform:
+        return spec.platform or self.platform
 
     @property
     def encoding(self) -> str:

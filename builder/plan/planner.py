@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from builder.errors import BuilderError, FailedStep, SpecError, StoreError, UsageError
 from builder.oci.digest import CacheKey, chain_id, hex_of, is_key
-from builder.oci.image import MAX_LAYERS, Document, Image, Layer, Platform, empty_image, encode
+from builder.oci.image import MAX_LAYERS, Document, Image, Layer, Platform, encode
 from builder.plan import config, keys
+from builder.plan.bases import Bases
 from builder.plan.clock import command_time, file_time
 from builder.plan.config import settings_of, working_dir_of
-from builder.plan.context import Absent, Context, Scanned, Source
+from builder.plan.context import Absent, Context, Matched, Scanned
 from builder.plan.last import LastBuild
 from builder.plan.nodes import Tree
 from builder.plan.planned import (
@@ -28,7 +29,6 @@ from builder.plan.planned import (
     Settings,
     Unknown,
 )
-from builder.plan.sources import base_fault
 from builder.plan.step import (
     CommandStep,
     ConfigStep,
@@ -44,14 +44,14 @@ from builder.rootfs.stack import Stack
 from builder.spec.model import BaseRef, ImageSpec, without_values
 from builder.store.names import ImageName
 from builder.store.records import Record, load_layer, load_record, parse_object
-from builder.transport.base import Base, BaseSource, Tell, quiet
+from builder.transport.base import BaseSource
 
 if TYPE_CHECKING:
     # what only a miss needs is imported when there is one: a build in which nothing changed is
     # mostly imports
     from builder.layer.write import Learned
     from builder.plan.changes import Changes
-    from builder.plan.origin import Origin
+    from builder.plan.origin import SourceImage
     from builder.plan.remote import Fetched
     from builder.plan.waiting import Reread
     from builder.plan.why import Below
@@ -73,7 +73,7 @@ class Planner:
         self.layers, self.store = layers, layers.store
         self.context = context
         self.settings = settings
-        self._sources = sources
+        self.bases = Bases(layers, context.root, sources, settings)
         self._reread = reread
         self._environ = environ
 
@@ -90,75 +90,7 @@ class Planner:
     # -- bases --------------------------------------------------------------------------------
 
     def platform(self, spec: ImageSpec) -> Platform:
-        return spec.platform or self.settings.platform
-
-    def base(
-        self,
-        ref: BaseRef,
-        platform: Platform,
-        *,
-        make: bool,
-        pull: str | None = None,
-        tell: Tell = quiet,
-    ) -> Base | None:
-        """An image that is no spec's. None: it would have to be made. `pull` is the settings'
-        unless it is given; `tell` as BaseSource.resolve has it."""
-        if ref.kind == "scratch":
-            return Base(empty_image(platform), "scratch")
-        source = self._sources.get(ref.kind)
-        if source is None:
-            raise SpecError(f"no way to read a base of the kind {ref.kind!r}").at(ref.place)
-        if fault := base_fault(ref, self.context.root):
-            raise fault
-        try:
-            pull = pull or self.settings.pull
-            found = source.resolve(ref, platform, make=make, pull=pull, tell=tell)
-        except BuilderError as error:
-            from builder.spec.advice import misspelt
-
-            if meant := misspelt(ref):
-                error.hint = f"did you mean {meant!r}? {ref} is an image of a registry"
-            error.at(ref.place)
-            raise
-        if found is None:
-            return None
-        image = found.image
-        offered = (found.provider,) if found.provider else ()
-        self.layers.offer(f"the base {ref}", image.layers, *offered)
-        document, note = config.fit_history(image.config, len(image.layers))
-        return found._replace(image=image._replace(config=document), note=note)
-
-    def check_machine(self, spec: ImageSpec, image: Image) -> None:
-        """A base, whose layers are all there, has programs for the platform that is wanted, unless
-        others are allowed. Raises SpecError."""
-        platform = self.platform(spec)
-        if self.settings.allow_foreign or not image.layers or platform.os != "linux":
-            return
-        name = f"machine-{image.chain_id[7:]}"
-        known = self.store.load("memos", name)
-        # before it is said that they are for others, they are looked at
-        if known is None or known not in (b"", platform.architecture.encode()):
-            from builder.rootfs.machine import architecture
-
-            known = (architecture(self.layers, image.layers) or "").encode()
-            self.store.remember("memos", name, known)
-        found = known.decode("ascii", "replace")
-        if found and found != platform.architecture:
-            wanted = f"--platform linux/{found}"
-            raise SpecError(
-                f"the programs of {spec.base} are for {found}, expected {platform.architecture}",
-                f"{f'platforms: [linux/{found}]' if spec.platform else wanted} says so;"
-                f" --allow-foreign builds it as {platform} all the same",
-            ).at(spec.base.place)
-
-    def check_below(self, spec: ImageSpec, below: Platform) -> None:
-        """An `image:` base is built for the platform that is wanted. Raises SpecError."""
-        platform = self.platform(spec)
-        if platform != below:
-            raise SpecError(
-                f"{spec.base} is built for {below}, expected {platform}",
-                "give both specs the same `platforms`, or none",
-            ).at(spec.base.place)
+        return self.settings.platform_of(spec)
 
     def on_base(self, spec: ImageSpec, document: Document) -> ImageSpec:
         if not (spec.waits or any(step.reads_base for step in own_steps(spec))):
@@ -364,12 +296,12 @@ class Planner:
             materials = materials._replace(origin=self.origin(step.origin, origin))
         return step.rooted(folder).changes(materials)
 
-    def origin(self, ref: BaseRef, stack: Stack) -> Origin:
+    def origin(self, ref: BaseRef, stack: Stack) -> SourceImage:
         """An image to copy from, all of which is known."""
-        from builder.plan.origin import Origin
+        from builder.plan.origin import SourceImage
 
         assert stack.image is not None
-        return Origin(str(ref), self.layers, stack.image.layers)
+        return SourceImage(str(ref), self.layers, stack.image.layers)
 
     def _inputs(
         self,
@@ -481,7 +413,7 @@ class Planner:
         return stack.push(layer, entry, made, command=isinstance(step, CommandStep))
 
 
-def _landing(source: Source) -> Source:
+def _landing(source: Matched) -> Matched:
     """A source without what a layer does not hold of it: where it lies, and the name of a folder
     whose contents are copied."""
     named = source.globbed or not source.is_dir

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from builder.plan.changes import Changes
     from builder.plan.context import Context, Scanned
     from builder.plan.materials import Materials
-    from builder.plan.origin import Origin
+    from builder.plan.origin import SourceImage
     from builder.plan.remote import Remote
     from builder.rootfs.view import View
 
@@ -42,7 +42,7 @@ class _Step(model.Step):
         """Look at what it takes from the context; no file is read. Raises BuilderError."""
         return []
 
-    def look_into(self, origin: Origin) -> None:
+    def look_into(self, origin: SourceImage) -> None:
         """Read what it needs to know of the files that it takes from another image."""
 
     @property

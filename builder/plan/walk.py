@@ -101,7 +101,7 @@ def walk(
     text, annotations = str(spec.base), {}
     decision: BaseDecision
     if below is not None:
-        planner.check_below(spec, planner.platform(below.spec))
+        planner.bases.check_below(spec, planner.platform(below.spec))
         text, stack = str(spec.base).replace(":", " ", 1), below.stack
     else:
         base = yield from actor.base(spec)

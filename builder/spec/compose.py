@@ -20,7 +20,7 @@ MAX_BYTES = 4 << 20  # of all files together
 EDITS = ("prepend", "append", "replace")
 
 
-class Files:
+class SpecFiles:
     """The files that one spec names. `read` has the digest of each, by the path as a user names
     it."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from builder.spec.compose import Files, without
+from builder.spec.compose import SpecFiles, without
 from builder.spec.conditions import FOREACH_FIELD, WHEN_FIELD
 from builder.spec.fields import BAD, Field, Kind, Reader, Table, data, read_table, text
 from builder.spec.kinds import check_variable, place
@@ -38,7 +38,7 @@ class Steps:
     def __init__(
         self,
         reader: Reader,
-        files: Files,
+        files: SpecFiles,
         above: tuple[str, ...],
         each: Callable[[Node], None] | None = None,
     ) -> None:

@@ -27,7 +27,7 @@ MAX_BASES = 100  # an image has at most 127 layers
 _GLOB = frozenset("*?[")
 
 
-class Project(NamedTuple):
+class Loaded(NamedTuple):
     """Specs that were asked for and the specs they stand on."""
 
     specs: Mapping[str, ImageSpec]
@@ -51,7 +51,7 @@ def load_project(
     groups: Mapping[str, Sequence[str]] | None = None,
     shared: Mapping[str, Any] = {},
     cache: Cache | None = None,
-) -> Project:
+) -> Loaded:
     """Read the named specs (all of `folder` if none is named) and those that they stand on.
     `images` are names, globs over names, paths and `groups`. Each of `sets` has to name a variable
     of at least one of them. Raises as load_spec does, and SpecErrors for `image:` bases that do
@@ -66,7 +66,7 @@ def load_project(
     every = [each for spec in found.specs.values() for each in (spec, *spec.stages)]
     check_sets(given.sets, every)
     left_out = tuple(spec for spec in found.specs.values() if spec.left_out is not None)
-    return Project(specs, tuple(key for key in found.asked if key in specs), left_out)
+    return Loaded(specs, tuple(key for key in found.asked if key in specs), left_out)
 
 
 class Gathered(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from builder.errors import UsageError
 from builder.oci.image import Platform, host_platform
 from builder.spec import syntax
-from builder.spec.compose import Files, without_free
+from builder.spec.compose import SpecFiles, without_free
 from builder.spec.conditions import read_when
 from builder.spec.expand import Steps
 from builder.spec.fields import (
@@ -66,7 +66,7 @@ class Reading:
 
     def __init__(self, source: Source, given: Given, *, rendering: bool = False) -> None:
         self.problems = Problems(source)
-        self.files = Files(source.file, self.problems)
+        self.files = SpecFiles(source.file, self.problems)
         self.documents: list[dict[str, Any]] = []
         self._given = given
         self._rendering = rendering

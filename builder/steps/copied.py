@@ -19,12 +19,12 @@ from builder.plan.context import Absent
 from builder.plan.globs import matches_below
 from builder.plan.ignore import MAGIC, At, Exclude, Ignore, Rules, tests_of
 from builder.plan.modes import apply_mode
-from builder.plan.origin import Origin, Stored
+from builder.plan.origin import SourceImage, Stored
 from builder.plan.spilled import Row
 from builder.rootfs.accounts import resolve_owner
 from builder.rootfs.view import Found, View
 from builder.steps.copy import Copy
-from builder.steps.placing import Place, check_other, check_replace, readdress
+from builder.steps.placing import Landing, check_other, check_replace, readdress
 
 
 class Picked(NamedTuple):
@@ -37,12 +37,12 @@ class Picked(NamedTuple):
     globbed: bool
 
 
-def copy_from(step: Copy, image: Origin, ground: Ground) -> Changes:
+def copy_from(step: Copy, image: SourceImage, ground: Ground) -> Changes:
     """The changes of a step that copies from `image`. Raises BuilderError."""
     owner = resolve_owner(step.owner, ground.view) if step.owner else None
     draft = Draft(ground, owner)
     found = list(_sources(step, image))
-    place = Place(step, draft, globbed=any(picked.globbed for picked, _ in found))
+    place = Landing(step, draft, globbed=any(picked.globbed for picked, _ in found))
     placer = _Placer(step, image, draft, owner)
     for picked, at in found:
         base, whole = place.of(picked.below, is_dir=picked.is_dir, globbed=picked.globbed)
@@ -50,7 +50,7 @@ def copy_from(step: Copy, image: Origin, ground: Ground) -> Changes:
     return draft.done()
 
 
-def taken(step: Copy, origin: Origin) -> Iterator[Found]:
+def taken(step: Copy, origin: SourceImage) -> Iterator[Found]:
     """The regular files that a step takes."""
     for picked, at in _sources(step, origin):
         for found, _ in _below(origin, picked, at):
@@ -58,7 +58,7 @@ def taken(step: Copy, origin: Origin) -> Iterator[Found]:
                 yield found
 
 
-def _sources(step: Copy, image: Origin) -> Iterator[tuple[Picked, tuple[Rules, At]]]:
+def _sources(step: Copy, image: SourceImage) -> Iterator[tuple[Picked, tuple[Rules, At]]]:
     """All that the source texts name, and what is there of the optional ones."""
     for text in step.sources:
         yield from _kept(step, image, text)
@@ -67,7 +67,7 @@ def _sources(step: Copy, image: Origin) -> Iterator[tuple[Picked, tuple[Rules, A
             yield from _kept(step, image, text)
 
 
-def _kept(step: Copy, image: Origin, text: str) -> list[tuple[Picked, tuple[Rules, At]]]:
+def _kept(step: Copy, image: SourceImage, text: str) -> list[tuple[Picked, tuple[Rules, At]]]:
     """What a source text names, without what `exclude` leaves out."""
     rules = Rules(Ignore(""), Exclude(step.exclude))
     kept = []
@@ -81,7 +81,7 @@ def _kept(step: Copy, image: Origin, text: str) -> list[tuple[Picked, tuple[Rule
     return kept
 
 
-def find(image: Origin, text: str) -> list[Picked]:
+def find(image: SourceImage, text: str) -> list[Picked]:
     """What `text` names in the image, sorted. Raises BuilderError for what is not there."""
     try:
         return _find(image, text)
@@ -89,7 +89,7 @@ def find(image: Origin, text: str) -> list[Picked]:
         raise BuilderError(f"{text!r} leads through symlinks in a circle in {image.name}") from None
 
 
-def _find(image: Origin, text: str) -> list[Picked]:
+def _find(image: SourceImage, text: str) -> list[Picked]:
     view = image.view
     parts = [os.fsencode(part) for part in text.split("/") if part not in ("", ".")]
     fixed = next((i for i, part in enumerate(parts) if MAGIC.search(os.fsdecode(part))), None)
@@ -165,7 +165,7 @@ class _Placer:
     """Puts what is found at and below its place."""
 
     def __init__(
-        self, step: Copy, image: Origin, draft: Draft, owner: tuple[int, int] | None
+        self, step: Copy, image: SourceImage, draft: Draft, owner: tuple[int, int] | None
     ) -> None:
         self._step, self._image, self._draft, self._owner = step, image, draft, owner
         self._rows: dict[Stored, Row] = {}  # of a file with several paths, the first
@@ -234,7 +234,9 @@ class _Placer:
         return apply_mode(self._step.mode, entry.mode, directory=entry.type == DIRECTORY)
 
 
-def _below(origin: Origin, picked: Picked, at: tuple[Rules, At]) -> Iterator[tuple[Found, bytes]]:
+def _below(
+    origin: SourceImage, picked: Picked, at: tuple[Rules, At]
+) -> Iterator[tuple[Found, bytes]]:
     """The source, and what is below it without what is left out, parents first."""
     view, rules = origin.view, at[0]
     top = view.lookup(picked.path)

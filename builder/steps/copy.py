@@ -11,9 +11,9 @@ from builder.spec.model import BaseRef, ImageSpec, Place, shown
 
 if TYPE_CHECKING:
     from builder.plan.changes import Changes
-    from builder.plan.context import Context, Scanned, Source
+    from builder.plan.context import Context, Matched, Scanned
     from builder.plan.materials import Materials
-    from builder.plan.origin import Origin
+    from builder.plan.origin import SourceImage
     from builder.spec.fields import Reader, Table
     from builder.spec.node import Node
 
@@ -161,7 +161,7 @@ class Copy(_Copy, FileStep):
         full = bool(self.preserve)
         return context.copied(self.sources, self.exclude, full=full, optional=self.optional)
 
-    def look_into(self, origin: Origin) -> None:
+    def look_into(self, origin: SourceImage) -> None:
         from builder.steps.copied import taken
 
         for found in taken(self, origin):
@@ -215,7 +215,7 @@ class Copy(_Copy, FileStep):
         return copy(self, given)
 
 
-def _needed(context: Context, text: str) -> list[Source]:
+def _needed(context: Context, text: str) -> list[Matched]:
     """What a source is that has to be there."""
     from builder.plan.context import Absent
 
@@ -226,7 +226,7 @@ def _needed(context: Context, text: str) -> list[Source]:
         raise
 
 
-def _found(context: Context, text: str) -> list[Source]:
+def _found(context: Context, text: str) -> list[Matched]:
     """What is there of an optional source."""
     from builder.plan.context import Absent
 

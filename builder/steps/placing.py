@@ -42,7 +42,7 @@ def copy(step: Copy, given: Materials) -> Changes:
     scanned, ground = given.scanned, given.ground
     owner = resolve_owner(step.owner, ground.view) if step.owner else None
     draft = Draft(ground, owner)
-    place = Place(step, draft, globbed=any(source.globbed for source, _ in scanned))
+    place = Landing(step, draft, globbed=any(source.globbed for source, _ in scanned))
     for source, tree in scanned:
         below = source.below.encode("utf-8", "surrogateescape")
         base, whole = place.of(below, is_dir=source.is_dir, globbed=source.globbed)
@@ -51,7 +51,7 @@ def copy(step: Copy, given: Materials) -> Changes:
     return draft.done()
 
 
-class Place:
+class Landing:
     """Where the sources of a copy land."""
 
     def __init__(self, step: Copy, draft: Draft, *, globbed: bool) -> None:

@@ -27,7 +27,7 @@ from builder.transport.documents import (
     parse_config,
 )
 from builder.transport.kept import (
-    Kept,
+    MadeBase,
     content_of,
     identity,
     load_base,
@@ -69,7 +69,7 @@ class ArchiveSource:
                         save_base(self._store, name, kept)
         return Base(kept.image, f"{ref}, sha256:{content[:12]}") if kept else None
 
-    def _load(self, file: BinaryIO, tag: str, platform: Platform, where: str) -> Kept:
+    def _load(self, file: BinaryIO, tag: str, platform: Platform, where: str) -> MadeBase:
         before = identity(file)
         try:
             contents = _list(file)
@@ -78,10 +78,10 @@ class ArchiveSource:
         except LayerError as error:
             raise TransportError(f"{where}: {error.message}", error.hint) from error
         unchanged(file, before, where)
-        return Kept(image, self._clock())
+        return MadeBase(image, self._clock())
 
     def _image(
-        self, file: BinaryIO, contents: Contents, chosen: Chosen, platform: Platform, where: str
+        self, file: BinaryIO, contents: Members, chosen: Chosen, platform: Platform, where: str
     ) -> Image:
         from builder.layer.decompress import open_layer
         from builder.layer.read import read_tar, show
@@ -123,7 +123,7 @@ class Chosen(NamedTuple):
     tags: tuple[str, ...]
 
 
-class Contents(NamedTuple):
+class Members(NamedTuple):
     """What an archive holds: manifest.json, and the names of all else."""
 
     manifest: bytes
@@ -142,7 +142,7 @@ class Contents(NamedTuple):
         raise TransportError(f"{where}: the archive has no file {name[:200]!r}")
 
 
-def _list(file: BinaryIO) -> Contents:
+def _list(file: BinaryIO) -> Members:
     """The first pass: names, links and manifest.json."""
     from builder.layer.decompress import open_layer
     from builder.layer.read import read_tar, show
@@ -168,7 +168,7 @@ def _list(file: BinaryIO) -> Contents:
             links[name] = os.fsdecode(entry.link)
     if manifest is None:
         raise LayerError("it has no manifest.json: it is not what docker save writes")
-    return Contents(manifest, links, frozenset(files))
+    return Members(manifest, links, frozenset(files))
 
 
 def whole(content: Readable, size: int, limit: int, name: str) -> bytes:

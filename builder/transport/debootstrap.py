@@ -25,7 +25,7 @@ from builder.oci.digest import hex_of
 from builder.oci.image import Platform, empty_image, encode
 from builder.spec.model import BaseRef
 from builder.transport.base import Base, Tell, quiet
-from builder.transport.kept import CREATED, Kept, load_base, save_base
+from builder.transport.kept import CREATED, MadeBase, load_base, save_base
 from builder.work.cancel import Cancel
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ class DebootstrapSource:
                     save_base(self._store, name, kept)
         return Base(kept.image, f"{ref}, made {_ago(self._clock() - kept.made)}")
 
-    def _make(self, wanted: Mapping[str, Any], platform: Platform, where: str, tell: Tell) -> Kept:
+    def _make(
+        self, wanted: Mapping[str, Any], platform: Platform, where: str, tell: Tell
+    ) -> MadeBase:
         from builder.transport.apt import Apt
         from builder.transport.canonical import canonical_layer
 
@@ -142,7 +144,7 @@ class DebootstrapSource:
         by = f"mmdebstrap --variant={wanted['variant']} {wanted['suite']}"
         image = empty_image(platform)
         image = image._replace(config={**image.config, "config": config, "created": CREATED})
-        return Kept(image.append(layer, {"created": CREATED, "created_by": by}), made)
+        return MadeBase(image.append(layer, {"created": CREATED, "created_by": by}), made)
 
 
 def _in_files(sources: Sequence[str], folder: str) -> list[str]:

@@ -23,13 +23,13 @@ from builder.layer.read import read_tar, show
 from builder.oci.digest import digest_of, hex_of
 from builder.oci.image import Image, Layer, Platform, encode
 from builder.spec.model import BaseRef
-from builder.transport.archive import Chosen, Contents, choose_image, whole
+from builder.transport.archive import Chosen, Members, choose_image, whole
 from builder.transport.base import Base, Tell, quiet
 from builder.transport.documents import MAX_CONFIG, check_platform, parse_config
 from builder.transport.engine import Engine, connect
 from builder.transport.engine_stream import Chunks
 from builder.transport.importing import CHUNK, import_tar
-from builder.transport.kept import Kept, load_base, save_base
+from builder.transport.kept import MadeBase, load_base, save_base
 
 if TYPE_CHECKING:
     from builder.store.store import Store
@@ -109,14 +109,14 @@ class DaemonSource:
         hint = f"did you mean {' or '.join(near)}?" if near else "`docker images` lists its images"
         raise TransportError(f"the engine at {engine.host} has no image {ref.value!r}", hint)
 
-    def _take(self, ref: BaseRef, identity: str, platform: Platform) -> Kept:
+    def _take(self, ref: BaseRef, identity: str, platform: Platform) -> MadeBase:
         engine = self._connected()
         self._emit(Noted(f"{ref}: exporting {identity[:19]} from the engine"))
         with engine.asking():
             stream = Chunks(engine.api.get_image(identity))
             tar = cast(BinaryIO, io.BufferedReader(stream, CHUNK))
             image = _Export(self._store, str(ref)).read(tar, platform)
-        return Kept(image, self._clock())
+        return MadeBase(image, self._clock())
 
 
 class _Export:
@@ -158,7 +158,7 @@ class _Export:
             raise LayerError("the export has no manifest.json")
         chosen: Chosen = choose_image(self._documents["manifest.json"], "", where)
         files = frozenset((*self._layers, *self._documents))
-        contents = Contents(b"", self._links, files)
+        contents = Members(b"", self._links, files)
         config = self._documents.get(contents.find(chosen.config, where))
         layers = [self._layers.get(contents.find(name, where)) for name in chosen.layers]
         if config is None:

@@ -27,12 +27,12 @@ CREATED = "1980-01-01T00:00:00Z"
 _CHUNK = 1 << 20
 
 
-class Kept(NamedTuple):
+class MadeBase(NamedTuple):
     image: Image
     made: float  # seconds since 1970
 
 
-def save_base(store: Store, name: str, kept: Kept) -> None:
+def save_base(store: Store, name: str, kept: MadeBase) -> None:
     config = kept.image.config_bytes()
     document = {
         "config": config.decode("utf-8", "surrogateescape"),
@@ -43,7 +43,7 @@ def save_base(store: Store, name: str, kept: Kept) -> None:
     store.save("bases", name, encode(document))
 
 
-def load_base(store: Store, name: str) -> Kept | None:
+def load_base(store: Store, name: str) -> MadeBase | None:
     """None when it was not kept, or when the store lost one of its layers since."""
     document = parse_object(store.load("bases", name)) or {}
     text, made, listed = (document.get(key) for key in ("config", "made", "layers"))
@@ -63,7 +63,7 @@ def load_base(store: Store, name: str) -> Kept | None:
     known = [layer for each in layers if (layer := verified(store, each))]
     if len(known) < len(layers) or not all(store.claim(layer.blob) for layer in known):
         return None
-    return Kept(Image(config.platform, config.document, tuple(known)), made)
+    return MadeBase(Image(config.platform, config.document, tuple(known)), made)
 
 
 def open_file(path: str, where: str) -> BinaryIO:

@@ -15,7 +15,7 @@ from builder.spec.model import BaseRef
 from builder.transport.base import Base, Tell, quiet
 from builder.transport.kept import (
     CREATED,
-    Kept,
+    MadeBase,
     content_of,
     identity,
     load_base,
@@ -60,7 +60,7 @@ class RootfsSource:
                         save_base(self._store, name, kept)
         return Base(kept.image, f"{ref}, sha256:{content[:12]}") if kept else None
 
-    def _make(self, file: BinaryIO, platform: Platform, where: str) -> Kept:
+    def _make(self, file: BinaryIO, platform: Platform, where: str) -> MadeBase:
         from builder.layer.decompress import open_layer
         from builder.transport.canonical import canonical_layer
 
@@ -79,4 +79,4 @@ class RootfsSource:
             raise TransportError(f"{where}: {error.message}", error.hint) from error
         unchanged(file, before, where)
         history = {"created": CREATED, "created_by": "rootfs"}
-        return Kept(empty_image(platform).append(layer, history), self._clock())
+        return MadeBase(empty_image(platform).append(layer, history), self._clock())

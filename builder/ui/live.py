@@ -52,7 +52,7 @@ NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"
 BEGIN, END = "\x1b[?2026h", "\x1b[?2026l"
 
 
-class Running:
+class RunningStep:
     """A step that has started and not ended."""
 
     def __init__(self, event: StepStarted, now: float) -> None:
@@ -90,7 +90,7 @@ class Live:
         )
         self._lock = RLock()
         self._steps: dict[str, int] = {}  # of each image
-        self._running: dict[tuple[str, int], Running] = {}  # in the order of their start
+        self._running: dict[tuple[str, int], RunningStep] = {}  # in the order of their start
         self._ended: list[str] = []  # lines that scroll up with the next draw
         self._drawn: list[int] = []  # columns of the rows that the last draw left below
         self._ticks = 0
@@ -134,7 +134,7 @@ class Live:
                 if running := self._running.get((image, step)):
                     running.done, running.total = done, total
             case StepStarted(image, step):
-                self._running[image, step] = Running(event, self._clock())
+                self._running[image, step] = RunningStep(event, self._clock())
             case StepDone(image, step):
                 self._running.pop((image, step), None)
                 if event.status not in ("hit", "base"):  # counted in the image's line
@@ -216,7 +216,7 @@ class Live:
             rows.append((text, cells(text)))
         return rows
 
-    def _head(self, running: Running, columns: int) -> tuple[str, int]:
+    def _head(self, running: RunningStep, columns: int) -> tuple[str, int]:
         image, step, name, why = running.event
         label = step_label(image, step, self._steps.get(image), name, color=False)
         time = int(self._clock() - running.since)

@@ -57,7 +57,7 @@ class Failed(NamedTuple):
     error: BaseException
 
 
-class Skipped(NamedTuple):
+class NotRun(NamedTuple):
     """A task that was not run to its end: the task `because` failed, before it or beside it."""
 
     because: Hashable
@@ -67,7 +67,7 @@ class Done(NamedTuple, Generic[T]):
     value: T
 
 
-Outcome = Done[T] | Failed | Skipped
+Outcome = Done[T] | Failed | NotRun
 
 
 def run(
@@ -137,7 +137,7 @@ class _Schedule(Generic[T]):
             if not self._draining:
                 raise RuntimeError(f"tasks wait for each other: {stuck}")
             for name in stuck:
-                self._finish(name, Skipped(self._first))
+                self._finish(name, NotRun(self._first))
         return self._outcomes
 
     def _turn(self, name: Hashable, value: Any, error: BaseException | None) -> None:
@@ -157,7 +157,7 @@ class _Schedule(Generic[T]):
             if not self._keep_going:
                 self._draining = True
                 for waiting in dict.fromkeys(job[0] for job in self._todo):
-                    self._finish(waiting, Skipped(name))
+                    self._finish(waiting, NotRun(name))
                 self._todo.clear()
             return
         if isinstance(wanted, After):
@@ -169,7 +169,7 @@ class _Schedule(Generic[T]):
             else:
                 self._finish(name, _skipped(wanted.task, outcome))
         elif self._draining:
-            self._finish(name, Skipped(self._first))
+            self._finish(name, NotRun(self._first))
         else:
             self._hand_out(name, wanted)
 
@@ -259,5 +259,5 @@ class _Schedule(Generic[T]):
             task.close()
 
 
-def _skipped(task: Hashable, outcome: Failed | Skipped) -> Skipped:
-    return Skipped(task if isinstance(outcome, Failed) else outcome.because)
+def _skipped(task: Hashable, outcome: Failed | NotRun) -> NotRun:
+    return NotRun(task if isinstance(outcome, Failed) else outcome.because)

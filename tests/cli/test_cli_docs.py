@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from builder.api import load_spec
 from builder.errors import SpecErrors
-from builder.project import load_spec
 
 PROJECT = Path(__file__).parents[2]
 

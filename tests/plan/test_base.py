@@ -48,6 +48,6 @@ def test_a_base_is_asked_for_as_the_caller_says_else_as_the_settings(
     )
     ref = BaseRef("registry", "debian:12", PLACE)
     for pull in (None, "never", "always"):
-        planner.base(ref, Platform(), make=True, pull=pull, tell=said.append)
+        planner.bases.resolve(ref, Platform(), make=True, pull=pull, tell=said.append)
     assert source.asked == [settings, "never", "always"]
     assert said == [b"a line\n"] * 3

@@ -15,7 +15,7 @@ import pytest
 from builder.errors import BuilderError
 from builder.make.image import Built
 from builder.oci.digest import CacheKey
-from builder.plan.context import Context, Source
+from builder.plan.context import Context, Matched
 from builder.plan.keys import parse
 from builder.plan.known import UNKNOWN, split
 from builder.plan.packed import pack_index, unpack_index
@@ -75,7 +75,7 @@ def test_what_was_read_is_known_the_next_time(settled: Path) -> None:
     context = Context(str(settled), Store(str(settled / "known")))
     # 70 files of the first source were replaced by the second's, and never read
     for source, read in (("tree", COUNT + 1 - 70), ("more", 70)):
-        tree = context.tree(Source(source, source, True, False))
+        tree = context.tree(Matched(source, source, True, False))
         (digests,) = context.digests(tree, read_later=True)
         assert sum(each != UNKNOWN for each in split(digests, tree.part(0))) == read
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from builder.api import load_spec
 from builder.errors import SpecErrors
-from builder.project import load_spec
 from builder.spec.model import ImageSpec
 
 

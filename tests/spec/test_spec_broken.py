@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from builder.api import load_spec
 from builder.errors import SpecErrors
-from builder.project import load_spec
 
 FULL = os.environ.get("RELIABILITY") == "full"  # else every seventh
 PROJECT = Path(__file__).parents[2]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from builder.api import load_spec
 from builder.errors import SpecErrors
-from builder.project import load_spec
 
 STEP = "from: scratch\nsteps:\n"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from builder.api import load_spec
 from builder.errors import SpecError, SpecErrors
-from builder.project import load_spec
 from builder.spec.base import _DEBOOTSTRAP
 from builder.spec.conditions import COMMON
 from builder.spec.config import _HEALTHCHECK, CONFIG

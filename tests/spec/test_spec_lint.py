@@ -13,11 +13,11 @@ import jsonschema
 import pytest
 import yaml
 
+from builder.api import load_spec
 from builder.errors import SpecErrors
 from builder.plan.context import Context
 from builder.plan.sources import advice
 from builder.plan.sources import lint as look
-from builder.project import load_spec
 from builder.spec.base import _DEBOOTSTRAP
 from builder.spec.conditions import COMMON
 from builder.spec.config import CONFIG

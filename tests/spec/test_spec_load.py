@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from builder.api import load_spec
 from builder.errors import SpecErrors, UsageError
 from builder.oci.image import Platform
-from builder.project import load_spec
 from builder.spec.compiled import decode_specs, encode_specs, entry_name
 from builder.spec.files import find_spec
-from builder.spec.gather import Project, load_project
+from builder.spec.gather import Loaded, load_project
 from builder.spec.project import ProjectFile, load_project_file
 from builder.steps import VERBS
 
@@ -41,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return specs
 
 
-def project(*images: str, **more: object) -> Project:
+def project(*images: str, **more: object) -> Loaded:
     return load_project(images, "specs", verbs=VERBS, environ={}, **more)  # type: ignore[arg-type]
 
 

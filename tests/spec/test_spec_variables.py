@@ -13,7 +13,7 @@ import yaml
 
 from builder.errors import SpecErrors, UsageError
 from builder.oci.image import parse_platform
-from builder.spec.gather import Project, load_project
+from builder.spec.gather import Loaded, load_project
 from builder.spec.model import ImageSpec
 from builder.steps import VERBS
 
@@ -22,7 +22,7 @@ Wrong = Callable[..., list[str]]
 FULL = os.environ.get("RELIABILITY") == "full"
 
 
-def load(*images: str, environ: dict[str, str] | None = None, **more: Any) -> Project:
+def load(*images: str, environ: dict[str, str] | None = None, **more: Any) -> Loaded:
     return load_project(images, "specs", verbs=VERBS, environ=environ or {}, **more)
 
 

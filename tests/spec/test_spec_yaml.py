@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from builder.api import load_spec
 from builder.errors import SpecErrors
-from builder.project import load_spec
 from builder.spec.node import scalar_kind
 from builder.spec.source import MAX_ERRORS
 from builder.steps.file import File

@@ -15,10 +15,11 @@ import pytest
 import yaml
 
 from builder import make_plan
+from builder.api import load_spec
 from builder.errors import SpecErrors
 from builder.oci.image import Platform
 from builder.plan.step import FileStep, own_steps, step_name
-from builder.project import Options, Project, load_spec
+from builder.project import Options, Project
 from builder.spec.compiled import decode_specs, encode_specs
 from builder.spec.gather import load_project
 from builder.spec.kinds import FILE_TARGET, OWNER, TARGET
@@ -235,7 +236,7 @@ def _unread_by_a_shell() -> Iterator[tuple[str, str]]:
     yield from (("remove", "remove"), ("run", "working_dir"))
 
 
-@pytest.mark.parametrize(("verb", "field"), _unread_by_a_shell())
+@pytest.mark.parametrize(("verb", "field"), [*_unread_by_a_shell()])
 def test_lint_warns_of_a_variable_that_no_shell_reads(verb: str, field: str, folder: Path) -> None:
     from builder.spec.dollars import dollars
     from builder.spec.node import parse_yaml

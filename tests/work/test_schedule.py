@@ -16,7 +16,7 @@ import pytest
 from builder.layer.compress import codec_of
 from builder.layer.decompress import open_layer
 from builder.work.cancel import Cancel, Cancelled, raise_in
-from builder.work.schedule import After, Alone, Done, Failed, Outcome, Skipped, Task, run
+from builder.work.schedule import After, Alone, Done, Failed, NotRun, Outcome, Task, run
 
 
 def go(
@@ -96,7 +96,7 @@ def test_what_waits_for_a_failed_task_is_skipped(keep_going: bool) -> None:
     tasks = {"c": of(fail, "b"), "b": of(lambda: 1, "a"), "a": of(fail)}
     found = go(tasks, keep_going=keep_going)
     assert isinstance(found["a"], Failed)
-    assert found["b"] == found["c"] == Skipped("a")
+    assert found["b"] == found["c"] == NotRun("a")
 
 
 def test_without_keep_going_what_runs_comes_to_its_end_and_nothing_else_begins() -> None:
@@ -112,7 +112,7 @@ def test_without_keep_going_what_runs_comes_to_its_end_and_nothing_else_begins()
     found = go({"two": two, "bad": of(lambda: (time.sleep(0.02), fail())), "late": several})
     assert begun == ["first"]
     assert isinstance(found["bad"], Failed)
-    assert found["two"] == found["late"] == Skipped("bad")
+    assert found["two"] == found["late"] == NotRun("bad")
 
 
 def test_with_keep_going_the_others_end() -> None:
@@ -286,7 +286,7 @@ def test_random_graphs_run_each_task_once_and_after_what_it_waits_for() -> None:
         found = go({n: make(n) for n in order}, chance.randint(1, 4), keep_going=True)
         assert len(set(ended)) == len(ended)
         for number, outcome in found.items():
-            lost = isinstance(outcome, Skipped)
+            lost = isinstance(outcome, NotRun)
             assert isinstance(number, int)
             assert lost == any(not isinstance(found[each], Done) for each in below[number])
             if isinstance(outcome, Done):
