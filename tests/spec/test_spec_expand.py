@@ -14,8 +14,7 @@ from builder.errors import SpecErrors, UsageError
 from builder.oci.image import parse_platform
 from builder.plan.step import own_steps
 from builder.project import Options, Project
-from builder.spec.gather import Project as Loaded
-from builder.spec.gather import load_project
+from builder.spec.gather import Loaded, load_project
 from builder.spec.model import ImageSpec
 from builder.spec.project import load_project_file
 from builder.steps import VERBS
