@@ -54,8 +54,8 @@ class SourceImage:
         return digest
 
     def content(self, stored: Stored) -> Callable[[], BinaryIO]:
-        """What opens a file, once. The first that is opened of a layer takes all out of it that
-        this was asked for, in one read."""
+        """What opens a file. The first that is opened of a layer takes all out of it that this was
+        asked for, in one read; so does the first that is opened once more."""
         self._wanted.setdefault(stored.layer, set()).add(stored.path)
         return lambda: self._open(stored)
 
@@ -63,9 +63,8 @@ class SourceImage:
         with self._lock:
             places = self._places.setdefault(stored.layer, {})
             if stored.path not in places:
-                wanted = self._wanted.pop(stored.layer, {stored.path})
-                folder = self._layers.store.temporary()
-                places.update(self._layers.extract(self._image[stored.layer], wanted, folder))
+                folder, layer = self._layers.store.temporary(), self._image[stored.layer]
+                places.update(self._layers.extract(layer, self._wanted[stored.layer], folder))
             place = places.pop(stored.path)
             file = open(place, "rb")  # noqa: SIM115  # whoever reads it closes it
             os.unlink(place)  # what is taken out does not outlast its use

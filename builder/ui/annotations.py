@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Self, TextIO
 
 from builder.errors import BuilderError, FailedStep, Place, each_of
@@ -30,7 +31,9 @@ class Annotated:
     def __call__(self, event: Event) -> None:
         self._inner(event)
         if isinstance(event, Warned):
-            self._stream.write(_annotation("warning", event.text, None, event.place, None))
+            with contextlib.suppress(OSError):  # whoever read it has gone: no reason to stop
+                self._stream.write(_annotation("warning", event.text, None, event.place, None))
+                self._stream.flush()
 
     def close(self) -> None:
         self._inner.close()

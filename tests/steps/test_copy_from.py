@@ -212,3 +212,30 @@ def test_globs_go_as_deep_as_images_and_past_links_that_lead_nowhere(project: An
     project.run("build", "-o", "docker-archive:o.tar")
     found = {path: data for path, data in layers(project.root / "o.tar").items() if data}
     assert found == {f"one/{deep}/f": b"deep", "two/b/f": b"flat", "three/self/b/f": b"flat"}
+
+
+def test_what_is_copied_may_be_opened_again(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a layer that turned out damaged: all of it comes in one read more, and nothing of
+    what was opened stays on disk."""
+    from builder.api import build
+    from builder.plan.origin import SourceImage
+    from builder.rootfs.layers import Layers
+    from builder.store.store import Store
+
+    files = {f"f{n}".encode(): b"%d" % n for n in range(20)}
+    pack(project.root / "s.tar", *(member(name.decode(), data) for name, data in files.items()))
+    project.spec("x", "from: rootfs:s.tar\n")
+    monkeypatch.chdir(project.root)
+    image = build(["x"], cache_dir=str(project.store))["x"].image
+    store = Store(str(project.store))
+    origin = SourceImage("x", Layers(store), image.layers)
+    found = {path: origin.view.lookup(path) for path in files}
+    opens = {path: origin.content(origin.stored(each)) for path, each in found.items() if each}
+    assert len(opens) == 20
+    for _ in range(2):
+        for path, open_it in opens.items():
+            with open_it() as stream:
+                assert stream.read() == files[path]
+        left = [f for _, _, names in os.walk(project.store / "tmp") for f in names]
+        assert not [name for name in left if name.isdigit()]
+    store.close()

@@ -140,6 +140,24 @@ print("built")
     assert done.stdout == b"built\n"
 
 
+def test_annotations_stop_no_build_when_their_reader_has_gone() -> None:
+    code = """
+import sys
+from builder.events import Warned
+from builder.ui.annotations import Annotated
+from builder.ui.plain import Plain
+with Annotated(Plain(sys.stderr), sys.stderr) as emit:
+    for _ in range(3):
+        emit(Warned("to nobody"))
+print("built")
+"""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=write)
+    os.close(write)
+    assert done.stdout == b"built\n"
+
+
 def test_json_lines_hold_every_field_of_every_event() -> None:
     stream = io.StringIO()
     with JsonLines(stream) as emit:
