@@ -54,7 +54,8 @@ def test_only_what_is_needed_is_built_and_changes_end_where_files_are_equal(box:
     assert statuses(box) == {"app:tools": ["hit"], "app:build": ["hit"] * 2, "app": ["hit"]}
     # another word is no part of what is copied: the stage is built again, the image is not
     plan = box.plan("--set", "word=bye")
-    assert plan["app:build"][1] == ("build", "command: line 1 differs") or plan["app:build"][1][0]
+    status, why = plan["app:build"][1]
+    assert status == "build" and "echo hello" in why and "echo bye" in why
     assert plan["app"][0][0] == "unknown" and "stage:build" in plan["app"][0][1]
     second = box.build("--set", "word=bye")
     assert [each["status"] for each in second["app:build"]["layers"][-2:]] == ["hit", "built"]
