@@ -67,6 +67,19 @@ class Ready(NamedTuple):
     manifest: Descriptor
 
 
+class _Telling:
+    """Gives events on. Not the project itself: what it makes holds this, and would hold it."""
+
+    def __init__(self, told: Emit, cancel: Cancel) -> None:
+        self.told, self._cancel, self._saying = told, cancel, allocate_lock()
+
+    def emit(self, event: Event) -> None:
+        """From any thread: whoever is told gets one event at a time, none after an interrupt."""
+        with self._saying:
+            if not self._cancel.is_set():
+                self.told(event)
+
+
 class Project:
     """Specs, store and context of one run. `emit` gets the events, `files` does the store's file
     calls (None: the real ones)."""
@@ -74,8 +87,8 @@ class Project:
     def __init__(self, options: Options, emit: Emit = ignore, files: Files | None = None) -> None:
         self.options = options
         self.cancel = Cancel()
-        self._saying = allocate_lock()
-        self._told = emit
+        self._telling = _Telling(emit, self.cancel)
+        self.emit = self._telling.emit
         self.store = Store(options.cache_dir, self.emit, files)
         self.layers = Layers(self.store)
         folder = options.context
@@ -95,13 +108,7 @@ class Project:
 
     def tell(self, emit: Emit) -> None:
         """Tell `emit` from now on."""
-        self._told = emit
-
-    def emit(self, event: Event) -> None:
-        """From any thread: whoever is told gets one event at a time, none after an interrupt."""
-        with self._saying:
-            if not self.cancel.is_set():
-                self._told(event)
+        self._telling.told = emit
 
     @property
     def name(self) -> str:

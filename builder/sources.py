@@ -27,19 +27,19 @@ class Sources(Mapping[str, BaseSource]):
         self._environ, self._insecure = environ, insecure
         self._made: dict[str, BaseSource] = {}
         self._making = allocate_lock()
-        self._makers: dict[str, Callable[[], BaseSource]] = {
-            "oci": self._oci,
-            "docker-archive": self._docker_archive,
-            "rootfs": self._rootfs,
-            "debootstrap": self._debootstrap,
-            "docker-daemon": self._docker_daemon,
-            "registry": self._registry,
+        self._makers: dict[str, Callable[[Sources], BaseSource]] = {
+            "oci": Sources._oci,
+            "docker-archive": Sources._docker_archive,
+            "rootfs": Sources._rootfs,
+            "debootstrap": Sources._debootstrap,
+            "docker-daemon": Sources._docker_daemon,
+            "registry": Sources._registry,
         }
 
     def __getitem__(self, kind: str) -> BaseSource:
         with self._making:
             if kind not in self._made:
-                self._made[kind] = self._makers[kind]()
+                self._made[kind] = self._makers[kind](self)
             return self._made[kind]
 
     def __iter__(self) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from _weakref import proxy  # without weakref, which a build with nothing to do would import
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, assert_never
@@ -131,11 +132,13 @@ class Layers:
         account file, or from the blob."""
         from builder.rootfs.table import PathTable
 
+        own = proxy(self)  # no circle: the store is closed when the last of us goes
+
         def make() -> PathTable:
             if layer.blob.digest in self._offers and not verified(self.store, layer):
                 self.bring(layer)
             table = self._open_table(layer, listing)
-            table.read = partial(self._read_small, layer)
+            table.read = partial(Layers._read_small, own, layer)
             return table
 
         table = self._kept(layer.diff_id, make)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from _weakref import proxy  # without weakref, which a build with nothing to do would import
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -51,7 +52,7 @@ class Names:
     """The names of a store. `later`: index.json waits for `write_index`."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._store: Store = proxy(store)  # a store that is dropped is closed at once
         self._changed: set[str] = set()
         self.later = False
 

@@ -31,6 +31,8 @@ _OURS = {
 class Session:
     """One living builder. `start`: wall clock seconds, as the store's file system stamped it."""
 
+    _handle = -1
+
     def __init__(self, files: Files, root: str) -> None:
         self.files, self.root = files, root
         live = os.path.join(root, "live")
@@ -54,13 +56,21 @@ class Session:
                 error.errno = errno.ENOLCK  # of what it may be called, the plainest
             with contextlib.suppress(OSError):
                 files.unlink(self.path)
-            with contextlib.suppress(OSError):
-                files.close(self._handle)
+            self._let_go()
             raise
         self.start = status.st_mtime
         if status.st_nlink == 0:
-            files.close(self._handle)
+            self._let_go()
         return status.st_nlink > 0
+
+    def __del__(self) -> None:
+        self._let_go()
+
+    def _let_go(self) -> None:
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            with contextlib.suppress(OSError):
+                self.files.close(handle)
 
     def name(self, suffix: str = "") -> str:
         """A path below tmp/ that nothing has yet."""
@@ -73,7 +83,7 @@ class Session:
                 self._remove(self.id)
                 self.files.unlink(self.path)
             finally:
-                self.files.close(self._handle)
+                self._let_go()
 
     def sweep(self, mend: Callable[[], object]) -> list[str]:
         """Remove what dead builders left; gives the paths that could not be removed. `mend` ends

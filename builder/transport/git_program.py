@@ -9,7 +9,7 @@ import contextlib
 import os
 import pwd
 import re
-import select
+import selectors
 import shlex
 import shutil
 import signal
@@ -96,26 +96,30 @@ class Git:
 
     def ask(self, words: Sequence[str]) -> tuple[int, str]:
         """The status, and what was said: the output, or why it failed. Progress is told."""
-        with self._running(words, stderr=subprocess.PIPE) as process:
+        running = self._running(words, stderr=subprocess.PIPE)
+        with running as process, selectors.DefaultSelector() as waiting:
             assert process.stdout and process.stderr  # they are pipes
             outputs = {process.stdout: bytearray(), process.stderr: bytearray()}
-            waiting = dict(outputs)
-            while waiting:
-                ready, _, _ = select.select(list(waiting), [], [], _SILENCE)
+            for stream in outputs:
+                waiting.register(stream, selectors.EVENT_READ)
+            while waiting.get_map():
+                ready = waiting.select(_SILENCE)
                 if not ready:
                     raise TransportError(
                         f"{self.shown}: git was silent for {_SILENCE:g} s, and was ended",
                         "try again later: perhaps the server is busy",
                     )
-                for stream in ready:
+                for stream in (process.stdout, process.stderr):
+                    if not any(key.fileobj is stream for key, _ in ready):
+                        continue
                     chunk = os.read(stream.fileno(), 1 << 16)
                     if not chunk:
-                        del waiting[stream]
+                        waiting.unregister(stream)
                         continue
-                    waiting[stream] += chunk
+                    outputs[stream] += chunk
                     if stream is process.stderr:
                         self._tell(chunk)
-                        del waiting[stream][: -(1 << 16)]
+                        del outputs[stream][: -(1 << 16)]
             status = process.wait()
         said = outputs[process.stderr if status else process.stdout]
         return status, bytes(said).decode("utf-8", "surrogateescape")

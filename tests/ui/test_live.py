@@ -283,8 +283,10 @@ def read_until(controller: int, wanted: bytes | None) -> bytes:
     """What the terminal got until `wanted` was there, or (None) until it was closed."""
     seen = b""
     deadline = time.monotonic() + 10
+    poll = select.poll()  # select() takes no descriptor above 1023
+    poll.register(controller, select.POLLIN)
     while wanted is None or wanted not in seen:
-        if not select.select([controller], [], [], deadline - time.monotonic())[0]:
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             raise AssertionError(f"{wanted!r} is not in what ends in {seen[-200:]!r}")
         try:
             chunk = os.read(controller, 65536)
