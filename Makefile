@@ -18,7 +18,8 @@ DEMO_PACKAGES := mmdebstrap=mmdebstrap uidmap=newuidmap
 TEST_PACKAGES := $(DEMO_PACKAGES) docker.io=dockerd docker-registry=docker-registry skopeo=skopeo \
 	umoci=umoci buildah=buildah runc=runc busybox-static strace=strace attr=setfattr \
 	libcap2-bin=setcap faketime=faketime gnupg=gpg nginx-light=nginx gcc=gcc libc6-dev \
-	passt=pasta slirp4netns=slirp4netns iproute2=ip openssl=openssl procps=pgrep
+	passt=pasta slirp4netns=slirp4netns iproute2=ip openssl=openssl procps=pgrep \
+	openssh-server=sshd openssh-client=ssh-agent
 
 .PHONY: help
 help: ## List these targets

@@ -31,6 +31,7 @@ from builder.work.schedule import Done, Failed, NotRun, Outcome, Task, run
 if TYPE_CHECKING:
     from builder.executor.base import Executor
     from builder.make.image import Built
+    from builder.secrets.given import Given, Secrets
     from builder.spec.load import Inputs
     from builder.spec.project import ProjectFile
     from builder.store.files import Files
@@ -58,6 +59,8 @@ class Options(NamedTuple):
     insecure_registries: tuple[str, ...] = ()
     jobs: int | None = None  # how many at once; None: as many as there are cores
     keep_going: bool = False  # build what does not stand on a failed image
+    secrets: Mapping[str, Given] = {}  # a path, env:NAME, or the value as bytes
+    ssh: Mapping[str, str] = {}  # a socket, key files with commas between them; "": $SSH_AUTH_SOCK
 
 
 class Ready(NamedTuple):
@@ -105,6 +108,7 @@ class Project:
         self._fetching: Fetcher | None = None
         self._executor_fault: ExecutorError | None = None
         self._other: str | None = None
+        self._secrets: Secrets | None = None
 
     def tell(self, emit: Emit) -> None:
         """Tell `emit` from now on."""
@@ -145,6 +149,17 @@ class Project:
             finally:
                 self.store.close()
         return self._file
+
+    @property
+    def secrets(self) -> Secrets:
+        """Who gives the values of secrets."""
+        if self._secrets is None:
+            from builder.secrets.given import Secrets
+
+            own = self.file.secrets if self.file else {}
+            options = self.options
+            self._secrets = Secrets(options.secrets, options.environ, own, self.folder)
+        return self._secrets
 
     def load(self, images: Sequence[str]) -> tuple[Mapping[str, ImageSpec], tuple[str, ...]]:
         """The specs of `images` (all, when none is named) and of what they stand on, bases first,

@@ -285,23 +285,37 @@ def _running(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-_ANY_IMAGE = (_no_build, _project, _common, _running)
+def _secrets(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("secrets")
+    group.add_argument(
+        "--secret", action="append", default=[], metavar="NAME=WHERE", dest="secrets",
+        help="a file, or env:VARIABLE, that holds the secret NAME; also id=NAME,src=FILE",
+    )  # fmt: skip
+    group.add_argument(
+        "--ssh", action="append", default=[], metavar="NAME[=WHERE]",
+        help="an agent's socket or key files for `ssh` mounts; default: $SSH_AUTH_SOCK",
+    )  # fmt: skip
+
+
+_ANY_IMAGE = (_no_build, _project, _secrets, _common, _running)
 """Options where IMAGE may be a spec, which is built if need be, a reference or a digest."""
 
 COMMANDS = {
     "init": Command("init", "write a first spec, and the project file beside it", (_init,)),
     "plan": Command(
-        "plan", "say what would be built, what reused, and why", (_images, _plan, _project, _common)
+        "plan",
+        "say what would be built, what reused, and why",
+        (_images, _plan, _project, _secrets, _common),
     ),
     "build": Command(
         "build",
         "build images and what they stand on",
-        (_images, _build, _project, _common, _running),
+        (_images, _build, _project, _secrets, _common, _running),
     ),
     "why": Command(
         "plan",
         "name the first input that differs from the last build",
-        (_why, _project, _common),
+        (_why, _project, _secrets, _common),
     ),
     "images": Command("images", "list the images in the store", (_json, _common)),
     "inspect": Command(

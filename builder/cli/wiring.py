@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from builder.errors import ExecutorError, UsageError
@@ -13,6 +14,7 @@ from builder.store.store import Store
 
 if TYPE_CHECKING:
     from builder.project import Options
+    from builder.secrets.given import Given
 
 
 def options(arguments: argparse.Namespace) -> Options:
@@ -45,7 +47,27 @@ def options(arguments: argparse.Namespace) -> Options:
         insecure_registries=tuple(arguments.insecure_registry),
         jobs=_jobs(getattr(arguments, "jobs", None)),
         keep_going=getattr(arguments, "keep_going", False),
+        secrets=_secrets(arguments),
+        ssh=_ssh(arguments),
     )
+
+
+def _secrets(arguments: argparse.Namespace) -> Mapping[str, Given]:
+    texts = getattr(arguments, "secrets", [])
+    if not texts:
+        return {}
+    from builder.secrets.given import parse_secrets
+
+    return parse_secrets(texts, os.environ)
+
+
+def _ssh(arguments: argparse.Namespace) -> Mapping[str, str]:
+    texts = getattr(arguments, "ssh", [])
+    if not texts:
+        return {}
+    from builder.secrets.given import parse_ssh
+
+    return parse_ssh(texts)
 
 
 def _jobs(text: str | None) -> int | None:

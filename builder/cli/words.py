@@ -55,7 +55,8 @@ _OPTIONS = _table("""
 --build-context --root > --context DIR
 --chdir --directory --project-directory -C > --specs DIR names the folder of specs, --context DIR that of what they copy
 --label --annotation > labels are said under `config` of the spec
---secret --ssh --mount > such mounts are not known
+--mount > a step `run` says its `mounts`
+--secret --ssh > builder build takes it
 --network --net > `network` is said by a step `run`
 --cache-from --cache-to --cache > the store is a folder: --cache-dir DIR
 --load > builder load IMAGE gives it to an engine

@@ -28,9 +28,9 @@ from builder.spec.fields import (
     table_schema,
     text,
 )
-from builder.spec.kinds import check_variable, place, reference
+from builder.spec.kinds import check_env, check_variable, filled, place, reference
 from builder.spec.model import ConfigChange, Folder, Verbs
-from builder.spec.node import BOOL, LIST, MAPPING, TEXT, Node, parse_yaml
+from builder.spec.node import BOOL, LIST, MAPPING, NAMES, TEXT, Node, parse_yaml
 from builder.spec.render import Renderer, is_template
 from builder.spec.source import Problems, Source, quote
 from builder.spec.steps import read_step, verb_schemas
@@ -243,6 +243,41 @@ def _registry(value: str) -> str:
     return value
 
 
+def _secret_name(name: str) -> None:
+    if not re.fullmatch(syntax.NAME, name):
+        raise Malformed("is no name of a secret, expected letters, digits and . _ - in it")
+
+
+def _secret(reader: Reader, node: Node) -> Any:
+    """Who gives it: {"file": PATH} or {"env": VARIABLE}."""
+    how = "expected {file: PATH} or {env: VARIABLE}"
+    if node.kind != MAPPING:  # not shown: people write the value here
+        raise node.fault(f"found {NAMES[node.kind]}, {how}", "a value is never written here")
+    for _, value in node.pairs:
+        if is_template(value.text):
+            raise value.fault(f"{quote(value.text)} {_NO_TEMPLATE}")
+    found = read_table(reader, node, _GIVER, "a secret")
+    if found is not None and len(found) != 1:
+        raise node.fault(f"{len(found)} givers of one secret, {how}")
+    return BAD if found is None else found
+
+
+def _env_name(value: str) -> str:
+    check_env(value)
+    return value
+
+
+_GIVER: Table = {
+    "file": Field(text(filled, expected="a path"), "A file of the project that holds the value."),
+    "env": Field(text(_env_name, expected="a variable"), "A variable of the environment."),
+}
+_SECRETS = mapping_of(
+    Kind(_secret, {**table_schema(_GIVER), "minProperties": 1, "maxProperties": 1}),
+    _secret_name,
+    "a mapping of names to {file: PATH} or {env: VARIABLE}",
+)
+
+
 PROJECT: Table = {
     "name": Field(
         Kind(_project_name, {"type": "string", "pattern": syntax.IMAGE_NAME}),
@@ -269,6 +304,9 @@ PROJECT: Table = {
     "registry": Field(
         text(_registry, expected="a registry such as registry.example/team"),
         "Put before tags that name no registry.",
+    ),
+    "secrets": Field(
+        _SECRETS, "Who gives the values of secrets, by name: {file: PATH} or {env: VARIABLE}."
     ),
 }
 

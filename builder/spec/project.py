@@ -26,6 +26,7 @@ class ProjectFile(NamedTuple):
     executor: str | None = None
     epoch: int | None = None  # seconds since 1970
     registry: str | None = None  # put before tags without one
+    secrets: Mapping[str, Mapping[str, str]] = {}  # by name: {"file": PATH} or {"env": VARIABLE}
 
     @property
     def platform(self) -> Platform | None:
@@ -70,6 +71,6 @@ def _decode(data: bytes | None) -> ProjectFile | None:
     except (ValueError, TypeError):
         return None
     mappings = found is not None and all(
-        isinstance(each, dict) for each in (found.groups, found.vars)
+        isinstance(each, dict) for each in (found.groups, found.vars, found.secrets)
     )
     return found if mappings else None

@@ -29,6 +29,8 @@ SYMBOLIC = "^[ugoa]*([-+=]([rwxXst]+|[ugo])?)+(,[ugoa]*([-+=]([rwxXst]+|[ugo])?)
 OWNER = "^[A-Za-z0-9_.][A-Za-z0-9_.@$-]*(:[A-Za-z0-9_.][A-Za-z0-9_.@$-]*)?$"
 DURATION = "^(0|([0-9]+(\\.[0-9]+)?(h|m|s|ms|us|µs|ns))+)$"
 PORT = "^[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp|sctp))?$"
+NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+"""Of a secret, a cache, an agent."""
 IMAGE_NAME = "^[a-z0-9]+([._-][a-z0-9]+)*$"
 SUITE = "^[a-z0-9][a-z0-9.-]*$"
 PACKAGE = "^[a-z0-9][a-z0-9+.-]*(:[a-z0-9]+)?(=[A-Za-z0-9.+~:-]+)?$"

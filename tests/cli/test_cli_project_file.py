@@ -75,3 +75,23 @@ def test_what_is_wrong_in_it_has_its_place(project: Any, text: str, says: str) -
     for command in ("plan", "lint"):
         done = project.run(command, status=2)
         assert says in done.stderr and "builder.yaml:1:" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("secrets: [a]\n", "mapping of names"),
+        ("secrets: {a: hunter2}\n", "found text, expected {file: PATH} or {env: VARIABLE}"),
+        ("secrets: {a: {}}\n", "0 givers"),
+        ("secrets: {a: {file: x, env: y}}\n", "2 givers"),
+        ("secrets: {a: {fil: x}}\n", "did you mean 'file'?"),
+        ("secrets: {a: {env: 'A=B'}}\n", "is not a name of an environment variable"),
+        ("secrets: {a: {env: '{{ x }}'}}\n", "is a template"),
+        ("secrets: {a/b: {env: X}}\n", "is no name of a secret"),
+    ],
+)
+def test_who_gives_secrets(project: Any, text: str, says: str) -> None:
+    project.spec("x", "from: scratch\n")
+    project.file("builder.yaml", text)
+    done = project.run("plan", status=2)
+    assert says in done.stderr and "builder.yaml:1:" in done.stderr, done.stderr

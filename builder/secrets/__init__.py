@@ -1,0 +1,1 @@
+"""Secrets: who gives them, what they are, and where none of them may be seen."""
