@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never, cast
 
 from builder.errors import (
     BuilderError,
@@ -41,7 +41,7 @@ from builder.plan.planned import (
     Unknown,
 )
 from builder.plan.planner import of_step
-from builder.plan.step import Step, own_steps
+from builder.plan.step import CommandStep, Explained, Step, own_steps
 from builder.plan.walk import Made, Work
 from builder.rootfs.stack import Stack, stack_on
 from builder.spec.model import BaseRef, ImageSpec, without_values
@@ -318,14 +318,16 @@ class Maker:
             ) from error
         except CommandFailed as error:
             lines.close()
-            said = without_values(error.what, planned.step)
+            explained = cast(CommandStep, planned.step).explain(error)
+            why = explained or Explained(error.what, error.hint, planned.step.place)
+            said = without_values(why.what, planned.step)
             shop.emit(StepFailed(spec.name, planned.number, planned.name, said))
             raise CommandFailed(
                 f"step {planned.name!r} failed: {said}",
-                error.hint,
+                why.hint,
                 exit_status=error.exit_status,
-                tail=error.tail,
-            ).at(planned.step.place) from error
+                tail=() if explained else error.tail,
+            ).at(why.place) from error
 
 
 def _names(planned: Planned) -> tuple[str, ...]:

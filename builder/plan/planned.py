@@ -45,6 +45,7 @@ class Hit(NamedTuple):
 
     layer: Layer | None  # None: an empty layer
     encoded: bool = True  # False: the right layer in another codec, converted when built
+    made: int = 0  # seconds since 1970, of one that depends on the day
 
 
 class BuildFiles(NamedTuple):
@@ -113,8 +114,8 @@ class Planned(NamedTuple):
     @property
     def why(self) -> str:
         match self.decision:
-            case Hit():
-                return "unchanged"
+            case Hit(made=made):
+                return f"package lists of {day(made)}" if made else "unchanged"
             case BuildFiles(why) | BuildRun(why) | Fetch(why):
                 return why
             case NoLayer():
@@ -143,3 +144,10 @@ class Planned(NamedTuple):
                 return False
             case other:
                 assert_never(other)
+
+
+def day(seconds: int) -> str:
+    """In UTC."""
+    import time
+
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))

@@ -6,6 +6,7 @@ only in that a miss is made and its layer put on the Stack before the next step 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -28,6 +29,7 @@ from builder.plan.planned import (
     Planned,
     Settings,
     Unknown,
+    day,
 )
 from builder.plan.step import (
     CommandStep,
@@ -76,6 +78,7 @@ class Planner:
         self.bases = Bases(layers, context.root, sources, settings)
         self._reread = reread
         self._environ = environ
+        self._began = int(time.time())
 
     # -- images -------------------------------------------------------------------------------
 
@@ -138,7 +141,7 @@ class Planner:
         if stack.layers is None or origin.image is None:
             return False
         inputs = self._inputs(step, [], stack, self.platform(spec), origin)
-        return self._remembered(inputs, ()) is not None
+        return self._remembered(step, inputs, ()) is not None
 
     def _step(
         self,
@@ -170,7 +173,7 @@ class Planner:
             return planned, stack.unknown(label, command=False)
         inputs = self._inputs(step, scanned, stack, platform, origin)
         planned = planned._replace(inputs=inputs)
-        if remembered := self._remembered(planned.inputs, sources):
+        if remembered := self._remembered(step, planned.inputs, sources):
             key, hit = remembered
             planned = planned._replace(decision=hit, key=key)
             return planned, self._above(stack, planned)
@@ -212,10 +215,14 @@ class Planner:
                 above = stack.promise(key, changes, label)
         planned = planned._replace(key=key, document=document)
         self._memorize(planned, asked)
-        if found := self._hit(key):
+        if found := self._hit(step, key):
             planned = planned._replace(decision=found)
             return planned, self._above(stack, planned)
-        why = self._why(spec, index, key, document, last, stack)
+        record = load_record(self.store, key)
+        if record and self._outdated(step, record):
+            why = f"--pull: the package lists are of {day(record.created)}"
+        else:
+            why = self._why(spec, index, key, document, last, stack)
         return planned._replace(decision=miss._replace(why=why)), above
 
     def _set(self, stack: Stack, step: ConfigStep) -> Stack:
@@ -240,10 +247,10 @@ class Planner:
     def found(self, spec: ImageSpec, planned: Planned) -> tuple[CacheKey, Hit] | None:
         """The key and layer of a step, if it was built since it was planned."""
         if planned.key is None:
-            if remembered := self._remembered(planned.inputs, planned.sources):
+            if remembered := self._remembered(planned.step, planned.inputs, planned.sources):
                 return remembered
             planned = self._read_meanwhile(spec, planned)
-        hit = self._hit(planned.key) if planned.key else None
+        hit = self._hit(planned.step, planned.key) if planned.key else None
         return (planned.key, hit) if planned.key and hit else None
 
     def _read_meanwhile(self, spec: ImageSpec, planned: Planned) -> Planned:
@@ -346,7 +353,9 @@ class Planner:
             value = {"key": planned.key, "asked": told}
             self.store.remember("memos", planned.inputs, encode(value))
 
-    def _remembered(self, inputs: str, sources: Iterable[Tree]) -> tuple[CacheKey, Hit] | None:
+    def _remembered(
+        self, step: Step, inputs: str, sources: Iterable[Tree]
+    ) -> tuple[CacheKey, Hit] | None:
         """The hit that the inputs led to, if what it was made from still holds."""
         if not all(tree.settled for tree in sources):
             return None
@@ -356,7 +365,7 @@ class Planner:
             return None
         if any(_told(self._environ.get(name)) != told for name, told in asked.items()):
             return None
-        hit = self._hit(key)
+        hit = self._hit(step, key)
         return (key, hit) if hit else None
 
     # -- hits ---------------------------------------------------------------------------------
@@ -378,9 +387,17 @@ class Planner:
         kind = steps[index].kind
         return why_step(self.store, last, index, names, kind, document, key, below)
 
-    def _hit(self, key: CacheKey) -> Hit | None:
+    def _hit(self, step: Step, key: CacheKey) -> Hit | None:
         record = load_record(self.store, key)
-        return self.layer_of(record) if record else None
+        if record is None or self._outdated(step, record):
+            return None
+        hit = self.layer_of(record)
+        return hit._replace(made=record.created) if hit and _dated(step) else hit
+
+    def _outdated(self, step: Step, record: Record) -> bool:
+        """Whether it depends on the day, and `--pull` asks for it anew: once in a run."""
+        asked = self.settings.pull == "always" and _dated(step)
+        return asked and record.created < self._began
 
     def layer_of(self, record: Record) -> Hit | None:
         """The layer a record names, in the wanted codec, or None when its blob is gone."""
@@ -411,6 +428,10 @@ class Planner:
         """The stack over a step whose layer is there; `made` is what it was made of just now."""
         entry = history(step, self.settings.epoch)
         return stack.push(layer, entry, made, command=isinstance(step, CommandStep))
+
+
+def _dated(step: Step) -> bool:
+    return isinstance(step, CommandStep) and step.dated
 
 
 def _landing(source: Matched) -> Matched:

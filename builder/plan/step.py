@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from builder.errors import BuilderError, SpecError, UsageError
 from builder.plan.clock import timestamp
@@ -13,6 +13,7 @@ from builder.spec import model
 from builder.spec.model import BaseRef, ConfigChange, ImageSpec, Place, shown, without_values
 
 if TYPE_CHECKING:
+    from builder.errors import CommandFailed
     from builder.executor.base import Command
     from builder.oci.image import Document, Platform
     from builder.plan.changes import Changes
@@ -128,11 +129,21 @@ class FileStep(_Step):
         raise NotImplementedError
 
 
+class Explained(NamedTuple):
+    """Why a command failed, in words of the spec."""
+
+    what: str
+    hint: str | None
+    place: Place
+
+
 class CommandStep(_Step):
     """A step whose layer is what a command changes."""
 
     __slots__ = ()
     kind = "run"
+    dated = False
+    """Whether what it makes depends on the day: `--pull` runs it again, `plan` says the day."""
 
     @classmethod
     def waiting(cls, place: Place, name: str, origin: BaseRef | None = None) -> model.Step:
@@ -143,6 +154,10 @@ class CommandStep(_Step):
     def command_on(self, config: Document, view: View, epoch: int) -> Command:
         """The command with everything decided. Raises BuilderError."""
         raise NotImplementedError
+
+    def explain(self, error: CommandFailed) -> Explained | None:
+        """What it means that the command failed, if the verb knows."""
+        return None
 
 
 class ConfigStep(_Step):

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 import yaml
 
-from builder import make_plan
+from builder import build, make_plan
 from builder.api import load_spec
 from builder.errors import SpecErrors
 from builder.oci.image import Platform
@@ -113,6 +113,11 @@ ROWS: Mapping[str, Row] = {
         },
         {"timeout": "5s"},
     ),
+    "apt": Row(
+        {"apt": ["nginx", "curl=7.*"]},
+        {"apt": "nginx", "recommends": True, "env": {"A": "1"}},
+        {"timeout": "5s"},
+    ),
     "set": Row({"set": {"user": "33"}}, {"set": {"env": {"A": "1"}}}),
 }
 FIELDS = [(verb, field) for verb in VERBS for field in VERBS[verb].fields()]
@@ -129,6 +134,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, what in (("a.tar", "tree"), ("b.tar", "tree/sub")):
         with tarfile.open(tmp_path / name, "w") as tar:
             tar.add(tmp_path / what, "in")
+    with tarfile.open(tmp_path / "programs.tar", "w") as tar:
+        for path in ("usr/bin/apt-get",):
+            tar.addfile(tarfile.TarInfo(path))
     (tmp_path / "specs").mkdir()
     return tmp_path
 
@@ -143,8 +151,10 @@ def write(folder: Path, *steps: Mapping[str, Any], base: str = "scratch") -> str
 def told(folder: Path, step: Mapping[str, Any]) -> Any:
     """What comes of a step above a tree: its key, of one without a layer what it changes."""
     write(folder, {"copy": "tree", "dest": "/tree/"}, step)
-    if "run" in step:  # it needs what lies below, which is not built here
-        write(folder, step)
+    if VERBS[next(verb for verb in VERBS if verb in step)].kind == "run":
+        write(folder, base="rootfs:programs.tar")  # it needs what lies below
+        build("x", cache_dir=str(folder / "store"), platform=Platform())
+        write(folder, step, base="rootfs:programs.tar")
     plan = make_plan(["x"], cache_dir=str(folder / "store"), platform=Platform())["x"]
     planned = plan.steps[-1]
     # of what has to be fetched first, what decides what will come of it

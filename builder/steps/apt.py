@@ -1,0 +1,139 @@
+"""`apt`: packages of Debian, Ubuntu and their like.
+
+Source: apt-get(8), sources.list(5) (DEB822-STYLE FORMAT), apt.conf(5), invoke-rc.d(8), dpkg(1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from builder.spec.model import Place
+from builder.steps.packages import BEGIN, END, NEAR, PackageStep, package_list
+
+if TYPE_CHECKING:
+    from builder.spec.fields import Reader, Table
+    from builder.spec.node import Node
+
+NAME = r"[a-z0-9][a-z0-9+.-]+"
+PACKAGE = rf"^{NAME}(:[a-z0-9-]+)?(=[A-Za-z0-9.+~:*?-]+|/[A-Za-z0-9._/-]+)?$"
+
+_GET = (
+    "apt-get -q -y -o APT::Update::Error-Mode=any -o Acquire::Retries=3"
+    " -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-unsafe-io"
+    " -o Dpkg::Use-Pty=0 -o APT::Install-Suggests=false"
+)
+
+_BEGIN = r"""policy=/usr/sbin/policy-rc.d
+if [ -e $policy ] || [ -L $policy ]; then policy=
+else printf '#!/bin/sh\nexit 101\n' > $policy; chmod 755 $policy; fi
+"""
+
+_EXPLAIN = r"""explain() {
+  for each do
+    name=${each%%[=/]*}
+    if [ -z "$(apt-cache policy "$name" 2>/dev/null)" ]; then
+      apt-cache pkgnames | missing "${name%%:*}"
+    fi
+    case $each in *=*) ;; *) continue ;; esac
+    there=$(apt-cache madison "$name" | awk -F ' *[|] *' '!seen[$2]++ { print $2 }')
+    for one in $there; do
+      case $one in ${each#*=}) continue 2 ;; esac
+    done
+    [ -z "$there" ] || echo "no version '${each#*=}' of '${name%%:*}', there is" $there
+  done
+  exit 100
+}
+"""
+
+_END = r"""[ -z "$policy" ] || rm -f $policy
+rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*
+rm -rf /var/log/apt/* /var/log/dpkg.log /var/log/alternatives.log /var/log/fontconfig.log
+rm -f /var/cache/debconf/*-old /var/lib/dpkg/*-old
+[ ! -d /var/cache/man ] || find /var/cache/man -type f -newer "$mark" -exec rm -f {} +
+"""
+
+_SCRIPT = (
+    f"{NEAR}{_EXPLAIN}{BEGIN}{_BEGIN}{_GET} update\n"
+    f"set -f; {_GET} install $2 -- $1 || explain $1; set +f\n"
+    f"{_END}{END}"
+)
+"""$1: the packages, $2: an option for what they recommend."""
+
+
+class _Apt(NamedTuple):
+    place: Place
+    name: str | None
+    packages: tuple[str, ...]
+    places: tuple[Place, ...] = ()
+    recommends: bool = False
+    env: Mapping[str, str] = {}
+    timeout: int = 0
+
+
+class Apt(_Apt, PackageStep):
+    __slots__ = ()
+    verb = "apt"
+    doc = "Install packages of Debian, Ubuntu and their like."
+
+    @classmethod
+    def fields(cls) -> Table:
+        from builder.spec.fields import Field, boolean, text
+        from builder.spec.kinds import DURATION, ENV, NAME_FIELD
+
+        package = text(package_name, expected="a package", pattern=PACKAGE)
+        return {
+            "apt": Field(
+                package_list(package, "a list of packages such as [nginx, curl=7.*]"),
+                "Packages: NAME, NAME=VERSION (* allowed), NAME/SUITE, NAME:ARCH.",
+                required=True,
+            ),
+            "name": NAME_FIELD,
+            "recommends": Field(boolean(), "true: also what they recommend; else not."),
+            "env": Field(ENV, "Environment of the packages' scripts."),
+            "timeout": Field(DURATION, "How long it may take, such as 10m; else as it likes."),
+        }
+
+    @classmethod
+    def read(cls, reader: Reader, node: Node, given: Mapping[str, Any]) -> Apt:
+        from builder.spec.kinds import place
+
+        packages, places = given["apt"]
+        return cls(
+            place(reader, node.get("apt") or node),
+            given.get("name"),
+            packages,
+            places,
+            given.get("recommends", False),
+            given.get("env", {}),
+            given.get("timeout", 0),
+        )
+
+    def settings(self) -> dict[str, str]:
+        return {
+            "DEBIAN_FRONTEND": "noninteractive",
+            "DEBCONF_NONINTERACTIVE_SEEN": "true",
+            "UCF_FORCE_CONFFOLD": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    script = _SCRIPT
+
+    def arguments(self) -> tuple[str, ...]:
+        recommends = f"--{'' if self.recommends else 'no-'}install-recommends"
+        return (" ".join(self.packages), recommends)
+
+
+def package_name(value: str) -> str:
+    from builder.spec.syntax import Malformed
+
+    if len(value) > 300 or not re.fullmatch(PACKAGE, value):
+        local = value.startswith((".", "/")) or value.endswith(".deb")
+        raise Malformed(
+            "is not a package, expected NAME, NAME=VERSION, NAME/SUITE or NAME:ARCH",
+            "a file of yours: `copy` it, then `run: apt-get install /x.deb`" if local else None,
+        )
+    if re.search(r"-($|[:=/])", value):
+        raise Malformed("ends in '-', with which apt would remove it")
+    return value
