@@ -70,6 +70,8 @@ class BuilderError(Exception):
     place: Place | None = None
     """What of a spec or template it is about."""
     step: FailedStep | None = None
+    field: str = ""
+    """Which of the step's fields it is about, where that is known and the place is not."""
     snippet: str | None = None
     """The line of the place, and a caret below it."""
     via: tuple[Place, ...] = ()
@@ -94,6 +96,11 @@ class BuilderError(Exception):
         """The error, with its place if it had none."""
         if self.place is None:
             self.place = place
+        return self
+
+    def about(self, field: str) -> Self:
+        """The error, as one of this field of its step."""
+        self.field = field
         return self
 
     def within(self, step: FailedStep) -> Self:

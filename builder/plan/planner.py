@@ -451,7 +451,12 @@ def of_step(error: BuilderError, spec: ImageSpec, index: int) -> BuilderError:
     whether it is met while planning or while making; what cannot be read is nobody's."""
     step = steps_of(spec)[index]
     if type(error) in (BuilderError, Absent):
-        error = SpecError(without_values(error.what, step), error.hint).at(step.place)
+        place = step.place
+        if error.field:
+            from builder.spec.files import field_place
+
+            place = field_place(place, error.field)
+        error = SpecError(without_values(error.what, step), error.hint).at(place)
     elif not isinstance(error, (SpecError, StoreError, UsageError)):
         error.at(step.place)
     if step.place.file != spec.file and not error.via:

@@ -6,7 +6,7 @@ of two with one name the first does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import BuilderError
@@ -20,10 +20,13 @@ ACCOUNT_FILE = 1 << 20
 """Bytes of an account file that a path table keeps."""
 
 
+_NAMES = (b"passwd", b"group", b"shadow", b"gshadow", b"login.defs")
+
+
 def is_account_file(path: bytes) -> bool:
-    """Whether a path table keeps the file's bytes: any passwd and group, since the ones in /etc may
+    """Whether a path table keeps the file's bytes: any of these names, since the ones in /etc may
     be symlinks."""
-    return path.endswith((b"/passwd", b"/group")) or path in (b"passwd", b"group")
+    return path.rpartition(b"/")[2] in _NAMES
 
 
 class User(NamedTuple):
@@ -103,7 +106,7 @@ def _account(name: str, view: View, text: str) -> _Account:
     if name == "root":
         return _Account("root", 0, 0, "/")
     names = [account.name for account in accounts]
-    raise _unknown("user", name, names, "/etc/passwd", text)
+    raise unknown("user", name, names, "/etc/passwd", text)
 
 
 def _gid(group: str, view: View, text: str) -> int:
@@ -116,26 +119,29 @@ def _gid(group: str, view: View, text: str) -> int:
             return each.gid
     if group == "root":
         return 0
-    raise _unknown("group", group, [each.name for each in groups], "/etc/group", text)
+    raise unknown("group", group, [each.name for each in groups], "/etc/group", text)
 
 
-def _unknown(kind: str, name: str, names: list[str], file: str, text: str) -> BuilderError:
+def unknown(kind: str, name: str, names: Iterable[str], file: str, text: str) -> BuilderError:
+    """The error of a name that is not among `names`, of an owner's text."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, dict.fromkeys(names), 3)
+    known = dict.fromkeys(names)
+    near = get_close_matches(name, known, 3)
+    makes = "a step `account: NAME` before this one makes a user and its group"
     if near:
         hint = f"did you mean {' or '.join(repr(each) for each in near)}?"
-    elif names:
-        hint = f"{file} has {len(names)} names; create {name!r} in an earlier step or give a number"
+    elif known:
+        hint = f"{file} has {len(known)} names, none is near; {makes}, or give a number"
     else:
-        hint = f"the image has no {file} with names at this point; give a number"
+        hint = f"the image has no {file} with names at this point; {makes}, or give a number"
     place = "" if name == text else f" in {text!r}"
-    return BuilderError(f"{kind} {name!r}{place} is not in the image's {file}", hint)
+    return BuilderError(f"{kind} {name!r}{place} is not in the image's {file}", hint).about("owner")
 
 
 def _accounts(view: View) -> Iterator[_Account]:
     for fields in _lines(view.read_small(b"etc/passwd"), 4):
-        uid, gid = _id(fields[2]), _id(fields[3])
+        uid, gid = id_of(fields[2]), id_of(fields[3])
         if fields[0] and uid is not None and gid is not None:
             home = fields[5] if len(fields) > 5 else ""
             yield _Account(fields[0], uid, gid, home if home.startswith("/") else "/")
@@ -143,7 +149,7 @@ def _accounts(view: View) -> Iterator[_Account]:
 
 def _groups(view: View) -> Iterator[_Group]:
     for fields in _lines(view.read_small(b"etc/group"), 3):
-        gid = _id(fields[2])
+        gid = id_of(fields[2])
         if fields[0] and gid is not None:
             members = tuple(fields[3].split(",")) if len(fields) > 3 else ()
             yield _Group(fields[0], gid, members)
@@ -151,12 +157,20 @@ def _groups(view: View) -> Iterator[_Group]:
 
 def _lines(data: bytes | None, least: int) -> Iterator[list[str]]:
     for line in (data or b"").split(b"\n"):
-        fields = line.decode("utf-8", "surrogateescape").strip().split(":")
-        if len(fields) >= least and not line.startswith(b"#") and b"\0" not in line:
+        fields = fields_of(line)
+        if len(fields) >= least:
             yield fields
 
 
-def _id(text: str) -> int | None:
+def fields_of(line: bytes) -> list[str]:
+    """The fields of a line of an account file; none of a comment, and of what is no text."""
+    if line.startswith(b"#") or b"\0" in line:
+        return []
+    return line.decode("utf-8", "surrogateescape").strip().split(":")
+
+
+def id_of(text: str) -> int | None:
+    """The number of an id field, None where it is none."""
     try:
         return _number(text)
     except BuilderError:

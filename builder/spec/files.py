@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from builder.errors import SpecError, UsageError
+from builder.errors import BuilderError, SpecError, UsageError
 from builder.spec.model import Place
 from builder.spec.named import open_named
 
@@ -113,3 +113,26 @@ def snippet_at(place: Place) -> str | None:
     except UsageError:
         return None  # the message stands without the line
     return Source(place.file, text).snippet(place.line, place.column)
+
+
+def field_place(place: Place, field: str) -> Place:
+    """Where a field of a step stands, of which `place` is where its verb's value does: the spec was
+    loaded, perhaps from the cache, and is read again. Where that fails, the place itself."""
+    from builder.spec.node import parse_yaml
+    from builder.spec.source import Fault, Problems, TooManyErrors, decode
+
+    try:
+        source = decode(place.file, read_bytes(place.file, "file"))
+        waiting = [parse_yaml(source, Problems(source))]
+    except (BuilderError, Fault, TooManyErrors):
+        return place
+    seen: set[int] = set()  # by identity: aliases lead to the same nodes
+    while waiting:
+        node = waiting.pop()
+        at = node.get(field)
+        if at and any((each.line, each.column) == place[1:] for _, each in node.pairs):
+            return Place(place.file, at.line, at.column)
+        inner = [*node.items, *(value for _, value in node.pairs)]
+        waiting += [each for each in inner if id(each) not in seen]
+        seen.update(map(id, inner))
+    return place

@@ -64,6 +64,7 @@ untar extract unarchive unzip > unpack
 wget curl fetch geturl > download
 clone gitclone checkout repository repo > git
 render jinja j2 > template
+useradd adduser > account
 """)
 _OPTION = _table("""
 workdir workingdir cwd chdir dir > working_dir
@@ -82,6 +83,7 @@ text data body contents > content
 variables args > vars
 title id label > name
 executable > shell
+homedir > home
 """)
 _VALUES = ("src", "source", "sources", "from", "path", "file", "cmd", "command", "script", "link")
 _TEST = _table("""

@@ -142,6 +142,7 @@ class Run(_Run, CommandStep):
         try:
             user = resolve_user(name, view)
         except BuilderError as error:
+            error.about("user" if self.user else "")
             if self.user is None:
                 error.hint = (
                     f"{error.hint}; the image's user runs this step, too: `user: root` here, "

@@ -83,7 +83,10 @@ def test_an_unknown_group_tells_the_whole_owner() -> None:
 def test_an_unknown_user_without_passwd_says_so() -> None:
     with pytest.raises(BuilderError) as at:
         resolve_owner("nginx", SCRATCH)
-    assert at.value.hint == "the image has no /etc/passwd with names at this point; give a number"
+    assert at.value.hint == (
+        "the image has no /etc/passwd with names at this point; a step `account: NAME` before this "
+        "one makes a user and its group, or give a number"
+    )
 
 
 def test_an_id_beyond_the_range_is_refused() -> None:

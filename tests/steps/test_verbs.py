@@ -67,6 +67,19 @@ ROWS: Mapping[str, Row] = {
     "directory": Row({"directory": "/a"}, {"directory": "/b", "owner": "33", "mode": "0700"}),
     "symlink": Row({"symlink": "/a", "to": "b"}, {"symlink": "/b", "to": "c", "owner": "33"}),
     "remove": Row({"remove": "/tree"}, {"remove": "/tree/sub"}),
+    "account": Row(
+        {"account": "app"},
+        {
+            "account": "other",
+            "uid": 5,
+            "gid": 7,
+            "group": "crew",
+            "groups": "crew",
+            "home": "/srv/app",
+            "shell": "/bin/bash",
+            "system": True,
+        },
+    ),
     "unpack": Row(
         {"unpack": "a.tar", "dest": "/a"},
         {
@@ -150,7 +163,8 @@ def write(folder: Path, *steps: Mapping[str, Any], base: str = "scratch") -> str
 
 def told(folder: Path, step: Mapping[str, Any]) -> Any:
     """What comes of a step above a tree: its key, of one without a layer what it changes."""
-    write(folder, {"copy": "tree", "dest": "/tree/"}, step)
+    group = {"file": "/etc/group", "content": "crew:x:6:\n"}
+    write(folder, {"copy": "tree", "dest": "/tree/"}, group, step)
     if VERBS[next(verb for verb in VERBS if verb in step)].kind == "run":
         write(folder, base="rootfs:programs.tar")  # it needs what lies below
         build("x", cache_dir=str(folder / "store"), platform=Platform())
