@@ -42,7 +42,7 @@ from builder.plan.planned import (
 )
 from builder.plan.planner import of_step
 from builder.plan.step import CommandStep, Explained, Step, own_steps
-from builder.plan.walk import Made, Work
+from builder.plan.walk import Made, Origins, Work
 from builder.rootfs.stack import Stack, stack_on
 from builder.spec.model import BaseRef, ImageSpec, without_values
 from builder.store.records import Record, save_document, save_record
@@ -124,25 +124,27 @@ class Maker:
 
     # -- steps --------------------------------------------------------------------------------
 
-    def origin(self, spec: ImageSpec, index: int, ref: BaseRef, stack: Stack) -> Work[Stack | None]:
-        shop, began = self._shop, time.monotonic()
-        if ref.of_spec:
-            built: Built = yield After(ref.value)
-            if all(each is not built for each in self.below):
-                self.below.append(built)
-            found = built.walked.stack
-        else:
-            base: Base = yield After(base_task(ref, shop.planner.platform(spec)))
-            found = stack_on(base.image)
+    def origins(self, spec: ImageSpec, index: int, stack: Stack) -> Work[Origins]:
+        shop, began, step = self._shop, time.monotonic(), own_steps(spec)[index]
+        found = []
+        for ref in step.origins:
+            if ref.of_spec:
+                built: Built = yield After(ref.value)
+                if all(each is not built for each in self.below):
+                    self.below.append(built)
+                found.append(built.walked.stack)
+            else:
+                base: Base = yield After(base_task(ref, shop.planner.platform(spec)))
+                found.append(stack_on(base.image))
         self.waited += time.monotonic() - began
         if not shop.planner.knows(spec, index, stack, found):
-            yield partial(self._read, own_steps(spec)[index], ref, found)
-        return found
+            yield partial(self._read, step, found)
+        return tuple(found)
 
-    def _read(self, step: Step, ref: BaseRef, found: Stack) -> None:
-        """Have the digests of the files that a step takes from another image."""
+    def _read(self, step: Step, found: list[Stack]) -> None:
+        """Have the digests of the files that a step takes from other images."""
         try:
-            step.look_into(self._shop.planner.origin(ref, found))
+            step.look_into(list(map(self._shop.planner.origin, step.origins, found)))
         except BuilderError:
             pass  # said when the step's turn comes
 
@@ -266,7 +268,9 @@ class Maker:
     def _made(self, planned: Planned, stack: Stack) -> tuple[Layer | None, CacheKey]:
         shop, started = self._shop, time.monotonic()
         match planned.decision:
-            case BuildRun(_, command):
+            case BuildRun(_, command, mounts):
+                if mounts:
+                    raise BuilderError("mounts cannot be made yet")
                 written = self._run(planned, command, stack)
             case BuildFiles(_, changes):
                 written = self._write(planned, changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from builder.plan.step import CommandStep, ConfigStep, FileStep
@@ -16,15 +17,22 @@ class _Nothing(NamedTuple):
     place: Place
     name: str
     verb: str
-    origin: BaseRef | None = None
+    origins: tuple[BaseRef, ...] = ()
 
 
-class Nothing(_Nothing, FileStep):
+class _InPlace(_Nothing):
+    __slots__ = ()
+    stands_in = True
+
+    def within(self, rename: Callable[[BaseRef], BaseRef]) -> Self:
+        return self._replace(origins=tuple(map(rename, self.origins)))
+
+
+class Nothing(_InPlace, FileStep):
     """A file step that adds nothing to the working directory, which is made for it. It stands for
     config's working_dir, and for a step that names the base until that is known."""
 
     __slots__ = ()
-    stands_in = True
     dest = "."
 
     def rooted(self, folder: str) -> Self:
@@ -36,21 +44,19 @@ class Nothing(_Nothing, FileStep):
         return Draft(given.ground, None).done()
 
 
-class NoCommand(_Nothing, CommandStep):
+class NoCommand(_InPlace, CommandStep):
     """In the place of a command step that names the base."""
 
     __slots__ = ()
-    stands_in = True
 
     def title(self) -> str:
         return self.name
 
 
-class NoConfig(_Nothing, ConfigStep):
+class NoConfig(_InPlace, ConfigStep):
     """In the place of a config step that names the base."""
 
     __slots__ = ()
-    stands_in = True
     change = ConfigChange()
 
     def title(self) -> str:

@@ -10,7 +10,7 @@ A document is one line of canonical JSON; behind a file step's stand the lines o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from builder.oci.digest import CacheKey, ChainID, hasher, hex_of
@@ -46,11 +46,16 @@ def files_head(platform: Platform | str) -> bytes:
 
 
 def run_document(
-    command: Command, clamp: int, parent: ChainID, platform: Platform, executor: str = ""
+    command: Command,
+    clamp: int,
+    parent: ChainID,
+    platform: Platform,
+    executor: str = "",
+    mounts: Sequence[Sequence[Any]] = (),
 ) -> bytes:
     """`clamp`: the latest time of what the command writes (clock.command_time). `executor`: one
-    that the command can tell from a sandbox. What env() had a part in stands there as what may be
-    kept of it, and one digest of it all."""
+    that the command can tell from a sandbox. `mounts`: plan.mounts.documents. What env() had a
+    part in stands there as what may be kept of it, and one digest of it all."""
     document: dict[str, Any] = {
         **({"executor": executor} if executor else {}),
         "version": KEY_VERSION,
@@ -65,6 +70,8 @@ def run_document(
         "network": command.network,
         "times": clamp,
     }
+    if mounts:
+        document["mounts"] = mounts
     if any(isinstance(text, FromEnv) for text in (*command.argv, *command.env.values())):
         document["from_env"] = hex_of(encode([list(command.argv), dict(command.env)]))
     return encode(document)

@@ -21,4 +21,4 @@ class Materials(NamedTuple):
     asked: dict[str, str | None]  # takes what env() was asked for there, and gave
     fetched: Fetched | None = None  # what it takes from a server
     read_later: bool = False  # files may stay unread (Context.digests)
-    origin: SourceImage | None = None  # the image that the step copies from
+    origins: tuple[SourceImage, ...] = ()  # the images that the step takes files from

@@ -9,18 +9,20 @@ from builder.plan.image import ImageBuild, ImageDecision, ImageHit, ImageUnknown
 from builder.plan.last import LastBuild, load_last
 from builder.plan.planned import BuildFiles, BuildRun, Fetch, Hit, NoLayer, Planned
 from builder.plan.planner import Planner
+from builder.plan.step import own_steps
 from builder.plan.walk import (
     BaseBuild,
     BaseDecision,
     BaseHit,
     BaseUnknown,
     Made,
+    Origins,
     Walked,
     Work,
     walk,
 )
 from builder.rootfs.stack import Stack, stack_on
-from builder.spec.model import BaseRef, ImageSpec
+from builder.spec.model import ImageSpec
 from builder.store.names import ImageName
 from builder.store.records import is_imported, labelled
 from builder.store.store import Store
@@ -90,18 +92,23 @@ class _Looker:
         return base._replace(image=image)
         yield
 
-    def origin(self, spec: ImageSpec, index: int, ref: BaseRef, stack: Stack) -> Work[Stack | None]:
-        if ref.of_spec:
-            plan: ImagePlan = yield After(ref.value)
-            return plan.walked.stack
-        planner = self._planner
-        base = planner.bases.resolve(ref, planner.platform(spec), make=False)
-        if base is None:
-            return None
-        image = labelled(planner.store, base.image)
-        found = stack_on(image)
-        here = all(is_imported(planner.store, layer) for layer in image.layers)
-        return found if here or planner.knows(spec, index, stack, found) else None
+    def origins(self, spec: ImageSpec, index: int, stack: Stack) -> Work[Origins]:
+        found: list[Stack | None] = []
+        away: list[int] = []  # which are known and not all here
+        for ref in own_steps(spec)[index].origins:
+            if ref.of_spec:
+                plan: ImagePlan = yield After(ref.value)
+                found.append(plan.walked.stack)
+                continue
+            planner = self._planner
+            base = planner.bases.resolve(ref, planner.platform(spec), make=False)
+            image = labelled(planner.store, base.image) if base else None
+            found.append(stack_on(image) if image else None)
+            if image and not all(is_imported(planner.store, layer) for layer in image.layers):
+                away.append(len(found) - 1)
+        if away and not self._planner.knows(spec, index, stack, found):
+            found = [None if at in away else each for at, each in enumerate(found)]
+        return tuple(found)
 
     def fetch(self, planned: Planned) -> Work[bool]:
         return False

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from builder.executor.base import Command
     from builder.plan.changes import Changes
+    from builder.plan.mounts import Placed
     from builder.plan.remote import Remote
 
 
@@ -60,6 +61,7 @@ class BuildRun(NamedTuple):
 
     why: str
     command: Command
+    mounts: tuple[Placed, ...] = ()
 
 
 class Fetch(NamedTuple):

@@ -7,7 +7,7 @@ only in that a miss is made and its layer put on the Stack before the next step 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, assert_never
 
 from builder.errors import BuilderError, FailedStep, SpecError, StoreError, UsageError
@@ -51,8 +51,10 @@ from builder.transport.base import BaseSource
 if TYPE_CHECKING:
     # what only a miss needs is imported when there is one: a build in which nothing changed is
     # mostly imports
+    from builder.executor.base import Command
     from builder.layer.write import Learned
     from builder.plan.changes import Changes
+    from builder.plan.mounts import Placed
     from builder.plan.origin import SourceImage
     from builder.plan.remote import Fetched
     from builder.plan.waiting import Reread
@@ -121,27 +123,33 @@ class Planner:
         index: int,
         stack: Stack,
         last: LastBuild | None,
-        origin: Stack | None = None,
+        origins: Sequence[Stack | None] = (),
         *,
         read_later: bool = False,
     ) -> tuple[Planned, Stack]:
-        """Decide about one step; also the stack above it, were it built as planned. `origin` is
-        the image that it copies from, None if that is none or not known. `read_later`: it
+        """Decide about one step; also the stack above it, were it built as planned. `origins` are
+        the images that it takes files from, None for one that is not known. `read_later`: it
         will be built if need be, so the files of a `copy` that was never built are not read for
         its key first, only to be read once more for its layer."""
         try:
-            return self._step(spec, index, stack, last, origin, read_later=read_later)
+            return self._step(spec, index, stack, last, origins, read_later=read_later)
         except BuilderError as error:
             raise of_step(error, spec, index) from None
 
-    def knows(self, spec: ImageSpec, index: int, stack: Stack, origin: Stack) -> bool:
-        """Whether a step that copies from `origin` is a hit, as far as that is known without
+    def knows(
+        self, spec: ImageSpec, index: int, stack: Stack, origins: Sequence[Stack | None]
+    ) -> bool:
+        """Whether a step that takes files from `origins` is a hit, as far as that is known without
         reading files."""
         step = steps_of(spec)[index]
-        if stack.layers is None or origin.image is None:
+        if stack.layers is None or any(each is None or each.image is None for each in origins):
             return False
-        inputs = self._inputs(step, [], stack, self.platform(spec), origin)
-        return self._remembered(step, inputs, ()) is not None
+        try:
+            scanned = step.scan(self.context_of(spec))
+        except BuilderError:
+            return False  # said when the step's turn comes
+        inputs = self._inputs(step, scanned, stack, self.platform(spec), origins)
+        return self._remembered(step, inputs, [tree for _, tree in scanned]) is not None
 
     def _step(
         self,
@@ -149,7 +157,7 @@ class Planner:
         index: int,
         stack: Stack,
         last: LastBuild | None,
-        origin: Stack | None,
+        origins: Sequence[Stack | None],
         *,
         read_later: bool,
     ) -> tuple[Planned, Stack]:
@@ -167,11 +175,13 @@ class Planner:
         command_step = isinstance(step, CommandStep)
         if stack.layers is None or (command_step and stack.image is None):
             return planned, stack.unknown(label, command=True) if command_step else stack
-        if step.origin is not None and (origin is None or origin.image is None):
-            after = f"{step.origin}: {origin.undecided}" if origin else str(step.origin)
-            planned = planned._replace(decision=Unknown(stack.undecided or after))
-            return planned, stack.unknown(label, command=False)
-        inputs = self._inputs(step, scanned, stack, platform, origin)
+        for ref, of in zip(step.origins, origins, strict=False):
+            if of is None or of.image is None:
+                after = f"{ref}: {of.undecided}" if of else str(ref)
+                planned = planned._replace(decision=Unknown(stack.undecided or after))
+                return planned, stack.unknown(label, command=command_step)
+        images = tuple(map(self.origin, step.origins, origins))
+        inputs = self._inputs(step, scanned, stack, platform, origins)
         planned = planned._replace(inputs=inputs)
         if remembered := self._remembered(step, planned.inputs, sources):
             key, hit = remembered
@@ -184,12 +194,14 @@ class Planner:
             view = self.layers.view(stack.layers)
             command = step.command_on(stack.config, view, self.settings.epoch)
             clamp = command_time(self.settings.epoch, stack.commands)
+            mounts = self._mounts(step, command)
             document: bytes | None = keys.run_document(
-                command, clamp, stack.image.chain_id, platform, self.settings.executor()
+                *(command, clamp, stack.image.chain_id, platform, self.settings.executor()),
+                mounts=_documents(mounts),
             )
             assert document is not None
             key = keys.key_of(document)
-            miss = BuildRun("", command)
+            miss = BuildRun("", command, mounts)
             above = stack.unknown(label, command=True)
         else:
             # what is too young to be known the next time is better hashed, and perhaps found
@@ -201,7 +213,7 @@ class Planner:
             if remote and not fetched:
                 planned = planned._replace(decision=Fetch("never fetched", remote))
                 return planned, stack.unknown(label, command=False)
-            changes = self._changes(spec, step, scanned, stack, origin, asked, fetched, read_later)
+            changes = self._changes(spec, step, scanned, stack, images, asked, fetched, read_later)
             planned = planned._replace(notes=changes.notes)
             if changes.unread:
                 why = self._why(spec, index, None, None, last, stack)
@@ -224,6 +236,14 @@ class Planner:
         else:
             why = self._why(spec, index, key, document, last, stack)
         return planned._replace(decision=miss._replace(why=why)), above
+
+    def _mounts(self, step: CommandStep, command: Command) -> tuple[Placed, ...]:
+        """What a command sees beside its image."""
+        if not step.mounts:
+            return ()
+        from builder.plan.mounts import Placed, target_of
+
+        return tuple(Placed(each, target_of(each, command.working_dir)) for each in step.mounts)
 
     def _set(self, stack: Stack, step: ConfigStep) -> Stack:
         """The stack with the config that holds from this step on."""
@@ -274,7 +294,7 @@ class Planner:
         step: FileStep,
         scanned: Scanned,
         stack: Stack,
-        origin: Stack | None,
+        images: tuple[SourceImage, ...],
         asked: dict[str, str | None],
         fetched: Fetched | None,
         read_later: bool,
@@ -296,17 +316,22 @@ class Planner:
             view = view.push(MemoryTable(made))
         ground = Ground(view, time, epoch, made)
         materials = Materials(
-            self.context_of(spec), scanned, ground, self._environ, asked, fetched, read_later,
-        )  # fmt: skip
-        if origin is not None:
-            assert step.origin is not None
-            materials = materials._replace(origin=self.origin(step.origin, origin))
+            self.context_of(spec),
+            scanned,
+            ground,
+            self._environ,
+            asked,
+            fetched,
+            read_later,
+            images,
+        )
         return step.rooted(folder).changes(materials)
 
-    def origin(self, ref: BaseRef, stack: Stack) -> SourceImage:
-        """An image to copy from, all of which is known."""
+    def origin(self, ref: BaseRef, stack: Stack | None) -> SourceImage:
+        """An image to take files from, all of which is known."""
         from builder.plan.origin import SourceImage
 
+        assert stack is not None
         assert stack.image is not None
         return SourceImage(str(ref), self.layers, stack.image.layers)
 
@@ -316,7 +341,7 @@ class Planner:
         scanned: Scanned,
         stack: Stack,
         platform: Platform,
-        origin: Stack | None = None,
+        origins: Sequence[Stack | None] = (),
     ) -> str:
         """A name for all that decides a step's key, sources told by lstat alone. Where they lie is
         no part of it: the same files in another folder make the same layer."""
@@ -341,8 +366,7 @@ class Planner:
             platform,
             [(_landing(source), tree.fingerprint()) for source, tree in scanned],
         ]
-        if origin is not None:
-            inputs.append(origin.identities)
+        inputs += [each.identities for each in origins if each is not None]
         return hex_of(encode(inputs))
 
     def _memorize(self, planned: Planned, asked: Mapping[str, str | None]) -> None:
@@ -470,6 +494,14 @@ def _key_of(changes: Changes, platform: Platform) -> tuple[CacheKey, bytes | Non
         return keys.key_of_files(changes.lines(), platform), None
     document = keys.files_document(changes.lines(), platform)
     return keys.key_of(document), document
+
+
+def _documents(mounts: tuple[Placed, ...]) -> list[list[Any]]:
+    if not mounts:
+        return []
+    from builder.plan.mounts import documents
+
+    return documents(mounts)
 
 
 def _below(image: Image, names: list[str]) -> Below:

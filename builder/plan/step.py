@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from builder.errors import BuilderError, SpecError, UsageError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from builder.plan.origin import SourceImage
     from builder.plan.remote import Remote
     from builder.rootfs.view import View
+    from builder.spec.mounts import Mount
 
 
 class _Step(model.Step):
@@ -43,8 +44,8 @@ class _Step(model.Step):
         """Look at what it takes from the context; no file is read. Raises BuilderError."""
         return []
 
-    def look_into(self, origin: SourceImage) -> None:
-        """Read what it needs to know of the files that it takes from another image."""
+    def look_into(self, origins: Sequence[SourceImage]) -> None:
+        """Read what it needs to know of the files that it takes from other images."""
 
     @property
     def may_come(self) -> tuple[str, ...]:
@@ -106,10 +107,10 @@ class FileStep(_Step):
         raise NotImplementedError
 
     @classmethod
-    def waiting(cls, place: Place, name: str, origin: BaseRef | None = None) -> model.Step:
+    def waiting(cls, place: Place, name: str, origins: tuple[BaseRef, ...] = ()) -> model.Step:
         from builder.plan.implied import Nothing
 
-        return Nothing(place, name, cls.verb, origin)
+        return Nothing(place, name, cls.verb, origins)
 
     def title(self) -> str:
         return f"{self.verb} {shown(self.dest)}"
@@ -144,12 +145,14 @@ class CommandStep(_Step):
     kind = "run"
     dated = False
     """Whether what it makes depends on the day: `--pull` runs it again, `plan` says the day."""
+    mounts: tuple[Mount, ...] = ()
+    """What the command sees beside the image."""
 
     @classmethod
-    def waiting(cls, place: Place, name: str, origin: BaseRef | None = None) -> model.Step:
+    def waiting(cls, place: Place, name: str, origins: tuple[BaseRef, ...] = ()) -> model.Step:
         from builder.plan.implied import NoCommand
 
-        return NoCommand(place, name, cls.verb, origin)
+        return NoCommand(place, name, cls.verb, origins)
 
     def command_on(self, config: Document, view: View, epoch: int) -> Command:
         """The command with everything decided. Raises BuilderError."""
@@ -167,10 +170,10 @@ class ConfigStep(_Step):
     kind = "config"
 
     @classmethod
-    def waiting(cls, place: Place, name: str, origin: BaseRef | None = None) -> model.Step:
+    def waiting(cls, place: Place, name: str, origins: tuple[BaseRef, ...] = ()) -> model.Step:
         from builder.plan.implied import NoConfig
 
-        return NoConfig(place, name, cls.verb, origin)
+        return NoConfig(place, name, cls.verb, origins)
 
     @property
     def change(self) -> ConfigChange:

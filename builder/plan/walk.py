@@ -15,7 +15,7 @@ from builder.plan.planned import Fetch, Planned
 from builder.plan.planner import Planner
 from builder.plan.step import steps_of
 from builder.rootfs.stack import Stack, stack_on
-from builder.spec.model import BaseRef, ImageSpec
+from builder.spec.model import ImageSpec
 from builder.transport.base import Base
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Work = Generator[Any, Any, T]
 """Yields what a schedule runs."""
+
+
+Origins = tuple[Stack | None, ...]
+"""The images that a step takes files from, in its order. None: it is not there, and shall not be
+made."""
 
 
 class BaseHit(NamedTuple):
@@ -64,9 +69,9 @@ class Actor(Protocol):
         """A base that is no other spec. None: it is not there, and shall not be made."""
         ...
 
-    def origin(self, spec: ImageSpec, index: int, ref: BaseRef, stack: Stack) -> Work[Stack | None]:
-        """The image that a step copies from. None: it is not there, and shall not be made. Where
-        the step is no hit by it, what the step takes of it has been read."""
+    def origins(self, spec: ImageSpec, index: int, stack: Stack) -> Work[Origins]:
+        """The images that a step takes files from. Where the step is no hit by them, what the step
+        takes has been read."""
         ...
 
     def fetch(self, planned: Planned) -> Work[bool]:
@@ -121,10 +126,12 @@ def walk(
     stack = planner.configured(spec, stack)
     steps = []
     for index, step in enumerate(steps_of(spec)):
-        origin = None
-        if step.origin is not None:
-            origin = yield from actor.origin(spec, index, step.origin, stack)
-        planned, above = planner.step(spec, index, stack, last, origin, read_later=actor.read_later)
+        origins: Origins = ()
+        if step.origins:
+            origins = yield from actor.origins(spec, index, stack)
+        planned, above = planner.step(
+            spec, index, stack, last, origins, read_later=actor.read_later
+        )
         if isinstance(planned.decision, Fetch) and (yield from actor.fetch(planned)):
             planned, above = planner.step(spec, index, stack, last)
         hidden = index == len(spec.steps) and not planned.makes_layer

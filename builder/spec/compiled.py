@@ -18,7 +18,7 @@ from builder.oci.image import Platform, encode, host_platform
 from builder.spec import model
 from builder.version import __version__
 
-SPEC_VERSION = 10
+SPEC_VERSION = 11
 """Raised when the same text would be read into another ImageSpec."""
 
 _TYPES: dict[str, Any] = {
@@ -29,6 +29,7 @@ _TYPES: dict[str, Any] = {
     )
 }
 _HEX = 64
+_MOUNTS = "builder.spec.mounts"
 
 
 class Cache(Protocol):
@@ -99,11 +100,12 @@ def _pack(value: Any) -> Any:
     {"s": [verb, ...]} and those in their place {"w": [verb, ...]}."""
     if isinstance(value, model.Step):
         if value.stands_in:
-            return {"w": [value.verb, *map(_pack, (value.place, value.name, value.origin))]}
+            return {"w": [value.verb, *map(_pack, (value.place, value.name, value.origins))]}
         return {"s": [value.verb, *map(_pack, (value.place, value.name, *value.values()))]}
     if isinstance(value, tuple):
         kind = type(value).__name__
-        return {kind if kind in _TYPES else "t": [_pack(each) for each in value]}
+        known = kind in _TYPES or type(value).__module__ == _MOUNTS
+        return {kind if known else "t": [_pack(each) for each in value]}
     if isinstance(value, list):
         return [_pack(each) for each in value]
     if isinstance(value, Mapping):
@@ -128,7 +130,14 @@ def _unpack(value: Any, verbs: model.Verbs) -> Any:
     if kind == "s":
         verb, *values = values
         return _checked(verbs[verb](*values))
-    return _checked(_TYPES[kind](*values))
+    return _checked((_TYPES.get(kind) or _mounts()[kind])(*values))
+
+
+def _mounts() -> Mapping[str, Any]:
+    """Imported for a spec that has some."""
+    from builder.spec.mounts import KINDS
+
+    return KINDS
 
 
 def _checked(made: Any) -> Any:
@@ -175,4 +184,5 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "bool": lambda value: isinstance(value, bool),
     "int": lambda value: type(value) is int,
     "Step": lambda value: isinstance(value, model.Step),
+    "Mount": lambda value: type(value) in _mounts().values(),
 }

@@ -6,7 +6,7 @@ Values on the path of every build are NamedTuples, not dataclasses: importing `d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from builder import errors
@@ -44,11 +44,18 @@ def holds_env(base: Mapping[str, Any]) -> bool:
 
 def without_values(message: str, step: Step) -> str:
     """A message about a step, with what may be shown in the places of its texts."""
-    for field in (step.name, *step.values()):
-        for text in field if isinstance(field, tuple) else (field,):
-            if isinstance(text, FromEnv) and text:
-                message = message.replace(text, text.shown)
+    for text in _texts((step.name, *step.values())):
+        if isinstance(text, FromEnv) and text:
+            message = message.replace(text, text.shown)
     return message
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from _texts(each)
 
 
 class BaseRef(NamedTuple):
@@ -88,8 +95,8 @@ class Step:
     """files | run | config: what its layer comes of; config: it has none."""
     stands_in = False
     """Whether it is in another's place, which names a base that is not known yet."""
-    origin: BaseRef | None = None
-    """The image that it takes files from."""
+    origins: tuple[BaseRef, ...] = ()
+    """The images that it takes files from."""
 
     @property
     def place(self) -> Place:
@@ -110,7 +117,7 @@ class Step:
         raise NotImplementedError
 
     @classmethod
-    def waiting(cls, place: Place, name: str, origin: BaseRef | None = None) -> Step:
+    def waiting(cls, place: Place, name: str, origins: tuple[BaseRef, ...] = ()) -> Step:
         """In the place of such a step while it waits for what the base says: it tells what that one
         will be, and is never made."""
         raise NotImplementedError
@@ -119,6 +126,10 @@ class Step:
     def suited(cls, table: Table, node: Node) -> Table:
         """The fields of one step, which may depend on which are given."""
         return table
+
+    def within(self, rename: Callable[[BaseRef], BaseRef]) -> Step:
+        """The step with other names for the images that it takes files from."""
+        return self
 
     def values(self) -> tuple[Any, ...]:
         """All fields but `place` and `name`."""
@@ -205,4 +216,4 @@ class ImageSpec(NamedTuple):
     @property
     def refs(self) -> tuple[BaseRef, ...]:
         """The images that it is made of: its base, and those that it takes files from."""
-        return (self.base, *(step.origin for step in self.steps if step.origin))
+        return (self.base, *(ref for step in self.steps for ref in step.origins))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from builder.errors import UsageError
@@ -400,11 +401,8 @@ def _filled(
     """The spec with what its fields say; `image` is the key of the image whose stages it names."""
     steps, skipped = _apart(fields.get("steps", ()))
     return spec._replace(
-        base=_within(fields["from"], image),
-        steps=tuple(
-            step._replace(origin=_within(step.origin, image)) if step.origin else step
-            for step in steps
-        ),
+        base=_within(image, fields["from"]),
+        steps=tuple(step.within(partial(_within, image)) for step in steps),
         config=fields.get("config", ConfigChange()),
         tags=fields.get("tags", ()),
         platform=platform,
@@ -414,7 +412,7 @@ def _filled(
     )
 
 
-def _within(ref: BaseRef, image: str) -> BaseRef:
+def _within(image: str, ref: BaseRef) -> BaseRef:
     """A stage goes by the key of its spec."""
     return ref._replace(value=f"{image}:{ref.value}") if ref.kind == "stage" else ref
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from builder.spec.base import ORIGIN
 from builder.spec.conditions import COMMON
 from builder.spec.fields import BAD, Reader, read_table, table_schema
 from builder.spec.kinds import place
@@ -87,21 +88,24 @@ def waiting_step(reader: Reader, node: Node) -> Step:
     verb = (_main(reader.verbs, given) or given[0]).text
     at, name = node.get(verb) or node, node.get("name")
     shown = name.text if name else " ".join((verb, *at.text.split()))
-    return reader.verbs[verb].waiting(place(reader, at), shown, _origin(reader, verb, node))
+    return reader.verbs[verb].waiting(place(reader, at), shown, _origins(reader, verb, node))
 
 
-def _origin(reader: Reader, verb: str, node: Node) -> BaseRef | None:
-    """The image that a step takes files from, which is known before its base is. Raises Fault."""
-    field, at = reader.verbs[verb].fields().get("from"), node.get("from")
-    if field is None or at is None:
-        return None
-    try:
-        found = field.kind.read(reader, at)
-    except NeedsBase:
-        raise at.fault(
-            "what the base says cannot name the image to copy from, which is read before it"
-        ) from None
-    return None if found is BAD else found
+def _origins(reader: Reader, verb: str, node: Node) -> tuple[BaseRef, ...]:
+    """The images that a step takes files from, which are known before its base is. Raises Fault."""
+    fields, found = reader.verbs[verb].fields(), []
+    named = [node.get("from")] if "from" in fields else []
+    mounts = node.get("mounts") if "mounts" in fields else None
+    for mount in mounts.items if mounts else ():
+        named += [mount.get("from"), mount.get("seed")]
+    for at in filter(None, named):
+        try:
+            found.append(ORIGIN.read(reader, at))
+        except NeedsBase:
+            raise at.fault(
+                "what the base says cannot name the image to copy from, which is read before it"
+            ) from None
+    return tuple(each for each in found if each is not BAD)
 
 
 def verb_schemas(verbs: Verbs) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.errors import BuilderError, SpecError
@@ -137,6 +137,13 @@ class Copy(_Copy, FileStep):
             optional,
         )
 
+    @property
+    def origins(self) -> tuple[BaseRef, ...]:  # type: ignore[override]
+        return (self.origin,) if self.origin else ()
+
+    def within(self, rename: Callable[[BaseRef], BaseRef]) -> Copy:
+        return self._replace(origin=rename(self.origin)) if self.origin else self
+
     def title(self) -> str:
         told = f"copy {' '.join(map(shown, (*self.sources, *self.optional)))}"
         return f"{told} from {self.origin}" if self.origin else told
@@ -161,11 +168,12 @@ class Copy(_Copy, FileStep):
         full = bool(self.preserve)
         return context.copied(self.sources, self.exclude, full=full, optional=self.optional)
 
-    def look_into(self, origin: SourceImage) -> None:
+    def look_into(self, origins: Sequence[SourceImage]) -> None:
         from builder.steps.copied import taken
 
-        for found in taken(self, origin):
-            origin.digest(origin.stored(found))
+        for origin in origins:
+            for found in taken(self, origin):
+                origin.digest(origin.stored(found))
 
     def lacks(self, context: Context) -> Iterator[SpecError]:
         for text in self.sources if self.origin is None else ():
@@ -206,10 +214,10 @@ class Copy(_Copy, FileStep):
             )
 
     def changes(self, given: Materials) -> Changes:
-        if given.origin is not None:
+        if given.origins:
             from builder.steps.copied import copy_from
 
-            return copy_from(self, given.origin, given.ground)
+            return copy_from(self, given.origins[0], given.ground)
         from builder.steps.placing import copy
 
         return copy(self, given)

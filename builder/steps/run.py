@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.errors import BuilderError, SpecError
 from builder.plan.step import CommandStep
-from builder.spec.model import ImageSpec, Place, shown
+from builder.spec.model import BaseRef, ImageSpec, Place, shown
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from builder.plan.context import Context
     from builder.rootfs.view import View
     from builder.spec.fields import Reader, Table
+    from builder.spec.mounts import Mount
     from builder.spec.node import Node
 
 _SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh")
@@ -33,6 +34,7 @@ class _Run(NamedTuple):
     shell: tuple[str, ...] | None = None
     network: str = "host"  # host | none | private
     timeout: int = 0  # nanoseconds; 0: none
+    mounts: tuple[Mount, ...] = ()
 
 
 class Run(_Run, CommandStep):
@@ -45,6 +47,7 @@ class Run(_Run, CommandStep):
         from builder.spec import syntax
         from builder.spec.fields import Field, Kind, choice, text
         from builder.spec.kinds import ARGV, DURATION, ENV, NAME_FIELD, OWNER, SCRIPT, SHELL
+        from builder.spec.mounting import MOUNTS
 
         def command(reader: Reader, node: Node) -> Any:
             """Text for the shell, or an argv."""
@@ -74,6 +77,7 @@ class Run(_Run, CommandStep):
                 "host (default), none, or private: outward only, by pasta or slirp4netns.",
             ),
             "timeout": Field(DURATION, "How long it may take, such as 10m; else as it likes."),
+            "mounts": Field(MOUNTS, "What it sees beside the image; nothing of it is kept."),
         }
 
     @classmethod
@@ -94,7 +98,23 @@ class Run(_Run, CommandStep):
             given.get("shell"),
             given.get("network", "host"),
             given.get("timeout", 0),
+            given.get("mounts", ()),
         )
+
+    @property
+    def origins(self) -> tuple[BaseRef, ...]:  # type: ignore[override]
+        if not self.mounts:
+            return ()
+        from builder.spec.mounts import origins_of
+
+        return origins_of(self.mounts)
+
+    def within(self, rename: Callable[[BaseRef], BaseRef]) -> Run:
+        if not self.mounts:
+            return self
+        from builder.spec.mounts import renamed
+
+        return self._replace(mounts=tuple(renamed(each, rename) for each in self.mounts))
 
     def title(self) -> str:
         line = self._text().strip().partition("\n")[0]

@@ -18,6 +18,7 @@ from builder.plan.context import Context
 from builder.plan.keys import KEY_VERSION
 from builder.plan.step import Step
 from builder.spec.model import ConfigChange, ImageSpec, Place
+from builder.spec.mounts import Cache, Secret, Ssh, Tmpfs
 from builder.steps.copy import Copy
 from builder.steps.directory import Directory
 from builder.steps.file import File
@@ -93,6 +94,13 @@ CHANGES: dict[str, dict[str, tuple[Any, ...]]] = {
         "working_dir": ("/srv", "opt"),
         "shell": (("/bin/bash", "-c"),),
         "network": ("none",),
+        "mounts": (
+            (Tmpfs(HERE, "/tmp"),),
+            (Cache(HERE, "/tmp", "x"),),
+            (Secret(HERE, "x"),),
+            (Secret(HERE, "x", env="X"),),
+            (Ssh(HERE),),
+        ),
     },
 }
 

@@ -123,6 +123,7 @@ ROWS: Mapping[str, Row] = {
             "working_dir": "/tree",
             "shell": ["/bin/x", "-c"],
             "network": "none",
+            "mounts": [{"tmpfs": "/tmp"}],
         },
         {"timeout": "5s"},
     ),
