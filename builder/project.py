@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from builder.executor.base import Executor
     from builder.make.image import Built
     from builder.secrets.given import Given, Secrets
+    from builder.spec.gather import Loaded
     from builder.spec.load import Inputs
+    from builder.spec.platforms import Spread
     from builder.spec.project import ProjectFile
     from builder.store.files import Files
     from builder.transport.fetcher import Fetcher
@@ -49,7 +51,7 @@ class Options(NamedTuple):
     variables: Mapping[str, str] = {}
     vars_files: tuple[str, ...] = ()  # YAML
     environ: Mapping[str, str] = {}  # for env('NAME'), proxies, registry credentials
-    platform: Platform | None = None  # None: this machine's
+    platforms: tuple[Platform, ...] = ()  # each once, sorted; none: what specs say, this machine's
     allow_foreign: bool = False  # a base's programs may be for another CPU than the platform's
     pull: str = "missing"  # always | missing | never
     codec: str = "gzip"  # gzip | zstd | none
@@ -103,6 +105,9 @@ class Project:
         self._file: ProjectFile | None = None
         self._inputs: Inputs | None = None
         self.left_out: tuple[ImageSpec, ...] = ()  # of load(): what its own `when` leaves out
+        self.images: Mapping[str, tuple[str, ...]] = {}
+        """Of load(): of each image that was asked for its specs, one for each platform."""
+        self._spread: Spread | None = None  # of load(), where there is more than one platform
         self._choosing = allocate_lock()
         self._executor: Executor | None = None
         self._fetching: Fetcher | None = None
@@ -121,10 +126,10 @@ class Project:
         return (self.file.name if self.file else None) or self.folder
 
     @property
-    def platform(self) -> Platform:
+    def platforms(self) -> tuple[Platform, ...]:
         """What is built for where a spec does not say it."""
-        own = self.file.platform if self.file else None
-        return self.options.platform or own or host_platform()
+        own = self.file.built_for if self.file else ()
+        return self.options.platforms or own or (host_platform(),)
 
     @property
     def executor_name(self) -> str:
@@ -163,27 +168,40 @@ class Project:
 
     def load(self, images: Sequence[str]) -> tuple[Mapping[str, ImageSpec], tuple[str, ...]]:
         """The specs of `images` (all, when none is named) and of what they stand on, bases first,
-        by the names that `image:` uses; and the names that were asked for."""
-        from builder.spec.gather import load_project
+        by the names that `image:` uses, with the platform where there are several; and the names
+        that were asked for, whose specs `images` tells."""
+        from builder.spec.gather import is_plain, load_project
 
         options = self.options
-        try:
-            project = load_project(
+
+        def load(platform: Platform) -> Loaded:
+            return load_project(
                 images,
                 options.specs,
                 verbs=VERBS,
                 environ=options.environ,
                 sets=options.variables,
                 vars_files=options.vars_files,
-                platform=self.platform,
+                platform=platform,
                 groups=self.file.groups if images and self.file else {},
                 shared=self.file.vars if self.file else {},
                 cache=_SpecCache(self.store),
             )
+
+        try:
+            found = load(self.platforms[0])
+            if is_plain(found, self.platforms):
+                specs, self.left_out = found.specs, found.left_out
+                self.images = {name: (name,) for name in found.asked}
+            else:
+                from builder.spec.platforms import spread
+
+                self._spread = spread(load, self.platforms, options.platforms)
+                specs, self.left_out = self._spread.specs, self._spread.left_out
+                self.images = self._spread.images
         finally:
             self.store.close()
-        self.left_out = project.left_out
-        return {key: self._tagged(spec) for key, spec in project.specs.items()}, project.asked
+        return {key: self._tagged(spec) for key, spec in specs.items()}, tuple(self.images)
 
     def _tagged(self, spec: ImageSpec) -> ImageSpec:
         """With the project's registry before tags that name none."""
@@ -196,7 +214,7 @@ class Project:
         from builder.spec.gather import is_of_matrix
 
         try:
-            return is_of_matrix(image, self.options.specs, self._given())
+            return is_of_matrix(image, self.options.specs, self._given(self.platforms[0]))
         finally:
             self.store.close()
 
@@ -226,34 +244,37 @@ class Project:
         self,
         specs: Mapping[str, ImageSpec],
         name: str,
-        action: Callable[[Ready], T],
+        action: Callable[[tuple[Ready, ...]], T],
         *,
         build: bool,
     ) -> T:
-        """Let `action` have the image of the spec `name` as it stands now, while gc leaves it
-        alone. What is not there is built; without `build` that is refused, with what differs."""
+        """Let `action` have the image `name` that was asked for, one for each of its platforms, as
+        its spec stands now, while gc leaves it alone. What is not there is built; without `build`
+        that is refused, with what differs."""
         from builder.plan.plan import first_change
 
         with self.store.live():
-            plans = self._plan(specs)
-            if ready := self._ready(plans[name]):
+            plans, parts = self._plan(specs), self.images[name]
+            ready = [self._ready(plans[part]) for part in parts]
+            if found := tuple(each for each in ready if each) if all(ready) else ():
                 try:
-                    return action(ready)
+                    return action(found)
                 except CorruptBlob:
                     if not build:
                         raise
                     self.layers.renew()
             elif not build:
+                missing = parts[ready.index(None)]
                 raise UsageError(
-                    f"image {name!r} is not built as its spec stands now:"
-                    f" {first_change(plans, name)}",
+                    f"image {missing!r} is not built as its spec stands now:"
+                    f" {first_change(plans, missing)}",
                     f"builder build {name}, or leave out --no-build",
                 )
         results: list[T] = []
 
         def deliver(built: Mapping[str, Built]) -> None:
-            image = built[name]
-            results.append(action(Ready(image.image, image.manifest)))
+            images = [built[part] for part in parts]
+            results.append(action(tuple(Ready(each.image, each.manifest) for each in images)))
 
         self.build(specs, deliver)
         return results[-1]
@@ -292,7 +313,7 @@ class Project:
                     self.layers.renew()
 
     def _build(self, specs: Mapping[str, ImageSpec]) -> dict[str, Built]:
-        from builder.make.image import base_tasks, build_image
+        from builder.make.image import base_tasks, build_image, build_index
         from builder.make.workshop import Workshop
 
         planner = self._planner()
@@ -303,16 +324,25 @@ class Project:
             self.store, self.layers, planner, self.executor, self._fetcher, self.emit, {}, {}
         )
 
+        several = {
+            name: parts
+            for name, parts in self.images.items()
+            if len(parts) > 1 and all(part in specs for part in parts)
+        }
+        indexed = {part for parts in several.values() for part in parts}
+
         def image(spec: ImageSpec) -> Task[Built]:
             if keep_going:  # what one lacks is no fault of the others
                 check_sources([spec], planner.context)
-            return (yield from build_image(shop, spec))
+            return (yield from build_image(shop, spec, indexed=spec.task in indexed))
 
         tasks: dict[Any, Callable[[], Task[Any]]] = {}
         for spec in specs.values():
             for name, bring in base_tasks(shop, spec):
                 tasks.setdefault(name, bring)
         tasks.update((name, partial(image, spec)) for name, spec in specs.items())
+        for each, parts in several.items():
+            tasks[each] = partial(build_index, shop, specs[parts[0]], parts)
         jobs = self.options.jobs or len(os.sched_getaffinity(0))
         try:
             outcomes = run(tasks, jobs, self.cancel, keep_going=keep_going)
@@ -386,7 +416,7 @@ class Project:
         options = self.options
         context = Context(self.context, self.store, self.emit)
         settings = Settings(
-            self.platform,
+            self.platforms[0],
             self.epoch,
             options.codec,
             options.level,
@@ -408,9 +438,14 @@ class Project:
     def _reread(self, spec: ImageSpec, base: Mapping[str, Any]) -> ImageSpec:
         from builder.spec.load import load_on_base
 
-        return self._tagged(load_on_base(spec, base, self._given()))
+        given = self._given(spec.target or self.platforms[0])
+        found = self._tagged(load_on_base(spec, base, given))
+        if self._spread is None:
+            return found
+        told = found._replace(platform=spec.platform, target=spec.target, task=spec.task)
+        return self._spread.pointing(told)
 
-    def _given(self) -> Inputs:
+    def _given(self, platform: Platform) -> Inputs:
         """What specs are read with."""
         if self._inputs is None:
             from builder.spec.load import inputs
@@ -421,11 +456,11 @@ class Project:
                 options.environ,
                 options.variables,
                 options.vars_files,
-                self.platform,
+                platform,
                 _SpecCache(self.store),
                 self.file.vars if self.file else {},
             )
-        return self._inputs
+        return self._inputs._replace(platform=platform)
 
 
 def _results(outcomes: Mapping[Any, Outcome[T]]) -> dict[Any, T]:

@@ -242,7 +242,11 @@ def _project(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--vars-file", action="append", default=[], metavar="FILE", help="variables from YAML"
     )
-    group.add_argument("--platform", metavar="OS/ARCH", help="default: this machine's")
+    group.add_argument(
+        "--platform", action="append", default=[], metavar="OS/ARCH[,...]",
+        help="what to build for, several make an index; default: what the spec or the project file"
+        " says, else this machine's",
+    )  # fmt: skip
     group.add_argument(
         "--allow-foreign", action="store_true",
         help="take a base whose programs are for another CPU than the platform's",

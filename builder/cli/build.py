@@ -14,14 +14,17 @@ from builder.cli import screen, wiring
 from builder.errors import UsageError
 from builder.events import Event, Noted
 from builder.make.image import Built
+from builder.oci import media
+from builder.oci.image import Descriptor, Platform
 from builder.plan.step import own_steps
 from builder.project import Project
 from builder.spec.model import ImageSpec
-from builder.store.names import ImageName
+from builder.store.names import ANY, ImageName
 from builder.transport.base import Destination
 
 if TYPE_CHECKING:
     from builder.oci.reference import Reference
+    from builder.store.store import Store
 
 
 def build(arguments: argparse.Namespace) -> int:
@@ -44,8 +47,10 @@ def build(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
-        for image in document["images"]:
-            sys.stdout.write(f"{image['name']} {image['digest']}\n")
+        for spec, image in zip(specs.values(), document["images"], strict=True):
+            sys.stdout.write(f"{spec.label} {image['digest']}\n")
+        for index in document.get("indexes", ()):
+            sys.stdout.write(f"{index['name']} {index['digest']}\n")
     return 0
 
 
@@ -61,24 +66,51 @@ def _build(
 
     def deliver(built: dict[str, Built]) -> None:
         for name, destination in destinations:
-            image = built[name].image
-            for layer in image.layers:
+            images = [built[part].image for part in project.images[name]]
+            for layer in (layer for image in images for layer in image.layers):
                 if not project.store.has(layer.blob):
                     project.layers.bring(layer)
-            delivered = destination.put(image)
+            delivered = destination.put(images)
             project.emit(Noted(f"{name}: written to {delivered.where}", name))
         for reference in tags:
-            each = built[names[0]]
-            project.store.tag(ImageName(reference.familiar, each.image.platform), each.manifest)
+            parts = [built[part] for part in project.images[names[0]]]
+            top, platform = top_of(project.store, parts)
+            project.store.tag(ImageName(reference.familiar, platform), top)
         if arguments.push:
             from builder.cli.registry import push_built
 
-            push_built(project, [built[name] for name in names], tags)
+            whole = [[built[part] for part in project.images[name]] for name in names]
+            push_built(project, whole, tags)
 
     built = project.build(specs, deliver)
-    document = {"images": [_document(each) for each in built.values()]}
+    document: dict[str, Any] = {"images": [_document(each) for each in built.values()]}
+    indexes = {name: parts for name, parts in project.images.items() if len(parts) > 1}
+    if indexes:
+        document["indexes"] = [
+            _index_document(project.store, [built[part] for part in parts])
+            for parts in indexes.values()
+        ]
     _files(arguments, project, built, names, document)
     return document
+
+
+def top_of(store: Store, parts: Sequence[Built]) -> tuple[Descriptor, Platform]:
+    """What stands for an image that was built, and for which platform; ANY for an index."""
+    if len(parts) == 1:
+        return parts[0].manifest, parts[0].image.platform
+    from builder.oci.index import index_of
+
+    return store.put(index_of(each.image for each in parts), media.INDEX), ANY
+
+
+def _index_document(store: Store, parts: Sequence[Built]) -> dict[str, Any]:
+    return {
+        "name": parts[0].spec.name,
+        "digest": top_of(store, parts)[0].digest,
+        "manifests": [
+            {"platform": str(each.image.platform), "digest": each.manifest.digest} for each in parts
+        ],
+    }
 
 
 def _tags(arguments: argparse.Namespace, names: tuple[str, ...]) -> tuple[Reference, ...]:
@@ -117,11 +149,20 @@ def _destinations(
             f" {', '.join(names)}",
             f"name one: builder build {names[-1]} --output {arguments.output[0]}",
         )
-    return [
-        (name, make(project.store, specs[name].name.replace(":", "-")))
-        for make in [parse_output(text) for text in arguments.output]
-        for name in names
-    ]
+    found = []
+    for text in arguments.output:
+        for name in names:
+            parts = [specs[part] for part in project.images[name]]
+            to = parse_output(text)(project.store, parts[0].name.replace(":", "-"))
+            if len(parts) > 1 and not to.takes_index:
+                platforms = [each.platform or each.target for each in parts]
+                raise UsageError(
+                    f"--output {text!r} holds one platform, {name!r} is for"
+                    f" {' and '.join(map(str, platforms))}",
+                    f"--platform {platforms[0]}, or oci:DIR and oci-archive:FILE, which hold all",
+                )
+            found.append((name, to))
+    return found
 
 
 def _check_targets(arguments: argparse.Namespace, destinations: Sequence[Destination]) -> None:
@@ -177,13 +218,17 @@ def _files(
     document: dict[str, Any],
 ) -> None:
     if arguments.iidfile:
-        digests = "".join(f"{built[name].manifest.digest}\n" for name in names)
-        _write(arguments.iidfile, digests)
+        tops = [
+            top_of(project.store, [built[part] for part in project.images[name]])[0]
+            for name in names
+        ]
+        _write(arguments.iidfile, "".join(f"{each.digest}\n" for each in tops))
     if arguments.metadata_file:
         _write(arguments.metadata_file, json.dumps(document, indent=2) + "\n")
     if arguments.depfile:
-        files = [file for name in names for file in built[name].files]
-        trees = [tree for name in names for tree in built[name].sources]
+        asked = [built[part] for name in names for part in project.images[name]]
+        files = [file for each in asked for file in each.files]
+        trees = [tree for each in asked for tree in each.sources]
         sources = dict.fromkeys((*files, *(path for tree in trees for path in tree.paths())))
         paths = [_escape(os.path.relpath(source)) for source in sources]
         texts = [

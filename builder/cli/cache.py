@@ -43,7 +43,7 @@ def ls(arguments: argparse.Namespace) -> int:
                 human.size(each.size),
                 human.size(each.shared),
                 human.ago(now - each.used),
-                str(each.name.platform),
+                str(each.name.platform) or "all",
                 each.name.project or "-",
             )
             for each in found.images

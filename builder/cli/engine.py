@@ -14,6 +14,7 @@ from builder.cli.wanted import Wanted
 from builder.errors import UsageError
 from builder.events import Noted
 from builder.oci.reference import parse_reference
+from builder.store.names import ANY
 from builder.ui import human
 from builder.ui.tables import table
 
@@ -41,13 +42,14 @@ def _load(arguments: argparse.Namespace, image: Wanted) -> Sent:
 
     store, emit, name = image.store, image.emit, arguments.image
     tags = [_tag(text) for text in arguments.tag or _tags(name, image)]
-    manifest = parse_manifest(store.read(image.manifest), name, image.manifest.media_type)
     settings = settings_from(os.environ, insecure=frozenset(arguments.insecure_registry))
-    image.layers.offer("", image.image.layers, Repositories(store, settings, emit))
     with connect(os.environ) as engine:
+        top, found = image.one(engine.platform() if image.platform == ANY else None)
+        manifest = parse_manifest(store.read(top), name, top.media_type)
+        image.layers.offer("", found.layers, Repositories(store, settings, emit))
         config = store.read(manifest.config)
-        sent = send_image(engine, image.layers, image.image, config, tags, emit)
-    there = len(image.image.layers) - sent.layers
+        sent = send_image(engine, image.layers, found, config, tags, emit)
+    there = len(found.layers) - sent.layers
     emit(Noted(f"{name}: {human.size(sent.bytes)} sent, {there} layers were there already"))
     return sent
 

@@ -11,11 +11,11 @@ from typing import Any
 from builder.cli import screen, wanted, wiring
 from builder.cli.wanted import Wanted
 from builder.errors import BuilderError, UsageError
-from builder.oci.image import Descriptor, Image, parse_platform
+from builder.oci.image import Descriptor, Image, parse_platforms
 from builder.oci.reference import parse_reference
-from builder.store.names import ImageName
+from builder.store.names import ANY, ImageName
 from builder.store.store import Store
-from builder.transport.stored import by_digest, no_image, read_image, spellings
+from builder.transport.stored import by_digest, no_image, read_images, spellings
 from builder.ui import human
 from builder.ui.tables import table
 
@@ -28,22 +28,28 @@ def images(arguments: argparse.Namespace) -> int:
     store = _store(arguments)
     rows, documents = [], []
     for name, manifest in store.names().items():
-        platform, project = str(name.platform), name.project or "-"
+        platform, project = str(name.platform) or "-", name.project or "-"
         try:
-            image = read_image(store, manifest, f"image {name.name!r}")
+            found = read_images(store, manifest, f"image {name.name!r}")
         except BuilderError as error:
             rows.append((name.name, "-", platform, error.message, project))
             continue
-        size = sum(layer.blob.size for layer in image.layers)
+        # each layer once: those that platforms share are stored once
+        layers = {layer.blob for _, image in found for layer in image.layers}
+        size = sum(blob.size for blob in layers)
+        index = name.platform == ANY
+        if index:
+            platform = ", ".join(str(image.platform) for _, image in found)
         rows.append((name.name, manifest.digest[:19], platform, human.size(size), project))
         documents.append(
             {
                 "name": name.name,
                 "project": name.project or None,
                 "digest": manifest.digest,
-                "platform": platform,
-                "layers": len(image.layers),
+                "platform": None if index else platform,
+                "layers": len(layers) if index else len(found[0][1].layers),
                 "size": size,
+                **({"manifests": [_brief(*each) for each in found]} if index else {}),
             }
         )
     if arguments.json:
@@ -54,10 +60,31 @@ def images(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _brief(manifest: Descriptor, image: Image) -> dict[str, Any]:
+    """What an index holds for one platform."""
+    return {
+        "platform": str(image.platform),
+        "digest": manifest.digest,
+        "layers": len(image.layers),
+        "size": sum(layer.blob.size for layer in image.layers),
+    }
+
+
 def inspect(arguments: argparse.Namespace) -> int:
-    document = wanted.use(arguments, lambda found: _inspected(found.manifest, found.image))
+    document = wanted.use(arguments, _document)
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     return 0
+
+
+def _document(found: Wanted) -> dict[str, Any]:
+    if found.platform != ANY:
+        return _inspected(*found.parts[0])
+    index = json.loads(found.store.read(found.manifest))
+    return {
+        "digest": found.manifest.digest,
+        "annotations": index.get("annotations") or {},
+        "manifests": [_inspected(*each) for each in found.parts],
+    }
 
 
 def _inspected(manifest: Descriptor, image: Image) -> dict[str, Any]:
@@ -72,7 +99,7 @@ def _inspected(manifest: Descriptor, image: Image) -> dict[str, Any]:
 
 def history(arguments: argparse.Namespace) -> int:
     """Newest first, as Docker lists it."""
-    image = wanted.use(arguments, lambda found: found.image)
+    image = wanted.use(arguments, lambda found: found.one().image)
     layers = iter(image.layers)
     lines = []
     for entry in image.config.get("history") or ():
@@ -107,7 +134,7 @@ def tag(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{arguments.name!r} holds a digest, expected NAME[:TAG]")
 
     def give(found: Wanted) -> None:
-        name = ImageName(reference.familiar, found.image.platform)
+        name = ImageName(reference.familiar, found.platform)
         found.store.tag(name, found.manifest)
 
     wanted.use(arguments, give)
@@ -123,9 +150,8 @@ def rmi(arguments: argparse.Namespace) -> int:
         for text in arguments.names:
             names = store.names()
             found = _meant(arguments, names, text)
-            if arguments.platform:
-                platform = parse_platform(arguments.platform)
-                found = [name for name in found if name.platform == platform]
+            if platforms := parse_platforms(arguments.platform):
+                found = [name for name in found if name.platform in platforms]
             if not found:
                 raise no_image(text, names)
             let_go(store, found)

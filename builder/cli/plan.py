@@ -50,7 +50,7 @@ def _show(plans: list[ImagePlan], left_out: Sequence[ImageSpec], store: Store) -
     codes = {"hit": GREEN, "build": YELLOW, "unknown": CYAN, "config": GREEN, "skipped": DIM}
     out = []
     for each in plans:
-        head = f"{each.spec.name}  from {each.spec.base}"
+        head = f"{each.spec.label}  from {each.spec.base}"
         variables = _variables(store, each) if each.changes else ""
         if variables:
             head += f"  (variable {variables})"
@@ -156,13 +156,21 @@ def _left_out(spec: ImageSpec) -> dict[str, Any]:
 def why(arguments: argparse.Namespace) -> int:
     """For each step: why it would be built; for a hit, why it was built when it last was."""
     plans, names, project = _plans(arguments, [arguments.image])
-    store, each = project.store, plans[project.only(arguments.image, names)]
+    parts = project.images[project.only(arguments.image, names)]
+    for part in parts:
+        if len(parts) > 1:
+            sys.stdout.write(f"{part}\n")
+        _why(arguments.step, project.store, plans[part])
+    return 0
+
+
+def _why(wanted: str | None, store: Store, each: ImagePlan) -> None:
     steps = list(each.steps)
-    if arguments.step is not None:
-        steps = [_find(each, arguments.step)]
+    if wanted is not None:
+        steps = [_find(each, wanted)]
     last = load_last(store, each.name)
     lines = []
-    if arguments.step is None:
+    if wanted is None:
         lines.append(f"base: {each.base_status}: {_base_text(each)}")
     for step in steps:
         before = last.match(step.number - 1, step.name, "") if last else None
@@ -178,7 +186,7 @@ def why(arguments: argparse.Namespace) -> int:
         else:
             text = "hit: the same was built before"
         lines.append(f"{step.number} {step.name}: {text}")
-    if arguments.step is None:
+    if wanted is None:
         status, text = _image_row(each)
         lines.append(f"image: {status}: {text}")
     variables = _variables(store, each) if each.changes else ""
@@ -187,7 +195,6 @@ def why(arguments: argparse.Namespace) -> int:
     from builder.ui.text import harmless
 
     sys.stdout.write("".join(harmless(line) + "\n" for line in lines))
-    return 0
 
 
 def _find(plan: ImagePlan, wanted: str) -> Planned:

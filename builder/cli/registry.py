@@ -14,11 +14,13 @@ from builder.cli import screen, wanted, wiring
 from builder.cli.wanted import Wanted
 from builder.errors import UsageError
 from builder.events import Emit, Noted
-from builder.oci.image import Image, host_platform, parse_platform
+from builder.oci import media
+from builder.oci.image import Descriptor, Image, host_platform, parse_platform
+from builder.oci.index import index_of
 from builder.oci.reference import Reference, parse_reference
 from builder.store.names import ImageName
 from builder.store.store import Store
-from builder.transport.registry.push import Push, PushResult, push_all
+from builder.transport.registry.push import Push, PushIndex, PushResult, push_all
 from builder.transport.registry.seen import seen_at
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import settings_from
@@ -52,11 +54,26 @@ def _push(arguments: argparse.Namespace, image: Wanted) -> list[PushResult]:
         )
     store = image.store
     references = tuple(parse_reference(text) for text in texts)
-    document = (image.manifest.media_type, store.read(image.manifest))
-    _bring(image.layers, image.image)
+    for part in image.parts:
+        _bring(image.layers, part.image)
+    pushes = [pushed(store, image.manifest, image.parts, references)]
     insecure = tuple(arguments.insecure_registry)
-    pushes = [Push(image.image, references, document)]
     return _run(store, pushes, image.emit, os.environ, insecure)
+
+
+def pushed(
+    store: Store,
+    top: Descriptor,
+    parts: Sequence[tuple[Descriptor, Image]],
+    references: tuple[Reference, ...],
+) -> Push | PushIndex:
+    """An image of the store, to be pushed to the byte as it is."""
+    images = [(image, (blob.media_type, store.read(blob))) for blob, image in parts]
+    if top.media_type not in media.INDEXES:
+        ((image, document),) = images
+        return Push(image, references, document)
+    inner = tuple(Push(image, (), document) for image, document in images)
+    return PushIndex(inner, references, (top.media_type, store.read(top)))
 
 
 def _bring(layers: Layers, image: Image) -> None:
@@ -66,18 +83,28 @@ def _bring(layers: Layers, image: Image) -> None:
             layers.bring(layer)
 
 
-def push_built(project: Project, built: Sequence[Built], tags: tuple[Reference, ...] = ()) -> None:
-    """Push what was just built to the specs' tags and to `tags`, all of it before any tag."""
-    pushes = []
-    for each in built:
-        if not each.spec.tags and not tags:
+def push_built(
+    project: Project, built: Sequence[Sequence[Built]], tags: tuple[Reference, ...] = ()
+) -> None:
+    """Push what was just built, each image as it is for its platforms, to the specs' tags and to
+    `tags`, all of it before any tag."""
+    pushes: list[Push | PushIndex] = []
+    for parts in built:
+        spec = parts[0].spec
+        if not spec.tags and not tags:
             raise UsageError(
-                f"{each.spec.file}: --push needs `tags`, there are none",
+                f"{spec.file}: --push needs `tags`, there are none",
                 "add `tags: [registry.example/name:tag]`, or give --tag NAME",
             )
-        references = (*map(parse_reference, each.spec.tags), *tags)
-        _bring(project.layers, each.image)
-        pushes.append(Push(each.image, references))
+        references = (*map(parse_reference, spec.tags), *tags)
+        for each in parts:
+            _bring(project.layers, each.image)
+        images = [each.image for each in parts]
+        if len(images) == 1:
+            pushes.append(Push(images[0], references))
+        else:
+            inner = tuple(Push(image, ()) for image in images)
+            pushes.append(PushIndex(inner, references, (media.INDEX, index_of(images))))
     options = project.options
     insecure = options.insecure_registries
     _run(project.store, pushes, project.emit, options.environ, insecure)
@@ -85,7 +112,7 @@ def push_built(project: Project, built: Sequence[Built], tags: tuple[Reference, 
 
 def _run(
     store: Store,
-    pushes: Sequence[Push],
+    pushes: Sequence[Push | PushIndex],
     emit: Emit,
     environ: Mapping[str, str],
     insecure: tuple[str, ...],

@@ -36,7 +36,7 @@ def lint(arguments: argparse.Namespace) -> int:
         environ=options.environ,
         sets=options.variables,
         vars_files=options.vars_files,
-        platform=options.platform or file.platform,
+        platform=next(iter(options.platforms or file.built_for), None),
         groups=file.groups,
         shared=file.vars,
     )
@@ -70,7 +70,7 @@ def render(arguments: argparse.Namespace) -> int:
             environ=options.environ,
             sets=options.variables,
             vars_files=options.vars_files,
-            platform=options.platform or file.platform,
+            platform=next(iter(options.platforms or file.built_for), None),
             shared=file.vars,
         )
     )

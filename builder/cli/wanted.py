@@ -7,16 +7,27 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from builder.cli import screen, wiring
+from builder.errors import UsageError
 from builder.events import Emit, Event
-from builder.oci.image import Descriptor, Image, parse_platform
+from builder.oci import media
+from builder.oci.image import Descriptor, Image, Platform, host_platform, parse_platforms
 from builder.rootfs.layers import Layers
 from builder.spec.files import is_spec
+from builder.store.names import ANY
 from builder.store.store import Store
 
 if TYPE_CHECKING:
+    from builder.project import Ready
     from builder.spec.model import ImageSpec
 
 _T = TypeVar("_T")
+
+
+class Part(NamedTuple):
+    """The image for one platform."""
+
+    manifest: Descriptor
+    image: Image
 
 
 class Wanted(NamedTuple):
@@ -25,31 +36,60 @@ class Wanted(NamedTuple):
 
     layers: Layers
     emit: Emit
-    manifest: Descriptor
-    image: Image
+    manifest: Descriptor  # an index, where it is for several platforms
+    parts: tuple[Part, ...]  # sorted by platform
     spec: ImageSpec | None = None  # None: named by a reference or a digest
 
     @property
     def store(self) -> Store:
         return self.layers.store
 
+    @property
+    def platform(self) -> Platform:
+        """Of the name that means it."""
+        index = self.manifest.media_type in media.INDEXES
+        return ANY if index else self.parts[0].image.platform
+
+    def one(self, platform: Platform | None = None) -> Part:
+        """The image for `platform`, or for this machine's: of commands that take one. Raises
+        UsageError."""
+        from builder.transport.documents import runs_on
+
+        if len(self.parts) == 1:
+            return self.parts[0]
+        wanted = platform or host_platform()
+        fitting = [each for each in self.parts if runs_on(each.image.platform, wanted)]
+        if not fitting:
+            known = ", ".join(str(each.image.platform) for each in self.parts)
+            raise UsageError(
+                f"the image is for {known}, which one is not said",
+                f"--platform {self.parts[0].image.platform}",
+            )
+        return fitting[-1]
+
 
 def use(arguments: argparse.Namespace, action: Callable[[Wanted], _T]) -> _T:
     """Let `action` have the image that IMAGE means, while gc leaves it alone. A spec means the
-    image as it stands now, under the variables and platform of this command line: what is not there
-    is built. A reference or a digest is taken as it is."""
+    image as it stands now, under the variables and platforms of this command line: what is not
+    there is built. A reference or a digest is taken as it is."""
     if is_spec(arguments.image, arguments.specs) or _is_row(arguments):
         return _use_spec(arguments, action)
-    from builder.transport.stored import find_manifest, read_image
+    from builder.transport.stored import find_manifest, read_images
 
     text = arguments.image
     with screen.renderer(arguments.progress) as emit:
         store = wiring.open_store(arguments, emit)
-        platform = parse_platform(arguments.platform) if arguments.platform else None
+        platforms = parse_platforms(arguments.platform)
+        if len(platforms) > 1:
+            raise UsageError(
+                f"{text!r} is no spec, so it is taken as it is, for one platform or for all",
+                f"--platform {platforms[0]}",
+            )
         with store.live():
-            manifest = find_manifest(store, text, platform)
-            image = read_image(store, manifest, f"image {text!r}")
-            return action(Wanted(Layers(store), emit, manifest, image))
+            manifest = find_manifest(store, text, next(iter(platforms), None))
+            found = read_images(store, manifest, f"image {text!r}")
+            parts = tuple(Part(*each) for each in found)
+            return action(Wanted(Layers(store), emit, manifest, parts))
 
 
 def _is_row(arguments: argparse.Namespace) -> bool:
@@ -60,7 +100,7 @@ def _is_row(arguments: argparse.Namespace) -> bool:
 
 
 def _use_spec(arguments: argparse.Namespace, action: Callable[[Wanted], _T]) -> _T:
-    from builder.project import Project, Ready
+    from builder.project import Project
 
     # a user namespace can only be entered before the first thread, and the live view is one
     early: list[Event] = []
@@ -74,8 +114,14 @@ def _use_spec(arguments: argparse.Namespace, action: Callable[[Wanted], _T]) -> 
         for event in early:
             emit(event)
 
-        def have(ready: Ready) -> _T:
-            image, manifest = ready
-            return action(Wanted(project.layers, emit, manifest, image, specs[name]))
+        def have(ready: tuple[Ready, ...]) -> _T:
+            top = ready[0].manifest
+            if len(ready) > 1:
+                from builder.oci.index import index_of
+
+                top = project.store.put(index_of(each.image for each in ready), media.INDEX)
+            parts = tuple(Part(each.manifest, each.image) for each in ready)
+            spec = specs[project.images[name][0]]
+            return action(Wanted(project.layers, emit, top, parts, spec))
 
         return project.use(specs, name, have, build=not arguments.no_build)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import ExecutorError, UsageError
 from builder.events import Emit
-from builder.oci.image import LAST_SECOND, parse_platform
+from builder.oci.image import LAST_SECOND, parse_platforms
 from builder.store.store import Store
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def options(arguments: argparse.Namespace) -> Options:
         variables=pairs(arguments.sets),
         vars_files=tuple(arguments.vars_file),
         environ=os.environ,
-        platform=parse_platform(arguments.platform) if arguments.platform else None,
+        platforms=parse_platforms(arguments.platform),
         allow_foreign=arguments.allow_foreign,
         pull=arguments.pull,
         codec=codec,

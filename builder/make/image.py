@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from builder.errors import (
     BuilderError,
@@ -34,12 +34,10 @@ from builder.plan.step import steps_of
 from builder.plan.walk import Walked, Work, walk
 from builder.rootfs.stack import stack_on
 from builder.spec.model import BaseRef, ImageSpec
+from builder.store.names import ANY, ImageName
 from builder.store.records import is_settled, labelled
 from builder.transport.base import Base
 from builder.work.schedule import After, Task
-
-if TYPE_CHECKING:
-    pass
 
 
 class Built(NamedTuple):
@@ -54,15 +52,15 @@ class Built(NamedTuple):
     seconds: float
 
 
-def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
+def build_image(shop: Workshop, spec: ImageSpec, *, indexed: bool = False) -> Work[Built]:
     """Build one image, after its `image:` base: a task for a schedule, named as the spec is. Its
-    name means the image when all is there. Raises BuilderError; what was built before stays
-    cached."""
+    name means the image when all is there; of one that is `indexed` it will mean the index. Raises
+    BuilderError; what was built before stays cached."""
     below: Built | None = None
     if spec.base.of_spec:
-        below = yield After(spec.base.value)
+        below = yield After(spec.base.task)
     started = time.monotonic()
-    shop.emit(ImageStarted(spec.name, len(spec.steps)))
+    shop.emit(ImageStarted(spec.label, len(spec.steps)))
     planner, store = shop.planner, shop.store
     name = planner.name_of(spec)
     last = load_last(store, name)
@@ -72,14 +70,14 @@ def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
     assert image is not None
     config = store.put(image.config_bytes(), media.CONFIG)
     manifest = store.put(image.manifest_bytes(), media.MANIFEST)
-    if not spec.stage:
+    if not spec.stage and not indexed:
         store.tag(name, manifest)
     about = spec.base.value if below and spec.base.kind != "stage" else str(spec.base)
     done = [BuiltStep(None, about, "base", "", "", each, 0.0) for each in maker.base_layers(image)]
     done += maker.done
     _remember(shop, walked, last, done, manifest)
     seconds = time.monotonic() - started - maker.waited
-    shop.emit(ImageDone(spec.name, manifest.digest, seconds, maker.made, maker.reused))
+    shop.emit(ImageDone(spec.label, manifest.digest, seconds, maker.made, maker.reused))
     # what stands on it reads it from the store, and keeps nothing of what it was made of
     stack = stack_on(image, walked.stack.commands)
     files = [spec.file, *spec.parts, *image_files(walked.spec, planner.context.root)]
@@ -99,6 +97,22 @@ def build_image(shop: Workshop, spec: ImageSpec) -> Work[Built]:
     )
 
 
+def build_index(shop: Workshop, spec: ImageSpec, parts: Sequence[str]) -> Work[Descriptor]:
+    """The index of an image that is built for several platforms, after these tasks. The image's
+    name means it."""
+    from builder.oci.index import index_of
+
+    images = []
+    for each in parts:
+        built: Built = yield After(each)
+        images.append(built.image)
+    index = shop.store.put(index_of(images), media.INDEX)
+    if not spec.stage:
+        name = ImageName(spec.name, ANY, shop.planner.settings.project)
+        shop.store.tag(name, index)
+    return index
+
+
 def base_tasks(
     shop: Workshop, spec: ImageSpec
 ) -> Iterator[tuple[BaseTask, Callable[[], Task[Base]]]]:
@@ -107,7 +121,7 @@ def base_tasks(
     platform = shop.planner.platform(spec)
     for ref in spec.refs:
         if not ref.of_spec:
-            of = spec.name if ref is spec.base else str(ref)
+            of = spec.label if ref is spec.base else str(ref)
             yield base_task(ref, platform), partial(bring_base, shop, of, ref, platform)
 
 

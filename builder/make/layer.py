@@ -102,7 +102,7 @@ def write(
             yield entry, content
 
     def progress(size: int) -> None:
-        shop.emit(StepProgress(spec.name, planned.number, size, None))
+        shop.emit(StepProgress(spec.label, planned.number, size, None))
 
     with table_writer(shop.store) if not later else nullcontext() as table:
         written = write_layer(

@@ -105,10 +105,10 @@ class Maker:
         base: Base = yield After(task)
         self._shop.planner.bases.check_machine(spec, base.image)
         if base.note:
-            self._shop.emit(Warned(f"{spec.base}: {base.note}", spec.base.place, spec.name))
+            self._shop.emit(Warned(f"{spec.base}: {base.note}", spec.base.place, spec.label))
         if (base.image.config.get("config") or {}).get("OnBuild"):
             text = "the base's ONBUILD is not run: write it as steps"
-            self._shop.emit(Warned(text, spec.base.place, spec.name))
+            self._shop.emit(Warned(text, spec.base.place, spec.label))
         return base
 
     def _hash(self, step: Step) -> None:
@@ -129,7 +129,7 @@ class Maker:
         found = []
         for ref in step.origins:
             if ref.of_spec:
-                built: Built = yield After(ref.value)
+                built: Built = yield After(ref.task)
                 if all(each is not built for each in self.below):
                     self.below.append(built)
                 found.append(built.walked.stack)
@@ -175,7 +175,7 @@ class Maker:
 
     def _fetch(self, planned: Planned) -> None:
         assert isinstance(planned.decision, Fetch)
-        shop, image, number = self._shop, self._spec.name, planned.number
+        shop, image, number = self._shop, self._spec.label, planned.number
         self._begun[number] = time.monotonic()
         shop.emit(StepStarted(image, number, planned.name, planned.why))
         lines = Lines(lambda text: shop.emit(StepOutput(image, number, without_passwords(text))))
@@ -221,7 +221,7 @@ class Maker:
         shop, number, name = self._shop, planned.number, planned.name
         size = took.layer.blob.size if took.layer else 0
         shop.emit(
-            StepDone(self._spec.name, number, name, took.status, took.seconds, size, took.why)
+            StepDone(self._spec.label, number, name, took.status, took.seconds, size, took.why)
         )
         assert took.key is not None
         self.done.append(BuiltStep(number, name, took.status, took.why, took.key, *took[3:5]))
@@ -232,7 +232,7 @@ class Maker:
 
     def _take(self, planned: Planned, stack: Stack, hidden: bool) -> _Took:
         """Make a layer, or find that somebody else has."""
-        shop, name = self._shop, self._spec.name
+        shop, name = self._shop, self._spec.label
         started = self._begun.get(planned.number) or time.monotonic()
         for note in () if hidden else planned.notes:
             shop.emit(Warned(note, planned.step.place, name))
@@ -285,7 +285,7 @@ class Maker:
         diff_id = written.layer.diff_id if written else None
         record = Record(diff_id, round(time.monotonic() - started, 3), int(shop.now()))
         save_record(shop.store, planned.key, record)
-        shop.made[planned.key] = self._spec.name
+        shop.made[planned.key] = self._spec.label
         return written.layer if written else None, planned.key
 
     def _write(self, planned: Planned, changes: Changes) -> Written | None:
@@ -307,7 +307,7 @@ class Maker:
 
         shop, spec, image = self._shop, self._spec, stack.image
         assert image is not None
-        lines = Lines(lambda text: shop.emit(StepOutput(spec.name, planned.number, text)))
+        lines = Lines(lambda text: shop.emit(StepOutput(spec.label, planned.number, text)))
         parent = Parent(image, shop.layers)
         clamp = command_time(shop.planner.settings.epoch, stack.commands)
         try:
@@ -316,7 +316,7 @@ class Maker:
                 return write(shop, spec, planned, changes)
         except CannotRun as error:
             said = without_values(error.what, planned.step)
-            shop.emit(StepFailed(spec.name, planned.number, planned.name, said))
+            shop.emit(StepFailed(spec.label, planned.number, planned.name, said))
             raise CannotRun(f"step {planned.name!r} could not be run: {said}", error.hint).at(
                 planned.step.place
             ) from error
@@ -325,7 +325,7 @@ class Maker:
             explained = cast(CommandStep, planned.step).explain(error)
             why = explained or Explained(error.what, error.hint, planned.step.place)
             said = without_values(why.what, planned.step)
-            shop.emit(StepFailed(spec.name, planned.number, planned.name, said))
+            shop.emit(StepFailed(spec.label, planned.number, planned.name, said))
             raise CommandFailed(
                 f"step {planned.name!r} failed: {said}",
                 why.hint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from builder.errors import UsageError
@@ -26,10 +26,21 @@ class Platform(NamedTuple):
         return "/".join(filter(None, self))
 
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-_BARE = frozenset(
-    ("386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x")
-).union(_ARCHITECTURES)
+_ARCHITECTURES = {
+    "x86_64": "amd64", "x86-64": "amd64", "i386": "386", "i686": "386", "aarch64": "arm64",
+    "armv6l": "arm/v6", "armel": "arm/v6", "armv7l": "arm/v7", "armhf": "arm/v7",
+    "armv8l": "arm/v7", "loongarch64": "loong64",
+}  # fmt: skip
+"""What uname, Debian and others say, to the names that images use."""
+_KNOWN = (
+    *("386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64"),
+    *("ppc64le", "riscv64", "s390x", "sparc64", "wasm"),
+)
+_SYSTEMS = (
+    *("aix", "android", "darwin", "dragonfly", "freebsd", "illumos", "js", "linux", "netbsd"),
+    *("openbsd", "plan9", "solaris", "wasi", "wasip1", "windows"),
+)
+"""Go's names, image-spec config.md."""
 
 
 LAST_SECOND = 253402300799
@@ -37,22 +48,50 @@ LAST_SECOND = 253402300799
 
 
 def parse_platform(text: str) -> Platform:
-    """`os/arch[/variant]`; without an os, linux is meant. uname's names are accepted."""
-    parts = text.lower().split("/")
-    if parts[0] in _BARE:
+    """`os/arch[/variant]`; without an os, linux is meant. uname's names are accepted, and variants
+    as containerd reads them: arm is arm/v7, `8` is v8, and what every CPU of a kind has is left
+    out."""
+    parts = text.strip().lower().split("/")
+    if parts[0] in _KNOWN or parts[0] in _ARCHITECTURES:
         parts = ["linux", *parts]
+    if len(parts) > 1 and parts[1] in _ARCHITECTURES:
+        parts[1:2] = _ARCHITECTURES[parts[1]].split("/")
     if not 2 <= len(parts) <= 3 or not all(part.isalnum() or "_" in part for part in parts):
-        several = "one at a time: call it once for each" if "," in text else None
-        raise UsageError(f"{text!r} is not a platform, expected os/arch[/variant]", several)
-    os_, architecture, *variant = parts
-    architecture = _ARCHITECTURES.get(architecture, architecture)
-    kept = variant[0] if variant and (architecture, variant[0]) != ("arm64", "v8") else ""
-    return Platform(os_, architecture, kept)
+        raise UsageError(f"{text!r} is not a platform, expected os/arch[/variant]")
+    os_, architecture, *rest = parts
+    for word, known in ((os_, _SYSTEMS), (architecture, _KNOWN)):
+        if word not in known:
+            raise UsageError(f"{text!r} is not a platform: {word!r} is unknown", _near(word, known))
+    variant = rest[0] if rest else ""
+    if variant.isdigit():
+        variant = f"v{variant}"
+    if architecture == "arm":
+        variant = variant or "v7"
+    elif variant == {"arm64": "v8", "amd64": "v1"}.get(architecture):
+        variant = ""
+    return Platform(os_, architecture, variant)
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+
+
+def parse_platforms(texts: Iterable[str]) -> tuple[Platform, ...]:
+    """Lists with commas, each platform once, in the order of an index. Raises UsageError."""
+    found = [parse_platform(each) for text in texts for each in text.split(",")]
+    for each in found:
+        if found.count(each) > 1:
+            raise UsageError(f"--platform names {each} twice")
+    return tuple(sorted(found))
 
 
 def host_platform() -> Platform:
     machine = os.uname().machine
-    return Platform("linux", _ARCHITECTURES.get(machine, machine))
+    name = _ARCHITECTURES.get(machine, machine)
+    return parse_platform(name) if name.partition("/")[0] in _KNOWN else Platform("linux", machine)
 
 
 class Descriptor(NamedTuple):

@@ -82,15 +82,6 @@ class Bases:
             wanted = f"--platform linux/{found}"
             raise SpecError(
                 f"the programs of {spec.base} are for {found}, expected {platform.architecture}",
-                f"{f'platforms: [linux/{found}]' if spec.platform else wanted} says so;"
+                f"{f'platforms: [linux/{found}]' if spec.platforms else wanted} says so;"
                 f" --allow-foreign builds it as {platform} all the same",
-            ).at(spec.base.place)
-
-    def check_below(self, spec: ImageSpec, below: Platform) -> None:
-        """An `image:` base is built for the platform that is wanted. Raises SpecError."""
-        platform = self._settings.platform_of(spec)
-        if platform != below:
-            raise SpecError(
-                f"{spec.base} is built for {below}, expected {platform}",
-                "give both specs the same `platforms`, or none",
             ).at(spec.base.place)

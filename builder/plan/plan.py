@@ -97,7 +97,7 @@ class _Looker:
         away: list[int] = []  # which are known and not all here
         for ref in own_steps(spec)[index].origins:
             if ref.of_spec:
-                plan: ImagePlan = yield After(ref.value)
+                plan: ImagePlan = yield After(ref.task)
                 found.append(plan.walked.stack)
                 continue
             planner = self._planner
@@ -123,7 +123,7 @@ def plan_image(planner: Planner, spec: ImageSpec) -> Work[ImagePlan]:
     """Plan one image, after its `image:` base: a task for a schedule, named as the spec is."""
     below: ImagePlan | None = None
     if spec.base.of_spec:
-        below = yield After(spec.base.value)
+        below = yield After(spec.base.task)
     name = planner.name_of(spec)
     last = load_last(planner.store, name)
     looker = _Looker(planner)
@@ -141,7 +141,7 @@ def first_change(plans: Mapping[str, ImagePlan], name: str) -> str:
     """The first row of these plans, in the order of a build, that keeps the image `name` from being
     there; what other images would be called or say is not among them."""
     for each in plans.values():
-        of = "" if each is plans[name] else f"image {each.spec.name}: "
+        of = "" if each is plans[name] else f"image {each.spec.label}: "
         if isinstance(each.base_decision, BaseBuild):
             return f"{of}base {each.base}: {each.base_why}"
         for step in each.steps:

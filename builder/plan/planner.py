@@ -86,7 +86,9 @@ class Planner:
 
     def name_of(self, spec: ImageSpec) -> ImageName:
         """What the image is called in the store."""
-        return ImageName(spec.name, self.platform(spec), self.settings.project)
+        # a stage may run on this machine, and say another thing for each platform
+        platform = spec.target if spec.stage and spec.target else self.platform(spec)
+        return ImageName(spec.name, platform, self.settings.project)
 
     def context_of(self, spec: ImageSpec) -> Context:
         """What its steps take files from. Raises SpecError."""
@@ -485,7 +487,7 @@ def of_step(error: BuilderError, spec: ImageSpec, index: int) -> BuilderError:
         error.at(step.place)
     if step.place.file != spec.file and not error.via:
         error.via = (spec.place,)
-    return error.within(FailedStep(spec.name, index + 1, step_name(step)))
+    return error.within(FailedStep(spec.label, index + 1, step_name(step)))
 
 
 def _key_of(changes: Changes, platform: Platform) -> tuple[CacheKey, bytes | None]:

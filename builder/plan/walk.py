@@ -106,7 +106,6 @@ def walk(
     text, annotations = str(spec.base), {}
     decision: BaseDecision
     if below is not None:
-        planner.bases.check_below(spec, planner.platform(below.spec))
         text, stack = str(spec.base).replace(":", " ", 1), below.stack
     else:
         base = yield from actor.base(spec)

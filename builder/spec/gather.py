@@ -69,6 +69,14 @@ def load_project(
     return Loaded(specs, tuple(key for key in found.asked if key in specs), left_out)
 
 
+def is_plain(found: Loaded, default: Sequence[Platform]) -> bool:
+    """Whether everything is built for the one platform that it was read for."""
+    return len(default) == 1 and all(
+        each.platforms in ((), tuple(default)) and each.platform in (None, *default)
+        for each in (*found.specs.values(), *found.left_out)
+    )
+
+
 class Gathered(NamedTuple):
     specs: dict[str, ImageSpec]
     """Those that were asked for and those below them, bases first."""

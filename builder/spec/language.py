@@ -46,17 +46,19 @@ def _tag(value: str) -> str:
 def _platform(value: str) -> Platform:
     try:
         return parse_platform(value)
-    except BuilderError:
-        raise Malformed("is not a platform, expected os/arch[/variant]") from None
+    except BuilderError as error:
+        what = error.what.removeprefix(f"{value!r} ")
+        raise Malformed(what, error.hint) from None
 
 
 def _read_platforms(reader: Reader, node: Node) -> Any:
     platforms = _PLATFORMS.read(reader, node)
-    if platforms is not BAD and len(platforms) > 1:
-        raise node.items[1].fault(
-            f"{len(platforms)} platforms, expected one", "build the others with --platform"
-        )
-    return BAD if platforms is BAD else platforms[0]
+    if platforms is BAD:
+        return BAD
+    twice = next((each for each in platforms if platforms.count(each) > 1), None)
+    if twice:
+        raise node.fault(f"platform {str(twice)!r} is there twice")
+    return tuple(sorted(platforms))
 
 
 def _folder(value: str) -> str:
@@ -96,7 +98,7 @@ def _read_steps(reader: Reader, node: Node) -> Any:
 
 _CONTEXT = text(_folder, expected="a path below the context")
 _PLATFORMS = list_of(
-    text(_platform, expected="os/arch[/variant]"), least=1, expected="a list of one platform"
+    text(_platform, expected="os/arch[/variant]"), least=1, expected="a list of platforms"
 )
 
 _FILES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
@@ -182,8 +184,8 @@ SPEC: Table = {
     ),
     "tags": Field(list_of(text(_tag), one=True), "References to tag the image with."),
     "platforms": Field(
-        Kind(_read_platforms, {**_PLATFORMS.schema, "maxItems": 1}),
-        "The platform to build for, one for now.",
+        Kind(_read_platforms, _PLATFORMS.schema),
+        "The platforms to build for; several make an image index.",
     ),
 }
 
@@ -230,9 +232,9 @@ def _own_vars(reader: Reader, node: Node) -> Any:
     return values if right else BAD
 
 
-def _one_platform(reader: Reader, node: Node) -> Any:
+def _platform_texts(reader: Reader, node: Node) -> Any:
     found = _read_platforms(reader, node)
-    return BAD if found is BAD else str(found)
+    return BAD if found is BAD else tuple(map(str, found))
 
 
 def _registry(value: str) -> str:
@@ -291,8 +293,8 @@ PROJECT: Table = {
         "Variables of all specs, over their defaults; data, never rendered.",
     ),
     "platforms": Field(
-        Kind(_one_platform, {**_PLATFORMS.schema, "maxItems": 1}),
-        "The platform to build for, one for now; else this machine's.",
+        Kind(_platform_texts, _PLATFORMS.schema),
+        "The platforms to build for where a spec says none; else this machine's.",
     ),
     "executor": Field(
         choice("auto", "sandbox", "runc", "docker", "chroot"),

@@ -69,7 +69,7 @@ def load_on_base(spec: ImageSpec, base: Mapping[str, Any], given: Inputs) -> Ima
     (found,) = load_file(spec.file, given, base, spec.row, spec.stage)
     if spec.stage:
         found = next((each for each in found.stages if each.stage == spec.stage), found)
-    if (found.name, found.base) != (spec.name, spec.base):
+    if (found.name, found.base) != (spec.name, spec.base._replace(of_task="")):
         raise SpecError(f"{spec.file}: it changed while it was read", "build again")
     return found
 

@@ -68,6 +68,12 @@ class BaseRef(NamedTuple):
     value: str
     place: Place
     options: Mapping[str, Any] = {}  # debootstrap: variant, include (list), mirror
+    of_task: str = ""  # ImageSpec.task of its spec
+
+    @property
+    def task(self) -> str:
+        """What a run calls the image of a spec."""
+        return self.of_task or self.value
 
     @property
     def of_spec(self) -> bool:
@@ -194,7 +200,7 @@ class ImageSpec(NamedTuple):
     steps: tuple[Step, ...]
     config: ConfigChange = ConfigChange()
     tags: tuple[str, ...] = ()
-    platform: Platform | None = None  # None: the host's, or --platform
+    platform: Platform | None = None  # None: what the run is for
     variables: Mapping[str, Any] = {}  # in force, as they may be shown; for `why`
     environment: Mapping[str, str | None] = {}  # what env('NAME') was asked for; part of the keys
     waits: bool = False  # for its base, which templates name; what they stand in is not yet right
@@ -207,6 +213,14 @@ class ImageSpec(NamedTuple):
     stages: tuple[ImageSpec, ...] = ()  # its own; those that nothing uses, too
     stage: str = ""  # what it is called in the image whose stage it is
     context: Folder | None = None  # what its steps take files from; None: the project's
+    platforms: tuple[Platform, ...] = ()  # what it says it is built for, sorted
+    target: Platform | None = None  # what it was read for, where a run is for others too
+    task: str = ""  # what a run calls it that builds it for several; "": its key
+
+    @property
+    def label(self) -> str:
+        """What users are told that it is: with the platform, where a run has it for several."""
+        return f"{self.name} ({self.target})" if self.task else self.name
 
     @property
     def place(self) -> Place:

@@ -22,15 +22,15 @@ class ProjectFile(NamedTuple):
     name: str | None = None  # whose the names of images are; None: the folder's
     groups: Mapping[str, Sequence[str]] = {}  # names and globs of images
     vars: Mapping[str, Any] = {}  # over the defaults of specs, below vars files
-    platforms: str | None = None  # the one to build for
+    platforms: Sequence[str] = ()  # to build for, where neither the command line nor a spec says it
     executor: str | None = None
     epoch: int | None = None  # seconds since 1970
     registry: str | None = None  # put before tags without one
     secrets: Mapping[str, Mapping[str, str]] = {}  # by name: {"file": PATH} or {"env": VARIABLE}
 
     @property
-    def platform(self) -> Platform | None:
-        return parse_platform(self.platforms) if self.platforms else None
+    def built_for(self) -> tuple[Platform, ...]:
+        return tuple(map(parse_platform, self.platforms))
 
     def tagged(self, tags: tuple[str, ...]) -> tuple[str, ...]:
         """Tags with the project's registry where they name none."""

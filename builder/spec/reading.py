@@ -148,7 +148,8 @@ class Reading:
         seen: dict[str, Any] = {"host": _machine(host_platform())}
         platforms, named = node.get("platforms"), node.get("name")
         if platforms is None or not _templates(platforms):
-            seen["target"] = _machine(self._platform(platforms))
+            built_for = self._platforms(platforms)
+            seen["target"] = _machine(self._target(built_for))
         if named is None or not made_by_template(named):
             name = self._name(named)
             seen["spec"] = {"name": name}
@@ -164,7 +165,8 @@ class Reading:
                 if self._name(named) != name:
                     raise UsageError(f"--set {name}.NAME=... gives {name!r} another name")
         if "target" not in seen:
-            seen["target"] = _machine(self._platform(platforms))
+            built_for = self._platforms(platforms)
+            seen["target"] = _machine(self._target(built_for))
         seen["spec"] = {"name": name}
         renderer.know({**seen, **variables})
         if number is not None and named is None:
@@ -200,10 +202,13 @@ class Reading:
             row=number,
             axes=axes,
             stages=stages,
+            platforms=built_for,
         )
         if fields is None or left_out is not None:
             return found
-        made = _filled(found, fields, fields.get("platforms"), waits, key)
+        platform = self._target(built_for) if built_for else None
+        found = found._replace(stages=tuple(_beneath(each, stages) for each in stages))
+        made = _filled(found, fields, platform, waits, key)
         shared = made.context
         return made._replace(
             stages=tuple(each._replace(context=each.context or shared) for each in made.stages)
@@ -351,12 +356,15 @@ class Reading:
             self.problems.add(Fault(1, 1, f"{quote(self._stem)} {error.what}", hint))
             return None
 
-    def _platform(self, node: Node | None) -> Platform:
-        """What is built for, in templates."""
-        if node is None:
-            return self._given.platform
-        found = self._reader.take(SPEC["platforms"].kind, node)
-        return self._given.platform if found is BAD else found
+    def _platforms(self, node: Node | None) -> tuple[Platform, ...]:
+        """What the spec says that it is built for."""
+        found = () if node is None else self._reader.take(SPEC["platforms"].kind, node)
+        return () if found is BAD else found
+
+    def _target(self, built_for: tuple[Platform, ...]) -> Platform:
+        """What it is built for, in templates."""
+        wanted = self._given.platform
+        return wanted if wanted in built_for or not built_for else built_for[0]
 
     def _plain_step(self, node: Node) -> dict[str, Any]:
         return {
@@ -410,6 +418,16 @@ def _filled(
         skipped=skipped,
         context=fields.get("context"),
     )
+
+
+def _beneath(stage: ImageSpec, stages: tuple[ImageSpec, ...]) -> ImageSpec:
+    """A stage that stands on another runs where that one does, as in a Dockerfile."""
+    known, seen = {each.key: each for each in stages}, stage
+    for _ in stages:
+        if seen.platform or seen.base.kind != "stage" or seen.base.value not in known:
+            break
+        seen = known[seen.base.value]
+    return stage._replace(platform=seen.platform)
 
 
 def _within(image: str, ref: BaseRef) -> BaseRef:

@@ -31,9 +31,14 @@ Entries = list[dict[str, Any]]
 """The descriptors of index.json as read: those of other tools are kept as they are."""
 
 
+ANY = Platform("", "", "")
+"""The platform of a name that means an index."""
+
+
 class ImageName(NamedTuple):
     """What an image is called: by its spec's name within a project, or by a reference, which
-    belongs to no project ("") and is given by a pull or a tag."""
+    belongs to no project ("") and is given by a pull or a tag. It means a manifest for a platform,
+    or, for ANY, an index; not both."""
 
     name: str
     platform: Platform
@@ -44,8 +49,13 @@ class ImageName(NamedTuple):
         """Names files in the store that are about this name: 64 hex digits."""
         return hex_of(encode([self.project, self.name, *self.platform]))
 
+    def is_like(self, other: ImageName) -> bool:
+        """Whether they are one name, for whatever platforms."""
+        return (self.name, self.project) == (other.name, other.project)
+
     def __str__(self) -> str:
-        return f"{self.name} ({self.platform}{', ' if self.project else ''}{self.project})"
+        platform = "all platforms" if self.platform == ANY else self.platform
+        return f"{self.name} ({platform}{', ' if self.project else ''}{self.project})"
 
 
 class Names:
@@ -65,16 +75,36 @@ class Names:
         entry = _entry_for(name, manifest)
         if entry == self._load(name.key):
             return
-        self._changed.add(name.key)
-        self._store.save(_KIND, name.key, encode(entry))
+        if name.platform == ANY:
+            others = [each for each in self.all() if each != name and each.is_like(name)]
+        elif index := self.find(name._replace(platform=ANY)):
+            inner = dict(index_entries(self._store, index))
+            if inner.get(name.platform) == manifest:
+                return
+            others = [name._replace(platform=ANY)]
+            for platform, each in inner.items():
+                if platform != name.platform:
+                    self._save(name._replace(platform=platform), each)
+        else:
+            others = []
+        self._save(name, manifest)
+        for other in others:  # last: what an index held is held all the time
+            self._forget(other)
         self._write_now()
+
+    def _save(self, name: ImageName, manifest: Descriptor) -> None:
+        self._changed.add(name.key)
+        self._store.save(_KIND, name.key, encode(_entry_for(name, manifest)))
+
+    def _forget(self, name: ImageName) -> None:
+        self._changed.add(name.key)
+        self._store.forget(_KIND, name.key)
 
     def remove(self, name: ImageName) -> bool:
         """False: there is no such name."""
         there = name in self.all()
         if there:
-            self._changed.add(name.key)
-            self._store.forget(_KIND, name.key)
+            self._forget(name)
             self._write_now()
         return there
 
@@ -171,23 +201,42 @@ def parse_descriptor(document: object) -> Descriptor | None:
         return None
 
 
+def index_entries(store: Store, index: Descriptor) -> list[tuple[Platform, Descriptor]]:
+    """The manifests of an index that name their platforms; those that are not images (what BuildKit
+    adds) are left out. Total: of what is no index, none."""
+    try:
+        entries = parse_index(store.read(index)) if index.size <= MAX_INDEX else None
+    except BuilderError:
+        return []
+    found = []
+    for each in entries or ():
+        blob, platform = parse_descriptor(each), _platform_in(each)
+        if blob and platform.architecture not in ("", "unknown"):
+            found.append((platform, blob))
+    return found
+
+
 def _entry_for(name: ImageName, manifest: Descriptor) -> dict[str, Any]:
     fields = zip(("os", "architecture", "variant"), name.platform, strict=True)
+    platform = {field: value for field, value in fields if value}
     return {
         **manifest.document(),
-        "platform": {field: value for field, value in fields if value},
+        **({"platform": platform} if platform else {}),
         "annotations": {_REF_NAME: name.name, _PROJECT: name.project},
     }
 
 
 def _name_in(entry: Mapping[str, Any]) -> ImageName:
     """Total: whatever other tools wrote."""
+    platform = ANY if entry.get("mediaType") in media.INDEXES else _platform_in(entry)
+    return ImageName(_ref_name(entry) or "", platform, _annotation(entry, _PROJECT) or "")
+
+
+def _platform_in(entry: Mapping[str, Any]) -> Platform:
     platform = entry.get("platform")
     parts = platform if isinstance(platform, dict) else {}
     fields = (parts.get("os", "linux"), parts.get("architecture", ""), parts.get("variant", ""))
-    return ImageName(
-        _ref_name(entry) or "", Platform(*map(str, fields)), _annotation(entry, _PROJECT) or ""
-    )
+    return Platform(*map(str, fields))
 
 
 def _ref_name(entry: Mapping[str, Any]) -> str | None:

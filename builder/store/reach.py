@@ -93,12 +93,15 @@ def let_go(store: Store, names: Sequence[ImageName]) -> None:
 
 
 def _layers(store: Store, manifest: Descriptor) -> set[str]:
-    """The hex digits of an image's diff_ids; none where its documents cannot be read."""
-    try:
-        config = next(b for b in reach(store, manifest).blobs if b.media_type in media.CONFIGS)
-        return {each[7:] for each in json.loads(store.read(config))["rootfs"]["diff_ids"]}
-    except (CorruptBlob, StopIteration, ValueError, TypeError, KeyError, RecursionError):
-        return set()
+    """The hex digits of the diff_ids of an image, or of an index's; none where its documents cannot
+    be read."""
+    found: set[str] = set()
+    for blob in reach(store, manifest).blobs:
+        if blob.media_type in media.CONFIGS:
+            with contextlib.suppress(CorruptBlob, ValueError, TypeError, KeyError, RecursionError):
+                config = json.loads(store.read(blob))
+                found.update(each[7:] for each in config["rootfs"]["diff_ids"])
+    return found
 
 
 def held_blobs(store: Store) -> set[str]:

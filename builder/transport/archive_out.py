@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.errors import TransportError
@@ -19,7 +19,7 @@ from builder.oci.digest import DiffID, Digest, digest_of
 from builder.oci.image import Descriptor, Image, Layer, encode
 from builder.transport.base import Delivered
 from builder.transport.importing import CHUNK
-from builder.transport.layout_out import VERSION, index_entry
+from builder.transport.layout_out import VERSION, documents_of, index_entry
 from builder.transport.target import check_target, writing
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ class DockerArchive:
     def check(self) -> None:
         _check(self.path, f"docker-archive:{self.path}")
 
-    def put(self, image: Image) -> Delivered:
+    takes_index = False
+
+    def put(self, images: Sequence[Image]) -> Delivered:
+        (image,) = images
         where = f"docker-archive:{self.path}"
         config = image.config_bytes()
         config_name = digest_of(config)[7:] + ".json"
@@ -72,20 +75,22 @@ class OciArchive:
     def check(self) -> None:
         _check(self.path, f"oci-archive:{self.path}")
 
-    def put(self, image: Image) -> Delivered:
+    takes_index = True
+
+    def put(self, images: Sequence[Image]) -> Delivered:
         where = f"oci-archive:{self.path}"
-        config, manifest = image.config_bytes(), image.manifest_bytes()
-        blob = Descriptor(media.MANIFEST, digest_of(manifest), len(manifest))
-        entries = [index_entry(blob, image.platform, self._tag)]
+        top, documents = documents_of(images)
+        entries = [index_entry(images, top, self._tag)]
         index = encode({"schemaVersion": 2, "mediaType": media.INDEX, "manifests": entries})
         with _writing(self.path, where) as archive:
             archive.add("oci-layout", len(VERSION), [VERSION])
             archive.folder("blobs")
             archive.folder("blobs/sha256")
-            for each in {layer.blob.digest: layer.blob for layer in image.layers}.values():
+            layers = (layer.blob for image in images for layer in image.layers)
+            for each in {blob.digest: blob for blob in layers}.values():
                 archive.add(_name(each.digest), each.size, _blob(self._store, each))
-            archive.add(_name(digest_of(config)), len(config), [config])
-            archive.add(_name(blob.digest), len(manifest), [manifest])
+            for data in dict.fromkeys(documents):
+                archive.add(_name(digest_of(data)), len(data), [data])
             archive.add("index.json", len(index), [index])
         return Delivered(f"{where}:{self._tag}", archive.size)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from builder.oci.image import Image, Platform
@@ -56,9 +56,14 @@ class Destination(Protocol):
     path: str
     """The file or folder that it names, absolute."""
 
+    takes_index: bool
+    """Whether it holds an image for several platforms."""
+
     def check(self) -> None:
         """What it names can take an image, as far as can be seen without writing. Raises
         BuilderError."""
         ...
 
-    def put(self, image: Image) -> Delivered: ...
+    def put(self, images: Sequence[Image]) -> Delivered:
+        """The image, one for each platform; several only where it `takes_index`."""
+        ...

@@ -187,6 +187,11 @@ def check_platform(found: Platform, wanted: Platform, where: str) -> None:
         )
 
 
+def runs_on(found: Platform, wanted: Platform) -> bool:
+    """Whether what is for `found` runs where `wanted` does."""
+    return found[:2] == wanted[:2] and _rank(found) <= _reach(wanted)
+
+
 def choose_platform(index: Index, platform: Platform, where: str) -> Descriptor:
     """The entry to take on `platform`: of the same os and architecture the highest variant that is
     not above the wanted one, as containerd orders them (arm means v7, arm64 v8, amd64 v1); if there

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from builder.errors import TransportError, masked
 from builder.oci.digest import hex_of
+from builder.oci.image import Platform, parse_platform
 from builder.spec.named import open_named
 
 SOCKET = "unix:///var/run/docker.sock"
@@ -60,6 +61,12 @@ class Engine:
             yield
         except (DockerException, RequestException, HTTPError, OSError) as error:
             raise fault(error, Endpoint(self.host)) from error
+
+    def platform(self) -> Platform:
+        """What its containers run on."""
+        with self.asking():
+            said = self.api.version(api_version=False)
+        return parse_platform(f"{said.get('Os', 'linux')}/{said.get('Arch', 'amd64')}")
 
     def inspect_image(self, reference: str) -> dict[str, Any] | None:
         """What the engine says of an image by name or id; None: it has no such image."""

@@ -7,7 +7,7 @@ import errno
 import io
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.errors import LayerError, TransportError
@@ -43,7 +43,10 @@ class FilesTar:
         with _named(self._where):
             check_target(self.path)
 
-    def put(self, image: Image) -> Delivered:
+    takes_index = False
+
+    def put(self, images: Sequence[Image]) -> Delivered:
+        (image,) = images
         flat = Flat(Layers(self._store), image.layers)
         with _named(self._where), writing(self.path) as file:
             places = [array("q", bytes(8 * flat.paths(n))) for n in range(len(image.layers))]
@@ -81,7 +84,10 @@ class FilesFolder:
         with _named(self._where, self.path):
             check_folder(self.path, self._store)
 
-    def put(self, image: Image) -> Delivered:
+    takes_index = False
+
+    def put(self, images: Sequence[Image]) -> Delivered:
+        (image,) = images
         from builder.executor.syscalls import initial_user_namespace
 
         flat = Flat(Layers(self._store), image.layers)

@@ -11,13 +11,14 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import CorruptBlob, TransportError
 from builder.oci import media
 from builder.oci.digest import Digest, digest_of, hasher
-from builder.oci.image import Descriptor, Image, Platform, encode
+from builder.oci.image import Descriptor, Image, encode
+from builder.oci.index import index_of, platform_document
 from builder.transport.base import Delivered
 from builder.transport.documents import MAX_MANIFEST, REF_NAME, load_object, parse_index
 from builder.transport.importing import CHUNK
@@ -67,13 +68,15 @@ class LayoutDestination:
         finally:
             os.close(handle)
 
-    def put(self, image: Image) -> Delivered:
+    takes_index = True
+
+    def put(self, images: Sequence[Image]) -> Delivered:
         try:
-            return self._put(image)
+            return self._put(images)
         except OSError as error:
             raise TransportError(f"{self._where}: {error.strerror}") from error
 
-    def _put(self, image: Image) -> Delivered:
+    def _put(self, images: Sequence[Image]) -> Delivered:
         os.makedirs(self.path, exist_ok=True)
         handle = os.open(self.path, _FOLDER)
         try:
@@ -81,12 +84,12 @@ class LayoutDestination:
             if not self._recognise(handle):
                 _publish(handle, "oci-layout", [VERSION])
             with _folder(handle, "blobs") as above, _folder(above, "sha256") as blobs:
-                sent = sum(self._copy(blobs, layer.blob) for layer in image.layers)
-                config, manifest = image.config_bytes(), image.manifest_bytes()
-                for data in (config, manifest):
+                layers = {layer.blob: None for image in images for layer in image.layers}
+                sent = sum(self._copy(blobs, blob) for blob in layers)
+                top, documents = documents_of(images)
+                for data in documents:
                     sent += _place(blobs, digest_of(data), len(data), [data])
-            blob = Descriptor(media.MANIFEST, digest_of(manifest), len(manifest))
-            self._add_to_index(handle, blob, image.platform)
+            self._add_to_index(handle, index_entry(images, top, self._tag))
         finally:
             os.close(handle)
         return Delivered(f"{self._where}:{self._tag}", sent)
@@ -116,7 +119,7 @@ class LayoutDestination:
         with self._store.open(blob) as source:
             return _place(blobs, blob.digest, blob.size, iter(lambda: source.read(CHUNK), b""))
 
-    def _add_to_index(self, handle: int, manifest: Descriptor, platform: Platform) -> None:
+    def _add_to_index(self, handle: int, entry: dict[str, Any]) -> None:
         path = os.path.join(self.path, "index.json")
         index: dict[str, Any] = {"schemaVersion": 2, "mediaType": media.INDEX, "manifests": []}
         before = b""
@@ -124,7 +127,6 @@ class LayoutDestination:
             before = Layout(handle, self._where).file("index.json", MAX_MANIFEST)
             parse_index(before, f"{path}")
             index = load_object(before, path, MAX_MANIFEST, "index")
-        entry = index_entry(manifest, platform, self._tag)
         others = [each for each in index["manifests"] if _tag(each) != self._tag]
         data = encode({**index, "manifests": [*others, entry]})
         if data != before:
@@ -169,10 +171,25 @@ def _publish(folder: int, name: str, chunks: Iterable[bytes], digest: Digest | N
             raise CorruptBlob(f"blob {digest}: its bytes are not what its name says")
 
 
-def index_entry(manifest: Descriptor, platform: Platform, tag: str) -> dict[str, Any]:
-    """An index.json entry that says for which platform and by which tag."""
-    said = {name: value for name, value in platform._asdict().items() if value}
-    return {**manifest.document(), "platform": said, "annotations": {REF_NAME: tag}}
+def documents_of(images: Sequence[Image]) -> tuple[Descriptor, list[bytes]]:
+    """What stands for the images, and all of their documents, each before what names it."""
+    documents = []
+    for image in images:
+        documents += [image.config_bytes(), image.manifest_bytes()]
+    kind = media.MANIFEST
+    if len(images) > 1:
+        kind = media.INDEX
+        documents.append(index_of(images))
+    top = documents[-1]
+    return Descriptor(kind, digest_of(top), len(top)), documents
+
+
+def index_entry(images: Sequence[Image], top: Descriptor, tag: str) -> dict[str, Any]:
+    """An index.json entry that says by which tag, and for which platform where it is one."""
+    entry = {**top.document(), "annotations": {REF_NAME: tag}}
+    if len(images) == 1:
+        entry["platform"] = platform_document(images[0].platform)
+    return entry
 
 
 def _tag(entry: Any) -> object:

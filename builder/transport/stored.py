@@ -12,9 +12,16 @@ from builder.oci import media
 from builder.oci.digest import Digest
 from builder.oci.image import Descriptor, Image, Platform, host_platform
 from builder.oci.reference import parse_reference
-from builder.store.names import ImageName
+from builder.store.names import ANY, ImageName
 from builder.store.store import Store
-from builder.transport.documents import MAX_MANIFEST, make_image, parse_config, parse_manifest
+from builder.transport.documents import (
+    MAX_MANIFEST,
+    choose_platform,
+    make_image,
+    parse_config,
+    parse_index,
+    parse_manifest,
+)
 
 _DIGITS = re.compile("(sha256:)?[0-9a-f]{6,64}")
 
@@ -28,10 +35,26 @@ def read_image(store: Store, manifest: Descriptor, where: str) -> Image:
     return make_image(document, config, config.platform, where)
 
 
+def read_images(store: Store, top: Descriptor, where: str) -> tuple[tuple[Descriptor, Image], ...]:
+    """The image of a manifest, or those of an index, sorted by platform, each with its manifest.
+    Raises as read_image does."""
+    if top.media_type not in media.INDEXES:
+        return ((top, read_image(store, top, where)),)
+    index = parse_index(store.read(top), where, top.media_type)
+    found: list[tuple[Descriptor, Image]] = []
+    for entry in index.entries:
+        if not entry.attestation:
+            found += read_images(store, entry.blob, f"{where}: {entry.platform}")
+    if not found:
+        raise TransportError(f"{where}: its index holds no image")
+    return tuple(sorted(found, key=lambda each: each[1].platform))
+
+
 def find_manifest(store: Store, text: str, platform: Platform | None) -> Descriptor:
-    """What a reference, a digest, or the first six or more digits of one mean. Of a reference that
-    means images of several platforms, the one of `platform` (None: this machine's, or the only
-    one). Raises UsageError where there is no such image."""
+    """What a reference, a digest, or the first six or more digits of one mean: a manifest, or the
+    index of a name that means one, unless a `platform` is named. Of a reference that means images
+    of several platforms, the one of `platform` (None: this machine's, or the only one). Raises
+    UsageError where there is no such image."""
     names = store.names()
     for name in spellings(text):
         there = {
@@ -39,11 +62,13 @@ def find_manifest(store: Store, text: str, platform: Platform | None) -> Descrip
             for each, blob in names.items()
             if each.name == name and not each.project
         }
+        if ANY in there:
+            return _in_index(store, text, there[ANY], platform)
         if there:
             return _of_platform(text, there, platform)
     found = by_digest(names, text)
     if len({names[each].digest for each in found}) == 1:
-        return names[found[0]]
+        return _in_index(store, text, names[found[0]], platform)
     if len(text) == 71 and _DIGITS.fullmatch(text) and (blob := _unnamed(store, Digest(text))):
         return blob
     raise no_image(text, names)
@@ -93,6 +118,14 @@ def _of_platform(
     )
 
 
+def _in_index(store: Store, text: str, top: Descriptor, platform: Platform | None) -> Descriptor:
+    """What is for `platform`, if one is named and this is an index."""
+    if top.media_type not in media.INDEXES or platform is None:
+        return top
+    index = parse_index(store.read(top), f"image {text!r}", top.media_type)
+    return choose_platform(index, platform, f"image {text!r}")
+
+
 def _unnamed(store: Store, digest: Digest) -> Descriptor | None:
     """The manifest of an image that no name means any more."""
     blob = store.blob(digest, media.MANIFEST)
@@ -103,4 +136,6 @@ def _unnamed(store: Store, digest: Digest) -> Descriptor | None:
     except (CorruptBlob, ValueError, RecursionError):
         return None
     kind = document.get("mediaType", media.MANIFEST) if isinstance(document, dict) else None
-    return blob._replace(media_type=kind) if kind in media.MANIFESTS else None
+    if kind not in media.MANIFESTS and kind not in media.INDEXES:
+        return None
+    return blob._replace(media_type=str(kind))

@@ -60,7 +60,7 @@ def differences(theirs: dict[bytes, Any], ours: dict[bytes, Any]) -> list[str]:
 
 def load(sides: Any, store: Store, image: Image, tag: str, folder: Path) -> bool:
     """Whether Docker takes the image."""
-    parse_output(f"docker-archive:{folder}/saved.tar:{tag}")(store, "x").put(image)
+    parse_output(f"docker-archive:{folder}/saved.tar:{tag}")(store, "x").put([image])
     return not sides.run("load", "--quiet", "-i", f"{folder}/saved.tar")[1]
 
 
@@ -75,8 +75,8 @@ def test_files_are_what_buildkit_puts_out(sides: Any, tmp_path: Path) -> None:
         image = image_of(random_layers(random.Random(number), store, tidy=True))
         tag = f"parity:outputs-{number}"
         try:
-            parse_output(f"tar:{here}/ours.tar")(store, "x").put(image)
-            parse_output(f"dir:{here}/ours")(store, "x").put(image)
+            parse_output(f"tar:{here}/ours.tar")(store, "x").put([image])
+            parse_output(f"dir:{here}/ours")(store, "x").put([image])
         except BuilderError:
             continue
         if not load(sides, store, image, tag, here):

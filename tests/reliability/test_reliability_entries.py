@@ -73,8 +73,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         os.utime(path, (1_700_000_000,) * 2)
     store = Store(str(root / "made"))
     image = build(["base"], cache_dir=store.root, specs=str(root / "specs"))["base"].image
-    parse_output(f"oci:{root}/layout:v1")(store, "x").put(image)
-    parse_output(f"docker-archive:{root}/saved.tar:a:1")(store, "x").put(image)
+    parse_output(f"oci:{root}/layout:v1")(store, "x").put([image])
+    parse_output(f"docker-archive:{root}/saved.tar:a:1")(store, "x").put([image])
     os.utime(root / "saved.tar", (1_700_000_000,) * 2)
     return root
 

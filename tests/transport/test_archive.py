@@ -77,7 +77,7 @@ def test_docker_loads_and_runs_our_archive(
     for codec in ("gzip", "zstd", "none"):
         image = make_image(store, script, {"word": codec.encode()}, codec=codec)
         path = tmp_path / f"{codec}.tar"
-        parse_output(f"docker-archive:{path}:test/{codec}:1")(store, "x").put(image)
+        parse_output(f"docker-archive:{path}:test/{codec}:1")(store, "x").put([image])
         assert f"test/{codec}:1".encode() in engine.docker("load", "-i", str(path))
         ran = engine.docker(
             "run", "--rm", "--network=none", f"test/{codec}:1", "/bin/busybox", "cat", "/word"
@@ -90,7 +90,7 @@ def test_what_docker_saves_is_a_base_with_the_same_layers(
 ) -> None:
     image = make_image(store, {"a": b"1"}, {"b": b"2"}, {"a": b"1"})
     path = tmp_path / "ours.tar"
-    parse_output(f"docker-archive:{path}:saved:1")(store, "x").put(image)
+    parse_output(f"docker-archive:{path}:saved:1")(store, "x").put([image])
     engine.docker("load", "-i", str(path))
     (tmp_path / "saved.tar").write_bytes(engine.docker("save", "saved:1"))
     (tmp_path / "saved.tar.gz").write_bytes(gzip.compress((tmp_path / "saved.tar").read_bytes()))
@@ -107,7 +107,7 @@ def test_skopeo_reads_both_archives(store: Store, make_image: MakeImage, tmp_pat
     image = make_image(store, {"a": b"1"}, {"b": b"2"})
     for kind in ("docker-archive", "oci-archive"):
         path = tmp_path / f"{kind}.tar"
-        parse_output(f"{kind}:{path}")(store, "Site").put(image)
+        parse_output(f"{kind}:{path}")(store, "Site").put([image])
         copied = tmp_path / f"{kind}-copied"
         subprocess.run(["skopeo", "copy", f"{kind}:{path}", f"dir:{copied}"], check=True)
         said = json.loads((copied / "manifest.json").read_bytes())
@@ -119,7 +119,7 @@ def test_what_skopeo_writes_is_a_base(
     store: Store, make_image: MakeImage, ref: Ref, tmp_path: Path
 ) -> None:
     image = make_image(store, {"a": b"1"})
-    parse_output(f"oci:{tmp_path}/layout:v1")(store, "x").put(image)
+    parse_output(f"oci:{tmp_path}/layout:v1")(store, "x").put([image])
     target = f"docker-archive:{tmp_path}/s.tar:some/name:v2"
     subprocess.run(["skopeo", "copy", f"oci:{tmp_path}/layout:v1", target], check=True)
     other = Store(str(tmp_path / "other"))
@@ -134,7 +134,7 @@ def test_the_same_image_gives_the_same_archive(
     for kind in ("docker-archive", "oci-archive"):
         paths = [tmp_path / f"{kind}-{number}.tar" for number in range(2)]
         for path in paths:
-            parse_output(f"{kind}:{path}:v1")(store, "x").put(image)
+            parse_output(f"{kind}:{path}:v1")(store, "x").put([image])
         assert paths[0].read_bytes() == paths[1].read_bytes()
     assert not list(tmp_path.glob("*.partial"))
 

@@ -178,8 +178,8 @@ def test_files_are_what_the_kernel_shows_of_the_layers(tmp_path: Path) -> None:
         layers = random_layers(rng, store, tidy=tidy)
         image = image_of(layers)
         for name in ("one", "two"):
-            parse_output(f"tar:{here / name}.tar")(store, "x").put(image)
-        parse_output(f"dir:{here}/out")(store, "x").put(image)
+            parse_output(f"tar:{here / name}.tar")(store, "x").put([image])
+        parse_output(f"dir:{here}/out")(store, "x").put([image])
         theirs = kernels(store, layers, here / "kernel")
         wrong = difference(theirs, snapshot(os.fsencode(here / "out")), tidy=tidy)
         assert not wrong, f"dir {number}:\n{wrong}"
@@ -212,7 +212,7 @@ def member(name: str, data: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo
 def put(store: Store, output: str, image: Image) -> None:
     destination = parse_output(output)(store, "x")
     destination.check()
-    destination.put(image)
+    destination.put([image])
 
 
 def test_a_folder_that_was_written_so_is_replaced_and_no_other(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_an_engine_takes_what_is_built_on_them(engine: Engine, tmp_path: Path) -
     for name, each in built.items():
         out = tmp_path / f"{name}.tar"
         parse_output(f"docker-archive:{out}:{name}:1")(Store(options["cache_dir"]), "x").put(
-            each.image
+            [each.image]
         )
         assert f"{name}:1".encode() in engine.docker("load", "-i", str(out))
         told = engine.docker("history", "-q", f"{name}:1").splitlines()

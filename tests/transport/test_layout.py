@@ -32,7 +32,7 @@ AMD64 = Platform()
 def layout(store: Store, make_image: MakeImage, tmp_path: Path) -> Path:
     """A layout `base` with one image `v1` of two layers; `store` holds them too."""
     image = make_image(store, {"etc/": b"", "etc/passwd": b"root:x:0:0::/:/bin/sh\n"}, {"b": b"2"})
-    parse_output(f"oci:{tmp_path}/base:v1")(store, "x").put(image)
+    parse_output(f"oci:{tmp_path}/base:v1")(store, "x").put([image])
     return tmp_path / "base"
 
 
@@ -100,7 +100,7 @@ def test_tags_are_chosen_and_told(
     layout: Path, store: Store, fresh: Store, make_image: MakeImage, ref: Ref, tmp_path: Path
 ) -> None:
     other = make_image(store, {"c": b"3"})
-    parse_output(f"oci:{layout}:v2")(store, "x").put(other)
+    parse_output(f"oci:{layout}:v2")(store, "x").put([other])
     assert resolve(fresh, tmp_path, ref("oci:base:v2")).image.layers == other.layers
     assert len(resolve(fresh, tmp_path, ref("oci:base:v1")).image.layers) == 2
     for text, said in (("oci:base", "which image?"), ("oci:base:v3", "no image 'v3'")):
@@ -108,7 +108,7 @@ def test_tags_are_chosen_and_told(
             resolve(fresh, tmp_path, ref(text))
         assert said in caught.value.message
         assert caught.value.hint == "its tags are: v1, v2"
-    parse_output(f"oci:{layout}")(store, "x").put(other)
+    parse_output(f"oci:{layout}")(store, "x").put([other])
     assert resolve(fresh, tmp_path, ref("oci:base")).image.layers == other.layers
 
 
@@ -134,7 +134,7 @@ def test_skopeo_and_umoci_read_what_we_write_and_we_what_they_write(
     run(*docker)
     run("skopeo", "copy", f"dir:{tmp_path}/dir", f"oci:{tmp_path}/again:latest")
     fetch_all(resolve(fresh, tmp_path, ref("oci:again")))
-    parse_output(f"oci:{layout}:v3")(store, "x").put(make_image(store, {"c": b"3"}))
+    parse_output(f"oci:{layout}:v3")(store, "x").put([make_image(store, {"c": b"3"})])
     assert run("umoci", "ls", "--layout", str(layout)).split() == [b"v1", b"v2", b"v3"]
 
 
@@ -142,9 +142,9 @@ def test_blobs_that_are_there_are_not_copied_again(
     store: Store, make_image: MakeImage, tmp_path: Path
 ) -> None:
     image = make_image(store, {"a": b"1"})
-    first = parse_output(f"oci:{tmp_path}/out:v1")(store, "x").put(image)
+    first = parse_output(f"oci:{tmp_path}/out:v1")(store, "x").put([image])
     stamp = os.stat(tmp_path / "out/index.json").st_mtime_ns
-    again = parse_output(f"oci:{tmp_path}/out:v1")(store, "x").put(image)
+    again = parse_output(f"oci:{tmp_path}/out:v1")(store, "x").put([image])
     assert first.sent > 0
     assert again.sent == 0
     assert os.stat(tmp_path / "out/index.json").st_mtime_ns == stamp
@@ -157,7 +157,7 @@ def test_a_folder_with_other_files_is_not_taken_for_a_layout(
     (tmp_path / "home").mkdir()
     (tmp_path / "home/precious").touch()
     with pytest.raises(TransportError, match="holds other files and is no OCI layout"):
-        parse_output(f"oci:{tmp_path}/home")(store, "x").put(make_image(store, {"a": b"1"}))
+        parse_output(f"oci:{tmp_path}/home")(store, "x").put([make_image(store, {"a": b"1"})])
     assert os.listdir(tmp_path / "home") == ["precious"]
 
 
@@ -168,7 +168,7 @@ def test_what_other_tools_wrote_into_an_index_stays(
     index["annotations"] = {"org.example": "kept"}
     index["manifests"][0]["org.example.unknown"] = [1]
     (layout / "index.json").write_text(json.dumps(index))
-    parse_output(f"oci:{layout}:v2")(store, "x").put(make_image(store, {"a": b"1"}))
+    parse_output(f"oci:{layout}:v2")(store, "x").put([make_image(store, {"a": b"1"})])
     after = json.loads((layout / "index.json").read_bytes())
     assert after["annotations"] == {"org.example": "kept"}
     assert after["manifests"][0] == index["manifests"][0]

@@ -27,7 +27,7 @@ def test_the_place_of_a_base_is_data_whatever_is_wrong_with_it(
     base: str, store: Store, make_image: Callable[..., Image], tmp_path: Path
 ) -> None:
     image = make_image(store, {"f": b"1"})
-    parse_output(f"oci:{tmp_path}/base:v1")(store, "x").put(image)
+    parse_output(f"oci:{tmp_path}/base:v1")(store, "x").put([image])
     blob = tmp_path / "base/blobs/sha256" / image.layers[0].blob.digest[7:]
     blob.write_bytes(bytes(len(blob.read_bytes())))
     (tmp_path / "a.tar").write_bytes(b"no archive" * 100)

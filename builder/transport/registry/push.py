@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -59,14 +59,26 @@ class PushResult(NamedTuple):
         }
 
 
+Document = tuple[str, bytes]
+"""A manifest or an index: its media type and its bytes."""
+
+
 class Push(NamedTuple):
-    """An image and the references it shall have. `manifest` is the document as it was pulled, media
-    type first, to be passed on to the byte with the config that it names, which is in the store;
-    None: both are made from the image."""
+    """An image and the references it shall have. `manifest` is the document as it was pulled, to be
+    passed on to the byte with the config that it names, which is in the store; None: both are made
+    from the image."""
 
     image: Image
     references: tuple[Reference, ...]
-    manifest: tuple[str, bytes] | None = None
+    manifest: Document | None = None
+
+
+class PushIndex(NamedTuple):
+    """An index and the references it shall have; its images, which get none of their own."""
+
+    images: tuple[Push, ...]
+    references: tuple[Reference, ...]
+    document: Document
 
 
 class _Target(NamedTuple):
@@ -75,12 +87,15 @@ class _Target(NamedTuple):
     client: Client
     references: tuple[Reference, ...]
     media_type: str
-    manifest: bytes
-    config: bytes
+    manifest: bytes  # or index
+    configs: Mapping[Descriptor, bytes]
     layers: tuple[Descriptor, ...]  # each once
+    inner: tuple[Document, ...] = ()  # the manifests of an index
 
 
-def push_all(registry: Registry, store: Store, pushes: Sequence[Push]) -> list[PushResult]:
+def push_all(
+    registry: Registry, store: Store, pushes: Sequence[Push | PushIndex]
+) -> list[PushResult]:
     """Push them together; a result per image and repository, in order.
 
     No tag of any of them is written before every blob and manifest of all is there.
@@ -89,7 +104,9 @@ def push_all(registry: Registry, store: Store, pushes: Sequence[Push]) -> list[P
 
 
 class _PushAll:
-    def __init__(self, registry: Registry, store: Store, pushes: Sequence[Push]) -> None:
+    def __init__(
+        self, registry: Registry, store: Store, pushes: Sequence[Push | PushIndex]
+    ) -> None:
         self.registry, self.store, self.emit = registry, store, registry.emit
         self.jobs, self.network = registry.settings.jobs, registry.network
         self.targets = [target for push in pushes for target in _targets(registry, store, push)]
@@ -106,6 +123,19 @@ class _PushAll:
                 self._skip(number)
         run_all(self._blob_tasks(missing, layers=True), jobs, network)
         run_all(self._blob_tasks(missing, layers=False), jobs, network)
+        inner = {
+            (self.targets[number].client.base, self.targets[number].client.name.name, each): number
+            for number in missing
+            for each in self.targets[number].inner
+        }
+        run_all(
+            [
+                partial(_put_inner, self.targets[number].client, each)
+                for (*_, each), number in inner.items()
+            ],
+            jobs,
+            network,
+        )
         tags = [
             (self.targets[number], reference.tag or "")
             for number in missing
@@ -135,7 +165,7 @@ class _PushAll:
 
     def _skip(self, number: int) -> None:
         target = self.targets[number]
-        for blob in (*target.layers, _config(target)):
+        for blob in (*target.layers, *target.configs):
             self._count(number, "skipped", blob.size)
 
     def _blob_tasks(self, missing: Sequence[int], *, layers: bool) -> list[Callable[[], None]]:
@@ -143,7 +173,7 @@ class _PushAll:
         tasks: dict[tuple[str, Digest], list[tuple[int, Descriptor]]] = {}
         for number in missing:
             target = self.targets[number]
-            for blob in target.layers if layers else (_config(target),):
+            for blob in target.layers if layers else target.configs:
                 wanted = tasks.setdefault((target.client.base, blob.digest), [])
                 wanted.append((number, blob))
         largest_first = sorted(tasks.values(), key=lambda wanted: -wanted[0][1].size)
@@ -176,8 +206,8 @@ class _PushAll:
         return None
 
     def _source(self, target: _Target, blob: Descriptor) -> Source:
-        if blob == _config(target):
-            return io.BytesIO(target.config)
+        if blob in target.configs:
+            return io.BytesIO(target.configs[blob])
         if not self.store.claim(blob):
             self._fetch(blob)
         return cast(Source, self.store.open(blob))
@@ -212,7 +242,7 @@ class _PushAll:
             tallies[what] = tallies.get(what, Tally()).plus(size)
 
 
-def _targets(registry: Registry, store: Store, push: Push) -> list[_Target]:
+def _targets(registry: Registry, store: Store, push: Push | PushIndex) -> list[_Target]:
     grouped: dict[str, list[Reference]] = {}
     for reference in push.references:
         if reference.digest is not None:
@@ -221,25 +251,33 @@ def _targets(registry: Registry, store: Store, push: Push) -> list[_Target]:
                 f"push to {reference._replace(digest=None, tag=reference.tag or 'latest')}",
             )
         grouped.setdefault(reference.name, []).append(reference)
-    media_type, manifest = push.manifest or (media.MANIFEST, push.image.manifest_bytes())
-    if push.manifest is None:
-        config = push.image.config_bytes()
-    else:
-        from builder.transport.documents import parse_manifest
-
-        config = store.read(parse_manifest(manifest, "the image", media_type).config)
-    layers = {layer.blob.digest: layer.blob for layer in push.image.layers}
+    manifests: list[Document] = []
+    configs: dict[Descriptor, bytes] = {}
+    images = (push,) if isinstance(push, Push) else push.images
+    for image, _, document in images:
+        manifests.append(document or (media.MANIFEST, image.manifest_bytes()))
+        config = image.config_bytes() if document is None else _config_of(store, document)
+        configs[Descriptor(media.CONFIG, digest_of(config), len(config))] = config
+    layers = {layer.blob.digest: layer.blob for each in images for layer in each.image.layers}
+    top = manifests[0] if isinstance(push, Push) else push.document
     return [
         _Target(
             registry.client(references[0]),
             tuple(dict.fromkeys(references)),
-            media_type,
-            manifest,
-            config,
+            *top,
+            configs,
             tuple(layers.values()),
+            () if isinstance(push, Push) else tuple(manifests),
         )
         for references in grouped.values()
     ]
+
+
+def _config_of(store: Store, document: Document) -> bytes:
+    from builder.transport.documents import parse_manifest
+
+    media_type, manifest = document
+    return store.read(parse_manifest(manifest, "the image", media_type).config)
 
 
 def _is_complete(target: _Target) -> bool:
@@ -264,5 +302,9 @@ def _put(target: _Target, which: str) -> None:
     target.client.put_manifest(which, target.manifest, target.media_type)
 
 
-def _config(target: _Target) -> Descriptor:
-    return Descriptor(media.CONFIG, digest_of(target.config), len(target.config))
+def _put_inner(client: Client, document: Document) -> None:
+    """A manifest that an index names, unless it is there."""
+    media_type, manifest = document
+    wanted = Descriptor(media_type, digest_of(manifest), len(manifest))
+    if client.head_manifest(wanted.digest, client.push_scope) != wanted:
+        client.put_manifest(wanted.digest, manifest, media_type)
