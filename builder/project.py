@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from builder.errors import BuilderError, BuildErrors, CorruptBlob, ExecutorError, UsageError
-from builder.events import Emit, Event, Noted, ignore
+from builder.events import Emit, Event, Noted, Warned, ignore
 from builder.oci.image import Descriptor, Image, Platform, host_platform
 from builder.plan.clock import EPOCH
 from builder.plan.context import Context
@@ -29,6 +29,7 @@ from builder.work.cancel import Cancel
 from builder.work.schedule import Done, Failed, NotRun, Outcome, Task, run
 
 if TYPE_CHECKING:
+    from builder.dockerfile.loading import Dockerfiles
     from builder.executor.base import Executor
     from builder.make.image import Built
     from builder.secrets.given import Given, Secrets
@@ -61,6 +62,8 @@ class Options(NamedTuple):
     insecure_registries: tuple[str, ...] = ()
     jobs: int | None = None  # how many at once; None: as many as there are cores
     keep_going: bool = False  # build what does not stand on a failed image
+    target: str = ""  # of a Dockerfile: the stage; "": the last
+    ignore_file: str = ".dockerignore"  # of the context
     secrets: Mapping[str, Given] = {}  # a path, env:NAME, or the value as bytes
     ssh: Mapping[str, str] = {}  # a socket, key files with commas between them; "": $SSH_AUTH_SOCK
 
@@ -104,6 +107,7 @@ class Project:
         self.folder = os.path.realpath(above)
         self._file: ProjectFile | None = None
         self._inputs: Inputs | None = None
+        self._dockerfiles: Dockerfiles | None = None
         self.left_out: tuple[ImageSpec, ...] = ()  # of load(): what its own `when` leaves out
         self.images: Mapping[str, tuple[str, ...]] = {}
         """Of load(): of each image that was asked for its specs, one for each platform."""
@@ -186,6 +190,7 @@ class Project:
                 groups=self.file.groups if images and self.file else {},
                 shared=self.file.vars if self.file else {},
                 cache=_SpecCache(self.store),
+                dockerfiles=self._of_dockerfiles(images),
             )
 
         try:
@@ -201,7 +206,19 @@ class Project:
                 self.images = self._spread.images
         finally:
             self.store.close()
+        for remark in self._dockerfiles.remarks.values() if self._dockerfiles else ():
+            self.emit(Warned(remark.message))
         return {key: self._tagged(spec) for key, spec in specs.items()}, tuple(self.images)
+
+    def _of_dockerfiles(self, images: Sequence[str]) -> Dockerfiles | None:
+        """What reads them, where one is named."""
+        from builder.spec.files import is_dockerfile
+
+        if self._dockerfiles is None and any(map(is_dockerfile, images)):
+            from builder.dockerfile.loading import Dockerfiles
+
+            self._dockerfiles = Dockerfiles(self.context, self.options.target)
+        return self._dockerfiles
 
     def _tagged(self, spec: ImageSpec) -> ImageSpec:
         """With the project's registry before tags that name none."""
@@ -414,7 +431,7 @@ class Project:
 
     def _planner(self) -> Planner:
         options = self.options
-        context = Context(self.context, self.store, self.emit)
+        context = Context(self.context, self.store, self.emit, ignore_file=self.options.ignore_file)
         settings = Settings(
             self.platforms[0],
             self.epoch,
@@ -459,6 +476,7 @@ class Project:
                 platform,
                 _SpecCache(self.store),
                 self.file.vars if self.file else {},
+                self._dockerfiles,
             )
         return self._inputs._replace(platform=platform)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -68,7 +69,24 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         raise not_taken(found.parser, others[0])
     if getattr(found, "files", None):
         found.images += found.files
+    if hasattr(found, "target") and hasattr(found, "specs") and _may_be_docker(found):
+        from builder.cli.dockerfile import prepare
+
+        prepare(found)
     return found
+
+
+def _may_be_docker(found: argparse.Namespace) -> bool:
+    """Whether a Dockerfile is meant, or a folder that could have one."""
+    names = found.images if hasattr(found, "images") else [found.image]
+    return (
+        bool(found.target)
+        or any(
+            "dockerfile" in name.lower() or "containerfile" in name.lower() or os.path.isdir(name)
+            for name in (*names, *getattr(found, "files", ()))
+        )
+        or any(not name.endswith((".yaml", ".yml")) for name in getattr(found, "files", ()))
+    )
 
 
 def _plain(argv: Sequence[str]) -> Iterator[str]:
@@ -228,6 +246,25 @@ def _images(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--target",
+        metavar="STAGE",
+        default="",
+        help="the stage of a Dockerfile; default: its last",
+    )
+
+
+def _convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", default=".", help="a Dockerfile, or its folder"
+    )
+    parser.add_argument("--output", "-o", metavar="SPEC", help="the spec; default: stdout")
+    parser.add_argument("--force", action="store_true", help="write over a spec that is there")
+    parser.add_argument("--context", metavar="DIR", help="default: the Dockerfile's folder")
+    _target(parser)
+
+
 def _project(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("project")
     group.add_argument("--specs", metavar="DIR", default="specs", help="default: specs")
@@ -305,21 +342,22 @@ _ANY_IMAGE = (_no_build, _project, _secrets, _common, _running)
 """Options where IMAGE may be a spec, which is built if need be, a reference or a digest."""
 
 COMMANDS = {
+    "convert": Command("dockerfile", "write the spec that a Dockerfile becomes", (_convert,)),
     "init": Command("init", "write a first spec, and the project file beside it", (_init,)),
     "plan": Command(
         "plan",
         "say what would be built, what reused, and why",
-        (_images, _plan, _project, _secrets, _common),
+        (_images, _plan, _target, _project, _secrets, _common),
     ),
     "build": Command(
         "build",
         "build images and what they stand on",
-        (_images, _build, _project, _secrets, _common, _running),
+        (_images, _build, _target, _project, _secrets, _common, _running),
     ),
     "why": Command(
         "plan",
         "name the first input that differs from the last build",
-        (_why, _project, _secrets, _common),
+        (_why, _target, _project, _secrets, _common),
     ),
     "images": Command("images", "list the images in the store", (_json, _common)),
     "inspect": Command(

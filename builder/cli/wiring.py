@@ -47,6 +47,8 @@ def options(arguments: argparse.Namespace) -> Options:
         insecure_registries=tuple(arguments.insecure_registry),
         jobs=_jobs(getattr(arguments, "jobs", None)),
         keep_going=getattr(arguments, "keep_going", False),
+        target=getattr(arguments, "target", ""),
+        ignore_file=getattr(arguments, "ignore_file", ".dockerignore"),
         secrets=_secrets(arguments),
         ssh=_ssh(arguments),
     )

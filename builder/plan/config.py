@@ -17,7 +17,6 @@ def merge_config(base: Document, change: ConfigChange) -> dict[str, Any]:
     """The base's config document with `config` changed; what is unknown stays as it is."""
     document = dict(base)
     config: dict[str, Any] = dict(document.get("config") or {})
-    config.pop("OnBuild", None)  # as Docker: it was for what is built on the base, not on this
     if change.env or change.path:
         config["Env"] = list(_merged_env(config.get("Env") or (), change))
     if change.user is not None:
@@ -49,9 +48,22 @@ def merge_config(base: Document, change: ConfigChange) -> dict[str, Any]:
             "Retries": check.retries,
         }
         config["Healthcheck"] = {name: value for name, value in fields.items() if value}
+    if change.onbuild:
+        config["OnBuild"] = list(change.onbuild)
+    if change.author is not None:
+        document["author"] = change.author
     if config or document.get("config"):
         document["config"] = config
     return document
+
+
+def as_base(document: Document) -> Document:
+    """A base's config without ONBUILD, which is for what is built on the base and not on that."""
+    config = settings_of(document)
+    if "OnBuild" not in config:
+        return document
+    kept = {name: value for name, value in config.items() if name != "OnBuild"}
+    return {**document, "config": kept}
 
 
 def _command(command: str | tuple[str, ...], config: Mapping[str, Any]) -> list[str]:

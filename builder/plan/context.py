@@ -57,9 +57,16 @@ class Context:
     """A context folder. `store` keeps what was hashed; without it files are only looked at."""
 
     def __init__(
-        self, root: str, store: Store | None, emit: Emit = ignore, named: str = ""
+        self,
+        root: str,
+        store: Store | None,
+        emit: Emit = ignore,
+        named: str = "",
+        ignore_file: str = ".dockerignore",
     ) -> None:
-        """`named` stands before the names of its own files in errors."""
+        """`named` stands before the names of its own files in errors; `ignore_file` is a path in
+        it."""
+        self._ignore_file = ignore_file
         self.root = os.path.realpath(root)
         self._store = store
         self._emit = emit
@@ -246,15 +253,33 @@ class Context:
         *,
         full: bool,
         optional: Iterable[str] = (),
+        docker: bool = False,
     ) -> Scanned:
         """What source texts name, without what `exclude` and the ignore file leave out, and what is
         there of `optional`; no file is read. `full` looks at times and owners of directories too.
+        `docker`: a glob may match nothing, and what it matches is as if it were named.
         Raises BuilderError."""
         patterns = Exclude(exclude)
+        if docker:
+            return self._as_docker(texts, patterns)
         scanned = [each for text in texts for each in self._copied(text, patterns, full)]
         for text in optional:
             with contextlib.suppress(Absent):
                 scanned += self._copied(text, patterns, full)
+        return scanned
+
+    def _as_docker(self, texts: Iterable[str], patterns: Exclude) -> Scanned:
+        scanned: Scanned = []
+        for text in texts:
+            try:
+                found = self._copied(text, patterns, True)
+            except Absent:
+                if not any(MAGIC.search(part) for part in text.split("/")):
+                    raise
+                continue
+            for source, tree in found:
+                name = os.path.basename(source.below)
+                scanned.append((source._replace(below=name, globbed=False), tree))
         return scanned
 
     def _copied(self, text: str, exclude: Exclude, full: bool) -> Scanned:
@@ -372,7 +397,7 @@ class Context:
         """The context's .dockerignore."""
         if self._ignore is None:
             try:
-                found = self._resolve(".dockerignore", ".dockerignore")
+                found = self._resolve(self._ignore_file, self._ignore_file)
                 handle = _regular(self.beneath, os.fsencode(found[0])) if found else None
             except BuilderError as error:  # no fault of the step that asked first
                 raise UsageError(error.message, error.hint) from error
@@ -385,10 +410,10 @@ class Context:
                 except UnicodeDecodeError as error:
                     *above, here = data[: error.start].split(b"\n")
                     column = len(here.decode("utf-8").removeprefix("\ufeff")) + 1
-                    place = Place(f"{self._named}.dockerignore", len(above) + 1, column)
+                    place = Place(f"{self._named}{self._ignore_file}", len(above) + 1, column)
                     message = f"byte 0x{data[error.start]:02x} is not UTF-8 text"
                     raise UsageError(message).at(place) from error
-            self._ignore = Ignore(text, f"{self._named}.dockerignore")
+            self._ignore = Ignore(text, f"{self._named}{self._ignore_file}")
         return self._ignore
 
     def _left_out(self, path: str, is_dir: bool) -> bool:

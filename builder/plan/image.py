@@ -11,7 +11,7 @@ from builder.oci import media
 from builder.oci.digest import Digest, digest_of
 from builder.oci.image import Descriptor, Image, encode
 from builder.plan.clock import timestamp
-from builder.plan.config import merge_config
+from builder.plan.config import as_base, merge_config
 from builder.plan.last import LastBuild
 from builder.plan.step import ConfigStep, own_steps
 from builder.spec.model import FromEnv, ImageSpec
@@ -44,7 +44,7 @@ ImageDecision = ImageHit | ImageBuild | ImageUnknown
 
 def finish(image: Image, spec: ImageSpec, epoch: int, annotations: Mapping[str, str]) -> Image:
     """The image over its last step, as it is published."""
-    config = merge_config(image.config, spec.config)
+    config = merge_config(as_base(image.config), spec.config)
     for step in own_steps(spec):
         if isinstance(step, ConfigStep):
             config = merge_config(config, step.change)

@@ -115,7 +115,7 @@ class Planner:
                 f" steps are more than the {MAX_LAYERS} layers an image may have",
                 "join steps: several lines in one `run`, several sources in one `copy`",
             ).at(spec.base.place)
-        return stack._replace(config=config.merge_config(stack.config, spec.config))
+        return stack._replace(config=config.merge_config(config.as_base(stack.config), spec.config))
 
     # -- steps --------------------------------------------------------------------------------
 

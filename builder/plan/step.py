@@ -10,6 +10,7 @@ from builder.errors import BuilderError, SpecError, UsageError
 from builder.plan.clock import timestamp
 from builder.plan.config import in_image, working_dir
 from builder.spec import model
+from builder.spec.files import is_dockerfile
 from builder.spec.model import BaseRef, ConfigChange, ImageSpec, Place, shown, without_values
 
 if TYPE_CHECKING:
@@ -206,8 +207,9 @@ def steps_of(spec: ImageSpec) -> tuple[Step, ...]:
 
 
 def step_name(step: Step) -> str:
-    """The step's name, or what it does in a few words."""
-    return shown(step.name) if step.name else step.title()
+    """The step's name, or what it does in a few words; of a Dockerfile's with its line."""
+    told = shown(step.name) if step.name else step.title()
+    return f"line {step.place.line}: {told}" if is_dockerfile(step.place.file) else told
 
 
 def history(step: Step, epoch: int) -> dict[str, Any]:

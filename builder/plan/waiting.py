@@ -39,4 +39,5 @@ def _values(document: Document) -> dict[str, Any]:
         "user": config.get("User") or "",
         "working_dir": working_dir(config.get("WorkingDir")),
         "labels": dict(config.get("Labels") or {}),
+        "onbuild": list(config.get("OnBuild") or ()),
     }

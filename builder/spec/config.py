@@ -29,6 +29,7 @@ from builder.spec.kinds import (
     WORDS,
     absolute,
     check_label,
+    filled,
 )
 from builder.spec.model import (
     ConfigChange,
@@ -159,6 +160,10 @@ CONFIG: Table = {
     "stop_signal": Field(
         text(syntax.parse_signal, expected="a signal such as SIGTERM", pattern=syntax.SIGNAL),
         "What stops a container of the image.",
+    ),
+    "author": Field(text(), "Who made the image, as a Dockerfile's MAINTAINER says."),
+    "onbuild": Field(
+        list_of(text(filled)), "Instructions that a Dockerfile on this image runs first: ONBUILD."
     ),
     "healthcheck": Field(
         Kind(_read_healthcheck, table_schema(_HEALTHCHECK)), "How to see whether it is well."

@@ -10,6 +10,7 @@ from builder.spec.model import Place
 from builder.spec.named import open_named
 
 SUFFIXES = (".yaml", ".yml")
+_DOCKERS = ("dockerfile", "containerfile")
 
 
 MAX_BYTES = 1 << 20  # of a spec or a vars file; source.decode names it in its error
@@ -17,9 +18,19 @@ MAX_BYTES = 1 << 20  # of a spec or a vars file; source.decode names it in its e
 
 def is_spec(image: str, folder: str) -> bool:
     """Whether IMAGE on a command line means a spec, and not an image by its reference."""
-    if "/" in image or image.endswith(SUFFIXES):
+    if "/" in image or image.endswith(SUFFIXES) or is_dockerfile(image):
         return image.endswith(SUFFIXES) or os.path.isfile(image)
     return spec_at(folder, image) is not None
+
+
+def is_dockerfile(image: str) -> bool:
+    """By its name: Dockerfile, Dockerfile.dev, dev.Dockerfile, and Containerfile."""
+    name = os.path.basename(image).lower()
+    first, _, rest = name.partition(".")
+    last = name.rpartition(".")[2]
+    if name.endswith((*SUFFIXES, ".dockerignore", ".containerignore")):
+        return False
+    return first in _DOCKERS or (bool(rest) and last in _DOCKERS)
 
 
 def find_spec(image: str, folder: str) -> str:
@@ -42,21 +53,15 @@ def no_spec(image: str, folder: str, names: Sequence[str]) -> UsageError:
 
 
 def no_dockers(image: str) -> None:
-    """`build .` and `-f Dockerfile`, as one is used to from Docker. Raises UsageError."""
+    """`build .`, as one is used to from Docker, without a Dockerfile. Raises UsageError."""
     name = os.path.basename(image).lower()
-    if name.startswith(("dockerfile", "containerfile")) or name.endswith(".dockerfile"):
-        if not name.endswith(SUFFIXES) and os.path.isfile(image):
-            raise UsageError(
-                f"{image!r} is a Dockerfile, expected a spec",
-                "builder init writes a first spec beside it",
-            )
-    elif (
+    if (
         os.path.isdir(image)
         and not name.endswith(SUFFIXES)
         and ("/" in image or name in (".", ".."))
     ):
         raise UsageError(
-            f"{image!r} is a folder, expected a spec's name or file",
+            f"{image!r} is a folder without a Dockerfile, expected a spec's name or file",
             "builder build builds every spec; --context DIR names the folder of what they copy",
         )
 

@@ -14,13 +14,22 @@ from builder.spec.files import (
     error_at,
     find_spec,
     init_command,
+    is_dockerfile,
     no_dockers,
     no_spec,
     spec_at,
     spec_files,
     stem_of,
 )
-from builder.spec.load import Inputs, check_image, check_sets, inputs, load_file, names_of
+from builder.spec.load import (
+    Dockerfiles,
+    Inputs,
+    check_image,
+    check_sets,
+    inputs,
+    load_file,
+    names_of,
+)
 from builder.spec.model import BaseRef, ImageSpec, Place, Verbs
 
 MAX_BASES = 100  # an image has at most 127 layers
@@ -51,12 +60,13 @@ def load_project(
     groups: Mapping[str, Sequence[str]] | None = None,
     shared: Mapping[str, Any] = {},
     cache: Cache | None = None,
+    dockerfiles: Dockerfiles | None = None,
 ) -> Loaded:
     """Read the named specs (all of `folder` if none is named) and those that they stand on.
     `images` are names, globs over names, paths and `groups`. Each of `sets` has to name a variable
     of at least one of them. Raises as load_spec does, and SpecErrors for `image:` bases that do
     not exist or that lead back to themselves."""
-    given = inputs(verbs, environ, sets, vars_files, platform, cache, shared)
+    given = inputs(verbs, environ, sets, vars_files, platform, cache, shared, dockerfiles)
     found = gather(images, folder, given, groups)
     if found.errors:
         for text in given.sets if found.specs or found.faulty else ():
@@ -168,6 +178,8 @@ class _Gathering:
 
     def _meant(self, image: str, *, grouped: bool = False) -> list[ImageSpec]:
         """What an IMAGE means: a group, a path, a glob, a file's stem, a matrix image's name."""
+        if is_dockerfile(image) and os.path.isfile(image):
+            return list(self._told(image))
         no_dockers(image)
         if grouped and image in self._groups:
             if spec_at(self._folder, image):

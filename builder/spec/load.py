@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from builder.errors import SpecError, SpecErrors, UsageError
 from builder.oci.digest import hex_of
 from builder.oci.image import Platform, host_platform
 from builder.spec.compiled import Cache, decode_specs, encode_specs, entry_name
-from builder.spec.files import read_bytes, stem_of
-from builder.spec.model import ImageSpec, Verbs, holds_env
+from builder.spec.files import is_dockerfile, read_bytes, stem_of
+from builder.spec.model import Folder, ImageSpec, Verbs, holds_env
+
+
+class Dockerfiles(Protocol):
+    """What reads a Dockerfile as a spec (builder.dockerfile.loading)."""
+
+    key: str
+    """What it goes by beside the file, its build arguments and the platform."""
+
+    def read(
+        self,
+        path: str,
+        data: bytes,
+        given: Inputs,
+        base: Mapping[str, Any] | None,
+        stage: str,
+        folder: Folder | None,
+    ) -> tuple[tuple[ImageSpec, ...], bool]:
+        """The images, and whether they may be kept for the same bytes."""
 
 
 class Inputs(NamedTuple):
@@ -23,6 +41,7 @@ class Inputs(NamedTuple):
     platform: Platform
     cache: Cache | None = None
     shared: Mapping[str, Any] = {}  # the project file's variables
+    dockerfiles: Dockerfiles | None = None  # None: they are none
 
 
 def inputs(
@@ -33,10 +52,12 @@ def inputs(
     platform: Platform | None = None,
     cache: Cache | None = None,
     shared: Mapping[str, Any] = {},
+    dockerfiles: Dockerfiles | None = None,
 ) -> Inputs:
     """Raises UsageError for a vars file that cannot be read."""
     texts = tuple((path, read_bytes(path, "vars file")) for path in vars_files)
-    return Inputs(verbs, environ, sets or {}, texts, platform or host_platform(), cache, shared)
+    machine = platform or host_platform()
+    return Inputs(verbs, environ, sets or {}, texts, machine, cache, shared, dockerfiles)
 
 
 def load_spec(
@@ -84,8 +105,10 @@ def load_file(
     """The specs of the images that a file describes: of its matrix, or `row` of that alone, else
     one; none, if it is known to name no base. `base` is that of the image, or of its `stage`.
     Raises SpecErrors, UsageError."""
+    if is_dockerfile(path):
+        return _of_dockerfile(path, given, base, stage)
     data = read_bytes(path, "spec")
-    verbs, environ, sets, vars_files, platform, cache, project = given
+    verbs, environ, sets, vars_files, platform, cache, project, _ = given
     name = (
         entry_name(path, data, sets, vars_files, project, platform, base, row, stage)
         if cache
@@ -112,6 +135,27 @@ def load_file(
     environments = [each.environment for spec in specs for each in (spec, *spec.stages)]
     if cache and not any(v is not None for each in environments for v in each.values()):
         cache.save(name, encode_specs(specs, reading.files.read))
+    return specs
+
+
+def _of_dockerfile(
+    path: str, given: Inputs, base: Mapping[str, Any] | None, stage: str
+) -> tuple[ImageSpec, ...]:
+    """As load_file has it."""
+    reader, cache = given.dockerfiles, given.cache
+    if reader is None:
+        raise UsageError(f"{path!r} is a Dockerfile, expected a spec", "builder convert writes one")
+    data = read_bytes(path, "Dockerfile")
+    if not cache:
+        return reader.read(path, data, given, base, stage, None)[0]
+    platform, sets = given.platform, given.sets
+    name = entry_name(path, data, sets, (), {}, platform, base, None, f"{stage}\0{reader.key}")
+    known = decode_specs(cache.load(name), given.environ, given.verbs, _digest)
+    if known is not None:
+        return known
+    specs, kept = reader.read(path, data, given, base, stage, None)
+    if kept:
+        cache.save(name, encode_specs(specs, {}))
     return specs
 
 

@@ -171,6 +171,8 @@ class ConfigChange(NamedTuple):
     stop_signal: str | None = None
     healthcheck: Healthcheck | None = None
     path: tuple[str, ...] = ()  # folders in front of the PATH there is
+    author: str | None = None
+    onbuild: tuple[str, ...] = ()  # Dockerfile instructions for images on this one
 
 
 class Skipped(NamedTuple):

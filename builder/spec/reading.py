@@ -65,7 +65,17 @@ class Reading:
     over those of both that they name. With `rendering` it makes `documents` as well: each image's
     spec as plain data after Jinja, its `vars` as they are in force."""
 
-    def __init__(self, source: Source, given: Given, *, rendering: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        given: Given,
+        *,
+        rendering: bool = False,
+        node: Node | None = None,
+        stem: str = "",
+    ) -> None:
+        """`node`: the spec as a tree, where `source` is no YAML; `stem`: what the image is called
+        where it says no name, else as the file."""
         self.problems = Problems(source)
         self.files = SpecFiles(source.file, self.problems)
         self.documents: list[dict[str, Any]] = []
@@ -73,7 +83,8 @@ class Reading:
         self._rendering = rendering
         self._renderer = Renderer({}, given.environ)
         self._reader = Reader(self.problems, self._renderer, given.verbs)
-        self._stem = os.path.basename(source.file).rpartition(".")[0]
+        self._parsed = node
+        self._stem = stem or os.path.basename(source.file).rpartition(".")[0]
         self._above = (os.path.realpath(source.file),)
         self._node = Node(MAPPING, 1, 1, source=source)
 
@@ -93,7 +104,7 @@ class Reading:
         """Of the file's images. Raises SpecErrors with all that is wrong."""
         made: list[ImageSpec] = []
         with self.problems.collected():
-            node = parse_yaml(self.problems.source, self.problems)
+            node = self._parsed or parse_yaml(self.problems.source, self.problems)
             if node.kind != MAPPING:
                 text = f"found {node.show()}, expected a mapping"
                 raise node.fault(text, "begin with from: BASE")

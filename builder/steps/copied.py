@@ -42,6 +42,8 @@ def copy_from(step: Copy, image: SourceImage, ground: Ground) -> Changes:
     owner = resolve_owner(step.owner, ground.view) if step.owner else None
     draft = Draft(ground, owner)
     found = list(_sources(step, image))
+    if step.rules and not found:
+        return draft.done()
     place = Landing(step, draft, globbed=any(picked.globbed for picked, _ in found))
     placer = _Placer(step, image, draft, owner)
     for picked, at in found:
@@ -61,6 +63,12 @@ def taken(step: Copy, origin: SourceImage) -> Iterator[Found]:
 def _sources(step: Copy, image: SourceImage) -> Iterator[tuple[Picked, tuple[Rules, At]]]:
     """All that the source texts name, and what is there of the optional ones."""
     for text in step.sources:
+        if step.rules and any(MAGIC.search(part) for part in text.split("/")):
+            with contextlib.suppress(Absent):
+                for picked, at in _kept(step, image, text):
+                    name = picked.below.rpartition(b"/")[2]
+                    yield picked._replace(below=name, globbed=False), at
+            continue
         yield from _kept(step, image, text)
     for text in step.optional:
         with contextlib.suppress(Absent):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from builder.spec.node import Node
 
 
+_GLOB = frozenset("*?[")
+
+
 class _Copy(NamedTuple):
     place: Place
     name: str | None
@@ -30,6 +33,7 @@ class _Copy(NamedTuple):
     times: str | None = None  # content: told by what a file holds; None: the clock's
     origin: BaseRef | None = None  # the image that they are taken from; None: the context
     optional: tuple[str, ...] = ()  # further sources, which may be missing
+    rules: str | None = None  # docker: what else is as COPY has it
 
 
 class Copy(_Copy, FileStep):
@@ -77,6 +81,10 @@ class Copy(_Copy, FileStep):
                 "What to take over from the source files.",
             ),
             "times": TIMES_FIELD,
+            "rules": Field(
+                choice("docker"),
+                "docker: modes, times, existing directories and globs as Docker's COPY has them.",
+            ),
         }
 
     @classmethod
@@ -106,16 +114,24 @@ class Copy(_Copy, FileStep):
         from builder.spec.source import quote, written
 
         sources, optional, dest = given["copy"], given.get("optional", ()), given["dest"]
+        docker = "rules" in given
         if not dest.endswith("/") and dest != "/":
             count = len(sources) + len(optional)
             several = f"{count} sources need" if count > 1 else None
-            globs = (f"glob {quote(each)} needs" for each in sources if syntax.is_glob(each))
+            found = [] if docker else list(filter(syntax.is_glob, sources))
+            globs = (f"glob {quote(each)} needs" for each in found)
             if need := several or next(globs, None):
                 at = node.get("dest") or node
                 raise at.fault(
                     f"{need} a directory, {quote(dest)} is not one", f"write {written(dest + '/')}"
                 )
         preserve = given.get("preserve", ())
+        for each in ("preserve", "times", "optional") if docker else ():
+            if each in given:
+                at = node.get(each) or node
+                raise at.fault(f"{each!r} is given, which 'rules: docker' says already")
+        if docker:
+            preserve = ("mtime",) if "mode" in given or "from" in given else ("mode", "mtime")
         for each in ("mode", "owner"):
             if each in preserve and each in given:
                 at = node.get(each) or node
@@ -135,6 +151,7 @@ class Copy(_Copy, FileStep):
             given.get("times"),
             given.get("from"),
             optional,
+            given.get("rules"),
         )
 
     @property
@@ -165,8 +182,13 @@ class Copy(_Copy, FileStep):
     def scan(self, context: Context) -> Scanned:
         if self.origin:
             return []
-        full = bool(self.preserve)
-        return context.copied(self.sources, self.exclude, full=full, optional=self.optional)
+        return context.copied(
+            self.sources,
+            self.exclude,
+            full=bool(self.preserve),
+            optional=self.optional,
+            docker=self.rules is not None,
+        )
 
     def look_into(self, origins: Sequence[SourceImage]) -> None:
         from builder.steps.copied import taken
@@ -177,6 +199,8 @@ class Copy(_Copy, FileStep):
 
     def lacks(self, context: Context) -> Iterator[SpecError]:
         for text in self.sources if self.origin is None else ():
+            if self.rules and set(text) & _GLOB:
+                continue  # by Docker's rules it may find nothing
             yield from self.fault_of(lambda text=text: _needed(context, text))  # type: ignore[misc]
         for text in self.may_come:
             yield from self.fault_of(lambda text=text: _found(context, text))  # type: ignore[misc]

@@ -42,6 +42,8 @@ def copy(step: Copy, given: Materials) -> Changes:
     scanned, ground = given.scanned, given.ground
     owner = resolve_owner(step.owner, ground.view) if step.owner else None
     draft = Draft(ground, owner)
+    if step.rules and not scanned:
+        return draft.done()
     place = Landing(step, draft, globbed=any(source.globbed for source, _ in scanned))
     for source, tree in scanned:
         below = source.below.encode("utf-8", "surrogateescape")
@@ -170,7 +172,7 @@ def _place(
             elif there is None:
                 draft.add(Entry(path, DIRECTORY, mode, uid, gid, mtime, xattrs=xattrs))
             elif path:
-                _keep(step, draft, there, path, mode, (uid, gid), owner is not None)
+                _keep(step, draft, there, path, (mode, uid, gid, mtime), owner is not None)
         elif kind == SYMLINK:
             try:
                 link = beneath.readlink(host)
@@ -197,14 +199,19 @@ def _keep(
     draft: Draft,
     there: Entry,
     path: bytes,
-    mode: int,
-    owner: tuple[int, int],
+    wanted: tuple[int, int, int, int],
     owned: bool,
 ) -> None:
-    """A source directory that the image has already keeps what the step does not ask for."""
+    """A source directory that the image has already keeps what the step does not ask for; by
+    Docker's rules nothing. `wanted`: mode, user, group and time of the source."""
+    mode, uid, gid, mtime = wanted
+    if step.rules:
+        draft.add(there._replace(path=path, mode=mode, uid=uid, gid=gid, mtime=mtime))
+        return
     if not (step.mode or step.preserve or owned):
         return
-    uid, gid = owner if owned or "owner" in step.preserve else (there.uid, there.gid)
+    if not (owned or "owner" in step.preserve):
+        uid, gid = there.uid, there.gid
     if not (step.mode or "mode" in step.preserve):
         mode = there.mode
     readdress(draft, there, path, (mode, uid, gid))

@@ -35,6 +35,7 @@ class _Run(NamedTuple):
     network: str = "host"  # host | none | private
     timeout: int = 0  # nanoseconds; 0: none
     mounts: tuple[Mount, ...] = ()
+    errexit: bool = True  # where no shell is named, it stops at what fails
 
 
 class Run(_Run, CommandStep):
@@ -45,7 +46,7 @@ class Run(_Run, CommandStep):
     @classmethod
     def fields(cls) -> Table:
         from builder.spec import syntax
-        from builder.spec.fields import Field, Kind, choice, text
+        from builder.spec.fields import Field, Kind, boolean, choice, text
         from builder.spec.kinds import ARGV, DURATION, ENV, NAME_FIELD, OWNER, SCRIPT, SHELL
         from builder.spec.mounting import MOUNTS
 
@@ -78,6 +79,10 @@ class Run(_Run, CommandStep):
             ),
             "timeout": Field(DURATION, "How long it may take, such as 10m; else as it likes."),
             "mounts": Field(MOUNTS, "What it sees beside the image; nothing of it is kept."),
+            "errexit": Field(
+                boolean(),
+                "false: the shell, where none is named, goes on after what fails, as RUN's does.",
+            ),
         }
 
     @classmethod
@@ -99,6 +104,7 @@ class Run(_Run, CommandStep):
             given.get("network", "host"),
             given.get("timeout", 0),
             given.get("mounts", ()),
+            given.get("errexit", True),
         )
 
     @property
@@ -174,7 +180,8 @@ class Run(_Run, CommandStep):
         if its_own and view.missing(os.fsencode(folder)):
             folder = "/"
         if isinstance(self.command, str):
-            shell = self.shell or tuple(settings.get("Shell") or ()) or ("/bin/sh", "-e", "-c")
+            own = ("/bin/sh", "-e", "-c") if self.errexit else ("/bin/sh", "-c")
+            shell = self.shell or tuple(settings.get("Shell") or ()) or own
             argv = (*shell, self.command)
         else:
             argv = self.command

@@ -83,10 +83,8 @@ def test_an_option_of_another_tool_is_told(project: Any, option: str) -> None:
         (("build", "-q", "site"), "--progress quiet"),
         (("images", "ls"), "builder images lists them"),
         (("images", "-q"), "--json"),
-        (("build", "."), "--context DIR"),
-        (("build", "-f", "Dockerfile", "."), "--context DIR"),
-        (("build", "-f", "Dockerfile"), "builder init"),
-        (("plan", "sub/Dockerfile.prod"), "builder init"),
+        (("build", "specs/"), "--context DIR"),
+        (("build", "-f", "Dockerfile", "site"), "builder build -f Dockerfile ."),
         (("build", "--platform", "linux/amd64,linux/arm64"), "once for each"),
         (("build", "-o", "type=oci,dest=x.tar"), "write oci-archive:x.tar"),
         (("build", "-o", "type=oci,tar=false,dest=x"), "write oci:x"),
@@ -103,7 +101,6 @@ def test_a_wrong_argument_is_told_the_right_one(
 ) -> None:
     project.spec("site", COPY)
     project.file("Dockerfile", "FROM scratch\n")
-    project.file("sub/Dockerfile.prod", "FROM scratch\n")
     _, hint = hint_of(project, *arguments)
     assert says in hint
     sound(hint)

@@ -101,6 +101,7 @@ CHANGES: dict[str, dict[str, tuple[Any, ...]]] = {
             (Secret(HERE, "x", env="X"),),
             (Ssh(HERE),),
         ),
+        "errexit": (False,),
     },
 }
 
@@ -114,7 +115,8 @@ INERT: dict[str, dict[str, tuple[Any, str]]] = {
 }
 INERT["run"]["timeout"] = (5 * 10**9, "what a step makes in time is the same")
 
-ELSEWHERE = {"copy": ("origin",)}  # tests/steps/test_copy_from.py
+# tests/steps/test_copy_from.py, tests/dockerfile
+ELSEWHERE = {"copy": ("origin", "rules")}
 
 
 @pytest.fixture

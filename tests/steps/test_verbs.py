@@ -55,6 +55,7 @@ ROWS: Mapping[str, Row] = {
             "dest": "/x/",
             "exclude": "a",
             "preserve": "mtime",
+            "rules": "docker",
             **FILE,
             "from": "rootfs:a.tar",  # tests/steps/test_copy_from.py tells what of it counts
         },
@@ -124,6 +125,7 @@ ROWS: Mapping[str, Row] = {
             "shell": ["/bin/x", "-c"],
             "network": "none",
             "mounts": [{"tmpfs": "/tmp"}],
+            "errexit": False,
         },
         {"timeout": "5s"},
     ),

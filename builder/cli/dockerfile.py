@@ -1,0 +1,128 @@
+"""Dockerfiles on the command line: `build Dockerfile`, `build -f Dockerfile DIR`, `build DIR`, and
+`builder convert`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from builder.cli import screen
+from builder.errors import SpecError, SpecErrors, UsageError
+from builder.spec.files import SUFFIXES, is_dockerfile
+
+NAMES = ("Dockerfile", "Containerfile", "dockerfile")
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """Where a Dockerfile is named, or a folder that has one: name it, and its context. Raises
+    UsageError."""
+    images = list(arguments.images if hasattr(arguments, "images") else [arguments.image])
+    files = list(getattr(arguments, "files", None) or ())
+    others = images[: len(images) - len(files)] if files else images
+    named = [each for each in files if not each.endswith(SUFFIXES) and os.path.isfile(each)]
+    folders = [each for each in others if _is_folder(each)]
+    if named and files == named:
+        if len(named) > 1:
+            raise UsageError("-f names two Dockerfiles, expected one", "build each by itself")
+        if len(others) > 1 or others != folders:
+            raise UsageError(
+                f"-f {named[0]}: {' '.join(others)} is no context, expected one folder",
+                f"builder build -f {named[0]} .",
+            )
+        _take(arguments, named[0], others[0] if others else "")
+    elif len(images) == 1 and folders and (found := dockerfile_in(images[0])):
+        _take(arguments, found, images[0])
+    elif len(images) == 1 and is_dockerfile(images[0]) and os.path.isfile(images[0]):
+        _take(arguments, images[0], "")
+    elif getattr(arguments, "target", ""):
+        raise UsageError(
+            f"--target {arguments.target!r}: no Dockerfile is named",
+            "builder build IMAGE:STAGE builds a stage of a spec",
+        )
+
+
+def _is_folder(text: str) -> bool:
+    return os.path.isdir(text) and ("/" in text or text in (".", "..") or bool(dockerfile_in(text)))
+
+
+def dockerfile_in(folder: str) -> str:
+    """The Dockerfile of a folder; "": it has none."""
+    paths = [os.path.join(folder, name) for name in NAMES]
+    return next((os.path.normpath(path) for path in paths if os.path.isfile(path)), "")
+
+
+def _take(arguments: argparse.Namespace, path: str, folder: str) -> None:
+    if not is_dockerfile(path):
+        raise UsageError(
+            f"{path!r} is not called as a Dockerfile is",
+            f"rename it to {os.path.basename(path)}.Dockerfile",
+        )
+    context = arguments.context or folder or os.path.dirname(path) or "."
+    arguments.images = [path]
+    arguments.image = path
+    arguments.context = context
+    if arguments.specs == "specs":
+        arguments.specs = os.path.join(context, "specs")
+    ignore = os.path.relpath(f"{path}.dockerignore", context)
+    if os.path.lexists(f"{path}.dockerignore") and not ignore.startswith("../"):
+        arguments.ignore_file = ignore
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """Write the spec that a Dockerfile becomes."""
+    from builder.dockerfile.convert import Wish
+    from builder.dockerfile.convert import convert as converted
+    from builder.dockerfile.loading import source_of
+    from builder.dockerfile.yaml import text_of
+    from builder.errors import Place
+    from builder.spec.files import read_bytes
+
+    path = arguments.file
+    if os.path.isdir(path) and not (path := dockerfile_in(path)):
+        raise UsageError(f"{arguments.file!r} has no Dockerfile", "name the file")
+    output = arguments.output
+    context = arguments.context or os.path.dirname(path) or "."
+    excludes: tuple[str, ...] = ()
+    if output:
+        relative = os.path.relpath(os.path.realpath(output), os.path.realpath(context))
+        excludes = () if relative.startswith("../") else (relative,)
+    source = source_of(path, read_bytes(path, "Dockerfile"))
+    found = converted(
+        source, Wish(target=arguments.target or "", context=context, excludes=excludes)
+    )
+    text = text_of(found, [])
+    _check(text, output or "converted.yaml")
+    for remark in found.remarks:
+        place = Place(path, *remark.place)
+        screen.show_warning(SpecError(remark.message).at(place))
+    if not output:
+        sys.stdout.write(text)
+        return 0
+    if os.path.lexists(output) and not arguments.force:
+        raise UsageError(f"{output!r} is there already", "--force writes over it")
+    from builder.transport.target import writing
+
+    try:
+        os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
+        with writing(output, sync=False) as file:
+            file.write(text.encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise UsageError(f"{output!r} cannot be written: {error.strerror}") from None
+    sys.stdout.write(f"wrote {os.path.normpath(output)}\n")
+    return 0
+
+
+def _check(text: str, name: str) -> None:
+    """That it is a spec: what the language does not take is told beside the text it stands in."""
+    from builder.oci.image import host_platform
+    from builder.spec.reading import Given, Reading
+    from builder.spec.source import Source
+    from builder.steps import VERBS
+
+    given = Given(VERBS, os.environ, {}, {}, host_platform())
+    try:
+        Reading(Source(name, text), given, stem="converted").specs()
+    except SpecErrors as error:
+        for each in error.errors:
+            screen.show_warning(each)

@@ -1,0 +1,109 @@
+"""YAML: the tree of a spec as text, as a person would write it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from builder.dockerfile.convert import Converted
+from builder.spec.node import LIST, MAPPING, TEXT, Node
+from builder.spec.source import written
+
+_WIDTH = 88  # columns of a mapping or list on one line
+_BLOCK = re.compile(r"[^\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]*")
+
+
+def text_of(converted: Converted, head: list[str]) -> str:
+    """The file, with `head` as comments before it."""
+    writer = _Writer(converted.comments)
+    lines = [*(f"# {each}".rstrip() for each in head), *writer.mapping(converted.top, "")]
+    return "\n".join(lines) + "\n"
+
+
+class _Writer:
+    def __init__(self, comments: dict[int, list[str]]) -> None:
+        self._comments = comments
+
+    def _above(self, node: Node, indent: str) -> Iterator[str]:
+        for each in self._comments.get(id(node), ()):
+            shown = "".join(char if char.isprintable() else " " for char in each)
+            yield f"{indent}# {shown}".rstrip()
+
+    def mapping(self, node: Node, indent: str) -> Iterator[str]:
+        for key, value in node.pairs:
+            yield from self._above(key, indent)
+            yield from self._value(f"{indent}{written(key.text)}:", value, indent)
+
+    def _value(self, start: str, value: Node, indent: str) -> Iterator[str]:
+        """What follows a key, or the dash of an entry; `indent` is the key's."""
+        line = self._line(value)
+        if line is not None and "\n" not in line and len(start) + len(line) < _WIDTH:
+            yield f"{start} {line}"
+        elif value.kind == MAPPING:
+            yield start
+            yield from self.mapping(value, indent + "  ")
+        elif value.kind == LIST:
+            yield start
+            for item in value.items:
+                yield from self._entry(item, indent + "  ")
+        elif (block := _block(value.text, indent + "  ")) is not None:
+            yield f"{start} {block[0]}"
+            yield from block[1:]
+        else:
+            yield f"{start} {_scalar(value)}"
+
+    def _entry(self, item: Node, indent: str) -> Iterator[str]:
+        yield from self._above(item, indent)
+        if item.kind != MAPPING:
+            yield from self._value(f"{indent}-", item, indent)
+            return
+        first = True
+        for key, value in item.pairs:
+            yield from self._above(key, indent + "  ")
+            start = f"{indent}{'-' if first else ' '} {written(key.text)}:"
+            yield from self._value(start, value, indent + "  ")
+            first = False
+
+    def _line(self, node: Node) -> str | None:
+        """A value on one line; None: it is better on several."""
+        if node.kind == MAPPING:
+            if any(id(key) in self._comments for key, _ in node.pairs) or _steps(node):
+                return None
+            parts = [(written(key.text), self._line(value)) for key, value in node.pairs]
+            if any(part is None for _, part in parts):
+                return None
+            return "{" + ", ".join(f"{key}: {part}" for key, part in parts) + "}"
+        if node.kind == LIST:
+            if any(id(each) in self._comments for each in node.items):
+                return None
+            lines = [self._line(each) for each in node.items]
+            if any(
+                line is None or each.kind == MAPPING
+                for line, each in zip(lines, node.items, strict=True)
+            ):
+                return None
+            return "[" + ", ".join(str(line) for line in lines) + "]"
+        if node.kind == TEXT and _block(node.text, "") is not None:
+            return None
+        return _scalar(node)
+
+
+def _steps(node: Node) -> bool:
+    return any(key.text in ("from", "steps", "config") for key, _ in node.pairs)
+
+
+def _scalar(node: Node) -> str:
+    return written(node.text) if node.kind == TEXT else node.text
+
+
+def _block(text: str, indent: str) -> list[str] | None:
+    """A text of several lines as a block; None: it has one, or cannot be one."""
+    if "\n" not in text or not _BLOCK.fullmatch(text) or text[0] in " \n\t":
+        return None
+    lines = text.split("\n")
+    if any(line.strip() == "" and line for line in lines):
+        return None
+    kept = len(text) - len(text.rstrip("\n"))
+    sign = "|-" if not kept else "|" if kept == 1 else "|+"
+    body = lines[:-1] if kept else lines
+    return [sign, *(indent + line if line else "" for line in body)]

@@ -1,0 +1,145 @@
+"""Dockerfiles on the command line: how they are named, what is told of them, and `convert`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.conftest import Project
+
+TEXT = """\
+ARG NAME=world
+FROM scratch AS base
+LABEL name=$NAME
+COPY a.txt /a/
+FROM base AS other
+COPY b.txt /b/
+FROM base
+COPY --from=other /b /c/
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Project:
+    project = Project(tmp_path / "My App")
+    project.root.mkdir()
+    project.write(Dockerfile=TEXT, a_dot_txt="a", b_dot_txt="b")
+    return project
+
+
+def tree(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): path.read_text()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+NAMED: dict[str, tuple[tuple[str, ...], str]] = {
+    "the file": (("Dockerfile",), "my-app"),
+    "a path": (("./Dockerfile",), "my-app"),
+    "its folder": ((".",), "my-app"),
+    "-f and a folder": (("-f", "Dockerfile", "."), "my-app"),
+    "-f alone": (("-f", "Dockerfile"), "my-app"),
+    "another name": (("web.Dockerfile",), "web"),
+    "another name, -f": (("-f", "Dockerfile.web", "."), "web"),
+    "elsewhere": (("-f", "docker/Dockerfile.web", "."), "web"),
+    "elsewhere, context": (("docker/Dockerfile.web", "--context", "."), "web"),
+    "Containerfile": (("Containerfile",), "my-app"),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_ways_to_name_one(folder: Project, name: str) -> None:
+    arguments, image = NAMED[name]
+    for path in ("web.Dockerfile", "Dockerfile.web", "docker/Dockerfile.web", "Containerfile"):
+        folder.file(path, TEXT)
+    made = folder.build(*arguments, "-o", "dir:out", "-t", "team/app:1")
+    assert list(made) == [f"{image}:base", f"{image}:other", image]
+    assert tree(folder.root / "out") == {"a/a.txt": "a", "c/b.txt": "b"}
+    assert made[image]["digest"] in folder.run("inspect", "team/app:1").stdout
+    assert {status for steps in folder.plan(*arguments).values() for status, _ in steps} == {"hit"}
+
+
+def test_target_and_arguments(folder: Project) -> None:
+    made = folder.build(".", "--target", "OTHER", "-o", "dir:out", "--build-arg", "NAME=x")
+    assert list(made) == ["my-app:base", "my-app"]
+    assert tree(folder.root / "out") == {"a/a.txt": "a", "b/b.txt": "b"}
+    assert list(folder.build(".", "--target", "0")) == ["my-app"]
+    said = folder.run("build", ".", "--target", "nope", status=2).stderr
+    assert "no such stage" in said and "hint: its stages: base, other" in said
+    said = folder.run("build", ".", "--build-arg", "NAEM=x", status=2).stderr
+    assert "no such variable, did you mean 'NAME'?" in said
+    said = folder.run("build", "--target", "x", status=2).stderr
+    assert "no Dockerfile is named" in said
+
+
+def test_what_is_ignored(folder: Project) -> None:
+    folder.file("Dockerfile", "FROM scratch\nCOPY . /\n")
+    folder.file(".dockerignore", "a.txt\n.dockerignore\n*Dockerfile*")
+    folder.build(".", "-o", "dir:one")
+    assert tree(folder.root / "one") == {"b.txt": "b"}
+    folder.file("Dockerfile.dockerignore", "*\n!a.txt\n")
+    folder.build(".", "-o", "dir:two")
+    assert tree(folder.root / "two") == {"a.txt": "a"}
+
+
+def test_lines_are_told(folder: Project) -> None:
+    plan = folder.run("plan", ".").stdout
+    assert "line 4: copy a.txt" in plan and "line 8: copy /b from stage:other" in plan
+    folder.file(
+        "Dockerfile", TEXT + "# more\nCOPY --chown=nobody:1 \\\n  none /x\nCOPY <<E /y\n${\nE\n"
+    )
+    said = folder.run("build", ".", status=2).stderr
+    assert said.startswith("error: Dockerfile:12:1: ")
+    folder.file("Dockerfile", TEXT + "# more\nCOPY \\\n  none /x\n")
+    said = folder.run("build", ".", status=2).stderr
+    assert said.startswith("error: Dockerfile:10:1: 'none' does not exist in the context")
+    folder.file("Dockerfile", TEXT + "CPY a b\nRUN --mont=x y\n")
+    said = folder.run("plan", ".", status=2).stderr
+    assert "Dockerfile:9:1: 'CPY' is no instruction, did you mean 'COPY'?" in said
+    assert "Dockerfile:10:5: RUN has no flag '--mont', did you mean 'mount'?" in said
+
+
+def test_another_frontend_is_told(folder: Project) -> None:
+    folder.file("Dockerfile", "# syntax=example/other:2\n" + TEXT)
+    said = folder.run("build", ".").stderr
+    assert "warning: " in said and "'example/other:2' is not followed" in said
+    folder.file("Dockerfile", "# syntax=docker/dockerfile:1.7-labs\n" + TEXT)
+    assert "warning" not in folder.run("build", ".").stderr
+
+
+def test_onbuild_of_a_base(folder: Project) -> None:
+    folder.file("Dockerfile", "FROM scratch\nONBUILD COPY a.txt /on/\nONBUILD LABEL x=$y\n")
+    made = folder.build(".", "-o", "oci:base")
+    digest = made["my-app"]["config"].removeprefix("sha256:")
+    config = json.loads((folder.root / "base/blobs/sha256" / digest).read_text())["config"]
+    assert config["OnBuild"] == ["COPY a.txt /on/", "LABEL x=$y"]
+    folder.file("on.Dockerfile", "FROM oci:base\nENV y=1\nCOPY b.txt /own/\n")
+    folder.build("on.Dockerfile", "-o", "dir:out")
+    assert tree(folder.root / "out") == {"on/a.txt": "a", "own/b.txt": "b"}
+    folder.file("two.Dockerfile", "FROM oci:base AS a\nFROM scratch\nCOPY --from=a / /all/\n")
+    folder.build("two.Dockerfile", "-o", "dir:two")
+    assert tree(folder.root / "two") == {"all/on/a.txt": "a"}
+
+
+def test_convert_writes_a_spec_that_makes_the_same(folder: Project) -> None:
+    first = folder.build(".", "-o", "dir:one")
+    folder.run("convert", ".", "-o", "specs/app.yaml")
+    text = (folder.root / "specs/app.yaml").read_text()
+    assert yaml.safe_load(text)["vars"] == {"NAME": "world"}
+    made = folder.build("app", "-o", "dir:two")
+    assert tree(folder.root / "one") == tree(folder.root / "two")
+    layers = [
+        [layer["diff_id"] for layer in image["layers"] if "diff_id" in layer]
+        for image in (first["my-app"], made["app"])
+    ]
+    assert layers[0] == layers[1]
+    said = folder.run("convert", ".", "-o", "specs/app.yaml", status=2).stderr
+    assert "--force" in said
+    folder.run("convert", ".", "-o", "specs/app.yaml", "--force")
+    assert (folder.root / "specs/app.yaml").read_text() == text
+    assert folder.run("convert", "Dockerfile").stdout == text
