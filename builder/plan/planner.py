@@ -352,7 +352,7 @@ class Planner:
             case FileStep():
                 under: Any = [settings.get("User"), folder] if step.in_working_dir else None
             case CommandStep():
-                under = [settings, self.settings.executor()]
+                under = [settings, self.settings.executor(), step.script]
             case ConfigStep():
                 raise AssertionError("it is decided by nothing but itself")
             case other:

@@ -148,6 +148,8 @@ class CommandStep(_Step):
     """Whether what it makes depends on the day: `--pull` runs it again, `plan` says the day."""
     mounts: tuple[Mount, ...] = ()
     """What the command sees beside the image."""
+    script = ""
+    """What it runs beside what its fields say."""
 
     @classmethod
     def waiting(cls, place: Place, name: str, origins: tuple[BaseRef, ...] = ()) -> model.Step:

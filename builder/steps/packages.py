@@ -97,6 +97,9 @@ class PackageStep(CommandStep):
     places: tuple[Place, ...]  # of each of them; in no key
     env: Mapping[str, str]
     timeout: int  # nanoseconds; 0: none
+    script: str
+    """What /bin/sh is to run as root with `arguments`; it ends at the first error. It is the same
+    for all steps of a verb: what `why` tells of a change is in the arguments."""
 
     def title(self) -> str:
         line = self.created_by()
@@ -104,12 +107,6 @@ class PackageStep(CommandStep):
 
     def created_by(self) -> str:
         return " ".join((self.verb, "install", *map(shown, self.packages)))
-
-    @property
-    def script(self) -> str:
-        """What /bin/sh is to run as root with `arguments`; it ends at the first error. It is the
-        same for all steps of a verb: what `why` tells of a change is in the arguments."""
-        raise NotImplementedError
 
     def arguments(self) -> tuple[str, ...]:
         """$1 and so on, each a text in which a change is seen."""

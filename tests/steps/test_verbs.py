@@ -134,6 +134,11 @@ ROWS: Mapping[str, Row] = {
         {"apt": "nginx", "recommends": True, "env": {"A": "1"}},
         {"timeout": "5s"},
     ),
+    "dnf": Row(
+        {"dnf": ["nginx", "nodejs=20.*"]},
+        {"dnf": "@core", "recommends": True, "env": {"A": "1"}},
+        {"timeout": "5s"},
+    ),
     "set": Row({"set": {"user": "33"}}, {"set": {"env": {"A": "1"}}}),
 }
 FIELDS = [(verb, field) for verb in VERBS for field in VERBS[verb].fields()]
@@ -151,7 +156,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         with tarfile.open(tmp_path / name, "w") as tar:
             tar.add(tmp_path / what, "in")
     with tarfile.open(tmp_path / "programs.tar", "w") as tar:
-        for path in ("usr/bin/apt-get",):
+        for path in ("usr/bin/apt-get", "usr/bin/dnf"):
             tar.addfile(tarfile.TarInfo(path))
     (tmp_path / "specs").mkdir()
     return tmp_path
@@ -170,9 +175,9 @@ def told(folder: Path, step: Mapping[str, Any]) -> Any:
     write(folder, {"copy": "tree", "dest": "/tree/"}, group, step)
     if VERBS[next(verb for verb in VERBS if verb in step)].kind == "run":
         write(folder, base="rootfs:programs.tar")  # it needs what lies below
-        build("x", cache_dir=str(folder / "store"), platform=Platform())
+        build("x", cache_dir=str(folder / "store"), platforms=(Platform(),))
         write(folder, step, base="rootfs:programs.tar")
-    plan = make_plan(["x"], cache_dir=str(folder / "store"), platform=Platform())["x"]
+    plan = make_plan(["x"], cache_dir=str(folder / "store"), platforms=(Platform(),))["x"]
     planned = plan.steps[-1]
     # of what has to be fetched first, what decides what will come of it
     return planned.key or getattr(planned.step, "change", None) or planned.inputs
