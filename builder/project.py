@@ -9,17 +9,25 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from builder.errors import BuilderError, BuildErrors, CorruptBlob, ExecutorError, UsageError
+from builder.errors import (
+    BuilderError,
+    BuildErrors,
+    CorruptBlob,
+    ExecutorError,
+    SpecError,
+    SpecErrors,
+    UsageError,
+)
 from builder.events import Emit, Event, Noted, Warned, ignore
 from builder.oci.image import Descriptor, Image, Platform, host_platform
 from builder.plan.clock import EPOCH
 from builder.plan.context import Context
 from builder.plan.image import ImageUnknown, is_stored
 from builder.plan.plan import ImagePlan, plan_image
-from builder.plan.planned import Settings
+from builder.plan.planned import Hit, Settings
 from builder.plan.planner import Planner
 from builder.plan.sources import check_sources
-from builder.plan.step import CommandStep
+from builder.plan.step import CommandStep, own_steps
 from builder.rootfs.layers import Layers
 from builder.sources import Sources
 from builder.spec.model import ImageSpec
@@ -30,11 +38,14 @@ from builder.work.schedule import Done, Failed, NotRun, Outcome, Task, run
 
 if TYPE_CHECKING:
     from builder.dockerfile.loading import Dockerfiles
+    from builder.executor.agent import Agents
     from builder.executor.base import Executor
+    from builder.make.guard import Guard
     from builder.make.image import Built
     from builder.secrets.given import Given, Secrets
     from builder.spec.gather import Loaded
     from builder.spec.load import Inputs
+    from builder.spec.mounts import Secret
     from builder.spec.platforms import Spread
     from builder.spec.project import ProjectFile
     from builder.store.files import Files
@@ -80,12 +91,13 @@ class _Telling:
 
     def __init__(self, told: Emit, cancel: Cancel) -> None:
         self.told, self._cancel, self._saying = told, cancel, allocate_lock()
+        self.guard: Guard | None = None
 
     def emit(self, event: Event) -> None:
         """From any thread: whoever is told gets one event at a time, none after an interrupt."""
         with self._saying:
             if not self._cancel.is_set():
-                self.told(event)
+                self.told(self.guard.event(event) if self.guard else event)
 
 
 class Project:
@@ -118,6 +130,7 @@ class Project:
         self._executor_fault: ExecutorError | None = None
         self._other: str | None = None
         self._secrets: Secrets | None = None
+        self._agents: Agents | None = None
 
     def tell(self, emit: Emit) -> None:
         """Tell `emit` from now on."""
@@ -169,6 +182,16 @@ class Project:
             options = self.options
             self._secrets = Secrets(options.secrets, options.environ, own, self.folder)
         return self._secrets
+
+    @property
+    def agents(self) -> Agents:
+        """Who signs for `ssh` mounts."""
+        if self._agents is None:
+            from builder.executor.agent import Agents
+
+            options = self.options
+            self._agents = Agents(options.ssh, options.environ, self.store.temporary)
+        return self._agents
 
     def load(self, images: Sequence[str]) -> tuple[Mapping[str, ImageSpec], tuple[str, ...]]:
         """The specs of `images` (all, when none is named) and of what they stand on, bases first,
@@ -337,8 +360,9 @@ class Project:
         keep_going = self.options.keep_going
         if not keep_going:
             check_sources(specs.values(), planner.context)
+        guard = self._guard(specs)
         shop = Workshop(
-            self.store, self.layers, planner, self.executor, self._fetcher, self.emit, {}, {}
+            self.store, self.layers, planner, self.executor, self._fetcher, self.emit, {}, {}, guard
         )
 
         several = {
@@ -367,16 +391,59 @@ class Project:
             if self._fetching is not None:
                 self._fetching.close()
                 self._fetching = None
+            if self._agents is not None:
+                self._agents.close()
         try:
             built = _results(outcomes)
         except CorruptBlob:
             raise
-        except BuilderError:
+        except BuilderError as error:
+            if guard:
+                guard.error(error)
             for name, outcome in outcomes.items():
                 if isinstance(outcome, NotRun) and len(outcomes) > 2:
                     self.emit(Noted(f"{name}: not built, {outcome.because} failed", str(name)))
             raise
         return {name: built[name] for name in specs}
+
+    def _guard(self, specs: Mapping[str, ImageSpec]) -> Guard | None:
+        """What keeps the secrets that steps see; None where none does. Raises SpecErrors: all
+        secrets and agents that are not there, though a step is to run that needs them."""
+        steps = [step for spec in specs.values() for step in own_steps(spec)]
+        # what waits for its base may have mounts that are not known yet
+        if not any(isinstance(s, CommandStep) and (s.mounts or s.stands_in) for s in steps):
+            return None
+        from builder.make.guard import Guard, lacking_agents, needs_of
+
+        needs = list(needs_of(specs.values()))
+        values, errors = self.secrets.read(needs)
+        errors.update(lacking_agents(self.agents, needs))
+        if errors:
+            plans = self._plan(specs).values()
+            planned = [each for plan in plans for each in plan.steps]
+            running = {each.step.place for each in planned if not isinstance(each.decision, Hit)}
+            wanted: dict[tuple[bool, str], SpecError] = {}
+            for need, error in errors.items():
+                if need.step in running:
+                    wanted.setdefault((need.ssh, need.name), error)
+            if wanted:
+                raise SpecErrors(tuple(wanted.values()))
+        self._telling.guard = Guard(values, self.secrets, self.agents)
+        return self._telling.guard
+
+    def _rotated(self, mount: Secret) -> str:
+        """See Settings: an HMAC with a key that the store made for itself."""
+        from builder.oci.digest import keyed_hex
+
+        if not mount.required and not self.secrets.known(mount.name):
+            return ""
+        value, store = self.secrets.value(mount.name), self.store
+        with store.lock("rotated-secrets"):
+            key = store.load("memos", "rotated-secrets")
+            if key is None:
+                key = os.urandom(32)
+                store.save("memos", "rotated-secrets", key)
+        return keyed_hex(key, value)
 
     def _fetcher(self) -> Fetcher:
         """What brings files from servers; connected when the first step asks for one, from any
@@ -441,6 +508,7 @@ class Project:
             self._unlike,
             self.name,
             options.allow_foreign,
+            self._rotated,
         )
         sources = Sources(
             self.store,

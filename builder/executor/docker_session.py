@@ -37,7 +37,7 @@ def gone(label: str) -> bool:
 
 
 def sweep(engine: Engine, mine: str | None = None) -> None:
-    """Remove containers and images of owners that are gone, and those of the owner `mine`.
+    """Remove containers, volumes and images of owners that are gone, and those of the owner `mine`.
 
     What cannot be removed now (in use, removed meanwhile) is left to the next sweep.
     """
@@ -49,6 +49,13 @@ def sweep(engine: Engine, mine: str | None = None) -> None:
         if label == mine or gone(label):
             with contextlib.suppress(TransportError), engine.asking():
                 api.remove_container(found["Id"], force=True, v=True)
+    with engine.asking():
+        volumes = api.volumes(filters={"label": LABEL}).get("Volumes") or ()
+    for found in volumes:
+        label = (found.get("Labels") or {}).get(LABEL, "")
+        if label == mine or gone(label):
+            with contextlib.suppress(TransportError), engine.asking():
+                api.remove_volume(found["Name"])
     with engine.asking():
         images = api.images(all=True, filters={"label": LABEL})
     # an image that was made from another one has to go first

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import (
     BuilderError,
+    LayerError,
     SpecError,
     TransportError,
     without_passwords,
@@ -39,6 +40,9 @@ from builder.store.records import is_settled, labelled
 from builder.transport.base import Base
 from builder.work.schedule import After, Task
 
+if TYPE_CHECKING:
+    from builder.make.guard import Guard
+
 
 class Built(NamedTuple):
     spec: ImageSpec
@@ -68,6 +72,8 @@ def build_image(shop: Workshop, spec: ImageSpec, *, indexed: bool = False) -> Wo
     walked = yield from walk(planner, spec, last, below.walked if below else None, maker)
     image = walked.stack.image
     assert image is not None
+    if shop.guard:
+        _check(shop.guard, spec, image)
     config = store.put(image.config_bytes(), media.CONFIG)
     manifest = store.put(image.manifest_bytes(), media.MANIFEST)
     if not spec.stage and not indexed:
@@ -111,6 +117,13 @@ def build_index(shop: Workshop, spec: ImageSpec, parts: Sequence[str]) -> Work[D
         name = ImageName(spec.name, ANY, shop.planner.settings.project)
         shop.store.tag(name, index)
     return index
+
+
+def _check(guard: Guard, spec: ImageSpec, image: Image) -> None:
+    try:
+        guard.check_image(image)
+    except LayerError as error:
+        raise SpecError(error.what, error.hint).at(spec.place) from None
 
 
 def base_tasks(

@@ -104,6 +104,8 @@ def write(
     def progress(size: int) -> None:
         shop.emit(StepProgress(spec.label, planned.number, size, None))
 
+    if shop.guard:
+        changes = shop.guard.changes(changes)
     with table_writer(shop.store) if not later else nullcontext() as table:
         written = write_layer(
             changes if later else watched(),

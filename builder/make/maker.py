@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, assert_never, cast
 
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
     from builder.make.image import Built
     from builder.plan.changes import Changes
     from builder.plan.remote import Remote
+
+
+_TAIL = 20  # lines of a failed command's output, as executors keep them
 
 
 class BuiltStep(NamedTuple):
@@ -307,7 +311,13 @@ class Maker:
 
         shop, spec, image = self._shop, self._spec, stack.image
         assert image is not None
-        lines = Lines(lambda text: shop.emit(StepOutput(spec.label, planned.number, text)))
+        told: deque[str] = deque(maxlen=_TAIL)
+
+        def take(text: str) -> None:
+            told.extend(text.split("\n"))
+            shop.emit(StepOutput(spec.label, planned.number, text))
+
+        lines = shop.guard.lines(take) if shop.guard else Lines(take)
         parent = Parent(image, shop.layers)
         clamp = command_time(shop.planner.settings.epoch, stack.commands)
         try:
@@ -330,7 +340,7 @@ class Maker:
                 f"step {planned.name!r} failed: {said}",
                 why.hint,
                 exit_status=error.exit_status,
-                tail=() if explained else error.tail,
+                tail=() if explained else tuple(told) if shop.guard else error.tail,
             ).at(why.place) from error
 
 

@@ -16,6 +16,7 @@ from builder.transport.base import Base
 
 if TYPE_CHECKING:
     from builder.executor.base import Executor
+    from builder.make.guard import Guard
     from builder.transport.fetcher import Fetcher
 
 
@@ -40,4 +41,5 @@ class Workshop(NamedTuple):
     emit: Emit
     bases: dict[BaseTask, Base]  # those that are known without asking or making anything
     made: dict[CacheKey, str]  # what was made in this build, and for which image
+    guard: Guard | None = None  # where steps see secrets
     now: Callable[[], float] = time.time

@@ -54,6 +54,13 @@ def hasher_of(algorithm: str) -> Hasher:
     return {"sha256": hashlib.sha256, "sha512": hashlib.sha512}[algorithm]()
 
 
+def keyed_hex(key: bytes, data: bytes) -> str:
+    """HMAC-SHA-256."""
+    import hmac
+
+    return hmac.new(key, data, hashlib.sha256).hexdigest()
+
+
 def digest_of(data: bytes) -> Digest:
     return Digest("sha256:" + hashlib.sha256(data).hexdigest())
 

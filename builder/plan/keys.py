@@ -10,7 +10,7 @@ A document is one line of canonical JSON; behind a file step's stand the lines o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from builder.oci.digest import CacheKey, ChainID, hasher, hex_of
@@ -52,10 +52,12 @@ def run_document(
     platform: Platform,
     executor: str = "",
     mounts: Sequence[Sequence[Any]] = (),
+    rotated: Mapping[str, str] = {},
 ) -> bytes:
     """`clamp`: the latest time of what the command writes (clock.command_time). `executor`: one
-    that the command can tell from a sandbox. `mounts`: plan.mounts.documents. What env() had a
-    part in stands there as what may be kept of it, and one digest of it all."""
+    that the command can tell from a sandbox. `mounts`: plan.mounts.documents. `rotated`: what
+    stands for the values of secrets, by name. What env() had a part in stands there as what may be
+    kept of it, and one digest of it all."""
     document: dict[str, Any] = {
         **({"executor": executor} if executor else {}),
         "version": KEY_VERSION,
@@ -72,6 +74,8 @@ def run_document(
     }
     if mounts:
         document["mounts"] = mounts
+    if rotated:
+        document["secrets"] = dict(rotated)
     if any(isinstance(text, FromEnv) for text in (*command.argv, *command.env.values())):
         document["from_env"] = hex_of(encode([list(command.argv), dict(command.env)]))
     return encode(document)

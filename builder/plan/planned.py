@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from builder.plan.changes import Changes
     from builder.plan.mounts import Placed
     from builder.plan.remote import Remote
+    from builder.spec.mounts import Secret
 
 
 class Settings(NamedTuple):
@@ -31,6 +32,8 @@ class Settings(NamedTuple):
     """One whose steps may make other bytes: chroot | docker; else ""."""
     project: str = ""  # whose the names of images are
     allow_foreign: bool = False  # a base's programs may be for another CPU
+    rotated: Callable[[Secret], str] = str
+    """What stands in a key for the value of a secret. Raises BuilderError."""
 
     def platform_of(self, spec: ImageSpec) -> Platform:
         return spec.platform or self.platform

@@ -200,6 +200,7 @@ class Planner:
             document: bytes | None = keys.run_document(
                 *(command, clamp, stack.image.chain_id, platform, self.settings.executor()),
                 mounts=_documents(mounts),
+                rotated=self._rotated(step),
             )
             assert document is not None
             key = keys.key_of(document)
@@ -246,6 +247,16 @@ class Planner:
         from builder.plan.mounts import Placed, target_of
 
         return tuple(Placed(each, target_of(each, command.working_dir)) for each in step.mounts)
+
+    def _rotated(self, step: CommandStep) -> dict[str, str]:
+        """What stands in the key for the values of secrets that are part of it. Raises
+        BuilderError: they are not given."""
+        if not step.mounts:
+            return {}
+        from builder.spec.mounts import Secret
+
+        mounts = [each for each in step.mounts if isinstance(each, Secret) and each.rotate]
+        return {each.name: self.settings.rotated(each) for each in mounts}
 
     def _set(self, stack: Stack, step: ConfigStep) -> Stack:
         """The stack with the config that holds from this step on."""
@@ -352,7 +363,7 @@ class Planner:
             case FileStep():
                 under: Any = [settings.get("User"), folder] if step.in_working_dir else None
             case CommandStep():
-                under = [settings, self.settings.executor(), step.script]
+                under = [settings, self.settings.executor(), step.script, self._rotated(step)]
             case ConfigStep():
                 raise AssertionError("it is decided by nothing but itself")
             case other:

@@ -104,6 +104,10 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     for field in ("command", "user", "env", "working_dir", "folder", "network", "times", "parent"):
         if old[field] != new[field]:
             return _field(field, old[field], new[field])
+    before, after = old.get("secrets", {}), new.get("secrets", {})
+    for name in sorted({*before, *after}):
+        if before.get(name) != after.get(name):
+            return f"secret {name!r}: another value"
     if old.get("executor") != new.get("executor"):
         return f"executor: {old.get('executor', 'sandbox')} -> {new.get('executor', 'sandbox')}"
     return "changed"

@@ -24,12 +24,14 @@ Given = str | bytes
 
 
 class Need(NamedTuple):
-    """A step's use of a secret."""
+    """A step's use of a secret or, with `ssh`, of an agent."""
 
     name: str
     place: Place
+    step: Place  # where the step is
     env: bool = False  # as a variable of its environment
     required: bool = True
+    ssh: bool = False
 
 
 class Secrets:
@@ -63,12 +65,12 @@ class Secrets:
             self._values[name] = value
         return self._values[name]
 
-    def read(self, needs: Iterable[Need]) -> tuple[dict[str, bytes], list[SpecError]]:
-        """The values that are needed, and what is wrong with the others, each told once."""
+    def read(self, needs: Iterable[Need]) -> tuple[dict[str, bytes], dict[Need, SpecError]]:
+        """The values of the secrets that are needed, by name, and what is wrong with others."""
         values: dict[str, bytes] = {}
-        errors: dict[str, SpecError] = {}
+        errors: dict[Need, SpecError] = {}
         for need in needs:
-            if not need.required and not self.known(need.name):
+            if need.ssh or not (need.required or self.known(need.name)):
                 continue
             try:
                 value = self.value(need.name)
@@ -79,9 +81,8 @@ class Secrets:
                     )
                 values[need.name] = value
             except BuilderError as error:
-                if need.name not in errors:
-                    errors[need.name] = error_at(need.place, error.what, error.hint)
-        return values, list(errors.values())
+                errors[need] = error_at(need.place, error.what, error.hint)
+        return values, errors
 
     def _unknown(self, name: str) -> BuilderError:
         from builder.spec.source import did_you_mean

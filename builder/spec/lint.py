@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from builder.errors import SpecError, SpecErrors
 from builder.oci.image import Platform
 from builder.spec.advice import advice, cmd_passed_by
+from builder.spec.credentials import credentials
 from builder.spec.dollars import dollars
 from builder.spec.files import error_at, read_bytes
 from builder.spec.gather import gather
@@ -60,6 +61,7 @@ def lint(
         named.setdefault(spec.file, set()).update(_stages_in(top))
         warnings += map(source.error, dollars(top, spec.variables))
         warnings += map(source.error, cmd_passed_by(top))
+        warnings += map(source.error, credentials(top))
     stages = {each.key: each for spec in specs.values() for each in spec.stages}
     for spec in (stages | specs).values():
         errors += look(spec)

@@ -98,12 +98,13 @@ def test_what_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     own = {"up": {"file": "../most"}, "link": {"file": "link"}, "root": {"file": "/etc/hostname"},
            "gone": {"file": "gone"}}  # fmt: skip
     secrets = Secrets(given, {}, own, str(tmp_path / "in"))
-    needs = [Need(name, AT) for name in (*names, "variable", *own, "nothin", "may")]
-    needs += [Need("large", AT), Need("nul", AT, env=True), Need("maybe", AT, required=False)]
+    needs = [Need(name, AT, AT) for name in (*names, "variable", *own, "nothin", "may")]
+    needs += [Need("large", AT, AT), Need("nul", AT, AT, env=True)]
+    needs += [Need("maybe", AT, AT, required=False), Need("no", AT, AT, ssh=True)]
     values, errors = secrets.read(needs)
     assert set(values) == {"most", "nul", "empty"}
-    said = {error.what.split("'")[1]: f"{error.what} | {error.hint}" for error in errors}
-    assert len(said) == len(errors) == 11
+    said = {error.what.split("'")[1]: f"{error.what} | {error.hint}" for error in errors.values()}
+    assert len(said) == 11
     expected = {
         "folder": "it is not a regular file", "large": "more than 512000 bytes",
         "nul": "holds a NUL byte",
@@ -113,4 +114,4 @@ def test_what_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     }  # fmt: skip
     for name, text in expected.items():
         assert text in said[name], said[name]
-    assert all(error.place == AT for error in errors)
+    assert all(error.place == AT for error in errors.values())

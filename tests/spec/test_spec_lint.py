@@ -349,3 +349,28 @@ def test_every_example_of_the_reference_loads(example: str, folder: Path) -> Non
     (folder / "specs/parts/apt.yaml").write_text("- run: echo {{ packages | join(' ') }}\n")
     given = inputs(VERBS, {"CI_COMMIT": "abc"})
     assert load_file("specs/s.yaml", given)
+
+
+@pytest.mark.parametrize(
+    ("variable", "warns"),
+    [
+        *((name, True) for name in (
+            "TOKEN", "NPM_TOKEN", "GITHUB_TOKEN", "GITLABTOKEN", "DB_PASSWORD", "PGPASSWORD",
+            "MYSQL_PWD", "SIGNING_KEY", "AWS_SECRET_ACCESS_KEY", "api_key", "APIKEY", "GH_PAT",
+            "KEY_PASSPHRASE", "REGISTRY_PASS", "GOOGLE_CREDENTIALS", "CLIENT_SECRET")),
+        *((name, False) for name in (
+            "CI_COMMIT", "PWD", "HOME", "MONKEY", "KEYBOARD", "AUTHOR", "PATH", "PASSENGER",
+            "SSH_PUBLIC_KEY", "COMPASS", "SSH_AUTH_SOCK", "TOKENIZER")),
+    ],
+)  # fmt: skip
+def test_lint_tells_where_credentials_belong(folder: Path, variable: str, warns: bool) -> None:
+    (folder / "specs/x.yaml").write_text(
+        f"from: scratch\nvars: {{a: \"{{{{ env('{variable}', '') }}}}\"}}\n"
+        f'steps:\n  - run: x\n    env: {{A: \'{{{{ env( "{variable}", "" ) | upper }}}}\'}}\n'
+    )
+    said = [error for error in found((), "specs", ".").warnings if "credential" in error.what]
+    assert [error.place.line for error in said if error.place] == ([2, 5] if warns else [])
+    for error in said:
+        name = variable.lower()
+        assert error.hint and f"{{secret: {name}, env: {variable}}}" in error.hint
+        assert f"--secret {name}=env:{variable}" in error.hint

@@ -1,0 +1,158 @@
+"""Guard: the secrets that a build works with, kept out of all that is told and all that is kept."""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from builder.errors import BuilderError, CommandFailed, LayerError, SpecError, each_of
+from builder.events import Event, Lines
+from builder.layer.content import read_chunks
+from builder.layer.entry import FILE, Change, HostFile
+from builder.layer.read import show
+from builder.oci.image import Document, Image
+from builder.plan.step import CommandStep, own_steps
+from builder.secrets.given import Need, Secrets
+from builder.secrets.mask import Finder, Mask, Stream
+from builder.spec.files import error_at
+from builder.spec.model import ImageSpec
+from builder.spec.mounts import Secret, Ssh
+
+if TYPE_CHECKING:
+    from builder.executor.agent import Agents
+
+_SHORT = 8  # bytes; a shorter value may stand somewhere by chance
+
+
+def needs_of(specs: Iterable[ImageSpec]) -> Iterator[Need]:
+    """What the steps of specs need, in order."""
+    for step in (step for spec in specs for step in own_steps(spec)):
+        for each in step.mounts if isinstance(step, CommandStep) else ():
+            if isinstance(each, Secret):
+                env = each.env is not None
+                yield Need(each.name, each.place, step.place, env, each.required)
+            elif isinstance(each, Ssh):
+                yield Need(each.name, each.place, step.place, ssh=True)
+
+
+def lacking_agents(agents: Agents, needs: Iterable[Need]) -> dict[Need, SpecError]:
+    """What is wrong with the agents that are needed."""
+    faults: dict[str, BuilderError | None] = {}
+    errors = {}
+    for need in (need for need in needs if need.ssh):
+        if need.name not in faults:
+            faults[need.name] = None
+            try:
+                agents.path(need.name)
+            except BuilderError as error:
+                faults[need.name] = error
+        if fault := faults[need.name]:
+            errors[need] = error_at(need.place, fault.what, fault.hint)
+    return errors
+
+
+class Guard:
+    """`values` of the secrets that steps of the build may see, by name; `secrets` gives others, of
+    steps that are not known until their base is."""
+
+    def __init__(self, values: Mapping[str, bytes], secrets: Secrets, agents: Agents) -> None:
+        self._lock = allocate_lock()
+        self._secrets, self.agents = secrets, agents
+        self._keep(values)
+
+    def _keep(self, values: Mapping[str, bytes]) -> None:
+        self.values = values
+        self.mask, self._finder = Mask(values.values()), Finder(values)
+
+    def value(self, mount: Secret) -> bytes | None:
+        """None: it is not given, and need not be. Raises BuilderError."""
+        with self._lock:
+            if mount.name not in self.values:
+                if not mount.required and not self._secrets.known(mount.name):
+                    return None
+                self._keep({**self.values, mount.name: self._secrets.value(mount.name)})
+            return self.values[mount.name]
+
+    def event(self, event: Event) -> Event:
+        """The event as it may be told."""
+        if not self.mask:
+            return event
+        fields: Any = event
+        texts = {name: text for name, text in fields._asdict().items() if isinstance(text, str)}
+        masked = {name: self.mask.text(text) for name, text in texts.items()}
+        told: Event = fields._replace(**masked) if masked != texts else event
+        return told
+
+    def lines(self, take: Callable[[str], None]) -> Lines:
+        """A program's output as lines that may be told."""
+        return _Masked(take, self.mask.stream())
+
+    def error(self, error: BuilderError) -> None:
+        """Make it an error that may be told."""
+        for each in each_of(error):
+            each.what = self.mask.text(each.what)
+            each.hint = each.hint and self.mask.text(each.hint)
+            if isinstance(each, CommandFailed):
+                each.tail = tuple(map(self.mask.text, each.tail))
+
+    def changes(self, changes: Iterable[Change]) -> Iterator[Change]:
+        """What a layer is made of. Raises LayerError for what would hold a secret."""
+        for entry, content in changes:
+            names = (entry.path, entry.link, *(part for pair in entry.xattrs for part in pair))
+            found = self._finder.in_bytes(b"\0".join(names))
+            if not found and entry.type == FILE:
+                looked = content._replace(digest=None) if isinstance(content, HostFile) else content
+                found = self._finder.in_chunks(read_chunks(entry, looked))
+            if found:
+                raise self._fault(found, self.mask.text(show(b"/" + entry.path)))
+            yield entry, content
+
+    def check(self, document: bytes) -> None:
+        """What a step's key is made of. Raises LayerError."""
+        if found := self._finder.in_bytes(document):
+            raise self._fault(found, "what the step says")
+
+    def check_image(self, image: Image) -> None:
+        """Its config with its history. Raises LayerError."""
+        for where, text in _texts(image.config, ""):
+            if found := self._finder.in_bytes(text.encode("utf-8", "surrogateescape")):
+                raise self._fault(found, f"the image's {self.mask.text(where)}")
+
+    def _fault(self, name: str, where: str) -> LayerError:
+        size = len(self.values[name].strip())
+        if size < _SHORT:
+            hint = f"a value of {size} bytes may stand there by chance: a longer one does not"
+        else:
+            hint = (
+                "use it where it is mounted, and remove what holds it in the same step;"
+                " `exclude` or .dockerignore leaves a file out of a copy"
+            )
+        return LayerError(f"{where} would hold the secret {name!r}", hint)
+
+
+class _Masked(Lines):
+    def __init__(self, take: Callable[[str], None], stream: Stream) -> None:
+        super().__init__(take)
+        self._stream = stream
+
+    def feed(self, chunk: bytes) -> None:
+        super().feed(self._stream.feed(chunk))
+
+    def close(self) -> None:
+        super().feed(self._stream.close())
+        super().close()
+
+
+def _texts(value: Document | Any, where: str) -> Iterator[tuple[str, str]]:
+    """All texts of a document, keys too, with what leads to them."""
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            below = f"{where}.{key}" if where else str(key)
+            yield below, str(key)
+            yield from _texts(each, below)
+    elif isinstance(value, list | tuple):
+        for number, each in enumerate(value):
+            yield from _texts(each, f"{where}[{number}]")
