@@ -27,7 +27,7 @@ MOUNTS = [
         Cache(AT, "/go", "go", "locked", "700", "a:b", NGINX),
     ),
     ("{secret: npm}", Secret(AT, "npm")),
-    ("{secret: npm, target: /root/.npmrc}", Secret(AT, "npm", "/root/.npmrc")),
+    ("{secret: npm, target: /srv/.npmrc}", Secret(AT, "npm", "/srv/.npmrc")),
     ("{secret: t, env: T, rotate: true}", Secret(AT, "t", env="T", rotate=True)),
     ("{secret: t, required: false}", Secret(AT, "t", required=False)),
     ("ssh", Ssh(AT)),
@@ -81,14 +81,14 @@ def test_what_is_said_of(text: str, fault: str, read: Read) -> None:
 
 
 DOCKERS = [
-    ("type=cache,target=/root/.cache", "cache: root-.cache, target: /root/.cache"),
+    ("type=cache,target=/srv/.cache", "cache: srv-.cache, target: /srv/.cache"),
     (
         "--mount=type=cache,id=go,target=/go,sharing=locked",
         "cache: go, target: /go, sharing: locked",
     ),
     ("type=bind,target=/src", "bind: ., target: /src"),
     ("type=bind,from=build,source=/out,target=/in", "bind: /out, from: stage:build, target: /in"),
-    ("type=secret,id=npm,dst=/root/.npmrc", "secret: npm, target: /root/.npmrc"),
+    ("type=secret,id=npm,dst=/srv/.npmrc", "secret: npm, target: /srv/.npmrc"),
     ("type=tmpfs,dst=/tmp", "tmpfs: /tmp"),
 ]
 
