@@ -1,6 +1,6 @@
 """`apt`: packages of Debian, Ubuntu and their like.
 
-Source: apt-get(8), sources.list(5) (DEB822-STYLE FORMAT), apt.conf(5), invoke-rc.d(8), dpkg(1).
+Source: apt-get(8), apt.conf(5), invoke-rc.d(8), dpkg(1).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.spec.model import Place
-from builder.steps.packages import BEGIN, END, NEAR, PackageStep, package_list
+from builder.steps.packages import BEGIN, END, NEAR, PackageStep, package_list, several
 
 if TYPE_CHECKING:
     from builder.spec.fields import Reader, Table
@@ -20,7 +20,7 @@ NAME = r"[a-z0-9][a-z0-9+.-]+"
 PACKAGE = rf"^{NAME}(:[a-z0-9-]+)?(=[A-Za-z0-9.+~:*?-]+|/[A-Za-z0-9._/-]+)?$"
 
 _GET = (
-    "apt-get -q -y -o APT::Update::Error-Mode=any -o Acquire::Retries=3"
+    "apt-get -q -y -o APT::Update::Error-Mode=any -o Acquire::Retries=3 -o Acquire::Languages=none"
     " -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-unsafe-io"
     " -o Dpkg::Use-Pty=0 -o APT::Install-Suggests=false"
 )
@@ -54,12 +54,22 @@ rm -f /var/cache/debconf/*-old /var/lib/dpkg/*-old
 [ ! -d /var/cache/man ] || find /var/cache/man -type f -newer "$mark" -exec rm -f {} +
 """
 
+_REPOSITORIES = r"""packages=$1 recommends=$2
+shift 2
+while [ $# -gt 0 ]; do
+  printf %s "$2" > "/etc/apt/sources.list.d/$1.sources"
+  [ -z "$3" ] || { mkdir -p /etc/apt/keyrings; printf %s "$3" > "/etc/apt/keyrings/$1.asc"; }
+  shift 3
+done
+"""
+
 _SCRIPT = (
-    f"{NEAR}{_EXPLAIN}{BEGIN}{_BEGIN}{_GET} update\n"
-    f"set -f; {_GET} install $2 -- $1 || explain $1; set +f\n"
+    f"{NEAR}{_EXPLAIN}{BEGIN}{_BEGIN}{_REPOSITORIES}{_GET} update\n"
+    f"set -f; {_GET} install $recommends -- $packages || explain $packages; set +f\n"
     f"{_END}{END}"
 )
-"""$1: the packages, $2: an option for what they recommend."""
+"""$1: the packages, $2: an option for what they recommend; then for each repository its name, its
+stanza and its key, which may be empty."""
 
 
 class _Apt(NamedTuple):
@@ -68,6 +78,7 @@ class _Apt(NamedTuple):
     packages: tuple[str, ...]
     places: tuple[Place, ...] = ()
     recommends: bool = False
+    repositories: Mapping[str, tuple[str, ...]] = {}  # by name: a stanza, and a key or ""
     env: Mapping[str, str] = {}
     timeout: int = 0
 
@@ -81,6 +92,7 @@ class Apt(_Apt, PackageStep):
     def fields(cls) -> Table:
         from builder.spec.fields import Field, boolean, text
         from builder.spec.kinds import DURATION, ENV, NAME_FIELD
+        from builder.steps.deb822 import repositories
 
         package = text(package_name, expected="a package", pattern=PACKAGE)
         return {
@@ -91,6 +103,9 @@ class Apt(_Apt, PackageStep):
             ),
             "name": NAME_FIELD,
             "recommends": Field(boolean(), "true: also what they recommend; else not."),
+            "repositories": Field(
+                repositories(), "Further ones by name, which stay in the image: uri, suites ..."
+            ),
             "env": Field(ENV, "Environment of the packages' scripts."),
             "timeout": Field(DURATION, "How long it may take, such as 10m; else as it likes."),
         }
@@ -106,6 +121,7 @@ class Apt(_Apt, PackageStep):
             packages,
             places,
             given.get("recommends", False),
+            given.get("repositories", {}),
             given.get("env", {}),
             given.get("timeout", 0),
         )
@@ -122,7 +138,10 @@ class Apt(_Apt, PackageStep):
 
     def arguments(self) -> tuple[str, ...]:
         recommends = f"--{'' if self.recommends else 'no-'}install-recommends"
-        return (" ".join(self.packages), recommends)
+        repositories = (
+            part for name, parts in self.repositories.items() for part in (name, *parts)
+        )
+        return (" ".join(self.packages), recommends, *repositories)
 
 
 def package_name(value: str) -> str:
@@ -130,9 +149,10 @@ def package_name(value: str) -> str:
 
     if len(value) > 300 or not re.fullmatch(PACKAGE, value):
         local = value.startswith((".", "/")) or value.endswith(".deb")
+        hint = "a file of yours: `copy` it, then `run: apt-get install /x.deb`" if local else None
         raise Malformed(
             "is not a package, expected NAME, NAME=VERSION, NAME/SUITE or NAME:ARCH",
-            "a file of yours: `copy` it, then `run: apt-get install /x.deb`" if local else None,
+            hint or several(value, PACKAGE),
         )
     if re.search(r"-($|[:=/])", value):
         raise Malformed("ends in '-', with which apt would remove it")

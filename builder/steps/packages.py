@@ -57,8 +57,8 @@ NEAR = r"""near() {
     }' | sort -n | awk '!seen[$2]++ && seen_count++ < 3 { print $2 }'
 }
 missing() { # name, and the names that there are on stdin
-  found=$(near "$1" | tr '\n' ' ')
-  echo "no package '$1'${found:+, did you mean ${found% }?}"
+  found=$(near "$1" | awk '{ printf "%s%s", (NR > 1 ? ", " : ""), $0 }')
+  echo "no package '$1'${found:+, did you mean $found?}"
 }
 """
 """Shell functions: `missing NAME < NAMES` prints the line that `PackageStep.explain` reads."""
@@ -205,3 +205,18 @@ def package_list(package: Kind, expected: str, *, least: int = 1) -> Kind:
         return found, tuple(place(reader, each) for each in kept)
 
     return Kind(read, texts.schema)
+
+
+def repository_name(name: str) -> None:
+    """Of a file that the package manager reads. Raises Malformed."""
+    from builder.spec.syntax import Malformed
+
+    if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,99}", name):
+        raise Malformed("is not a repository's name, expected a-z, 0-9, - and _")
+
+
+def several(value: str, package: str) -> str | None:
+    """The hint for one text that lists what are packages by the pattern."""
+    words = value.replace(",", " ").split()
+    listed = len(words) > 1 and all(re.fullmatch(package, word) for word in words)
+    return f"write [{', '.join(words)}]" if listed and len(value) < 200 else None

@@ -131,7 +131,12 @@ ROWS: Mapping[str, Row] = {
     ),
     "apt": Row(
         {"apt": ["nginx", "curl=7.*"]},
-        {"apt": "nginx", "recommends": True, "env": {"A": "1"}},
+        {
+            "apt": "nginx",
+            "recommends": True,
+            "repositories": {"r": {"uri": "http://h/r", "suites": "s", "trusted": True}},
+            "env": {"A": "1"},
+        },
         {"timeout": "5s"},
     ),
     "dnf": Row(

@@ -1,0 +1,162 @@
+"""A real Debian to install packages in, and a signed repository of packages that a test makes up."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from builder.oci.digest import Digest
+from builder.store.store import Store
+from tests.cli.conftest import Project, project
+
+__all__ = ["project"]
+
+BASE = """\
+from: {debootstrap: bookworm, include: [libfaketime, ca-certificates]}
+steps:
+  - file: /etc/apt/apt.conf.d/99days
+    content: |
+      Acquire::Check-Valid-Until "false";
+      Acquire::Check-Date "false";
+"""
+LATER = {
+    "LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+    "FAKETIME": "+437d",
+}
+"""Environment of a command in DEBIAN that is to see another day."""
+
+
+@pytest.fixture(scope="session")
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layout of a Debian from the mirrors of this system; TEST_DEBIAN may name one that was
+    made before."""
+    if made := os.environ.get("TEST_DEBIAN"):
+        return Path(made)
+    if shutil.which("mmdebstrap") is None or os.geteuid() != 0:
+        pytest.skip("needs mmdebstrap and root")
+    folder = tmp_path_factory.mktemp("debian")
+    (folder / "specs").mkdir()
+    (folder / "specs/debian.yaml").write_text(BASE)
+    store = str(folder / "store")
+    target = f"oci:{folder}/layout"
+    builder = [sys.executable, "-m", "builder", "build", "debian", "--cache-dir", store]
+    subprocess.run([*builder, "-o", target], cwd=folder, check=True, capture_output=True)
+    shutil.rmtree(store)
+    return folder / "layout"
+
+
+@pytest.fixture
+def on_debian(project: Project, debian: Path) -> Project:
+    """A project with that Debian as `oci:debian`."""
+    shutil.copytree(debian, project.root / "debian", copy_function=os.link)
+    return project
+
+
+class Repository:
+    """A repository on loopback: `url`, with the suite `test` and the component `main`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.made: dict[str, str] = {}  # paths of packages to their stanzas
+        self._home = folder.parent / f"{folder.name}-gpg"
+        self._home.mkdir(mode=0o700)
+        self._gpg("--quick-generate-key", "--passphrase", "", "test@example.com", "default")
+        self.key = self._gpg("--armor", "--export").decode()
+        quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+        handler = partial(quiet, directory=str(folder))
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def _gpg(self, *arguments: str, text: bytes = b"") -> bytes:
+        return subprocess.run(
+            ["gpg", "--homedir", self._home, "--batch", "--pinentry-mode", "loopback", *arguments],
+            input=text, capture_output=True, check=True,
+        ).stdout  # fmt: skip
+
+    def add(self, name: str, version: str = "1", script: str = "", **files: str) -> None:
+        """A package with files by path (`__` for `/`) and this shell text as its postinst."""
+        tree = self.folder.parent / f"tree-{name}-{version}"
+        (tree / "DEBIAN").mkdir(parents=True)
+        control = (
+            f"Package: {name}\nVersion: {version}\nArchitecture: all\n"
+            "Maintainer: t <t@example.com>\nDescription: of a test\n"
+        )
+        (tree / "DEBIAN/control").write_text(control)
+        if script:
+            (tree / "DEBIAN/postinst").write_text(f"#!/bin/sh\nset -e\n{script}\n")
+            (tree / "DEBIAN/postinst").chmod(0o755)
+        paths = [path.replace("__", "/") for path in files]
+        for path, text in zip(paths, files.values(), strict=True):
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).write_text(text)
+        conffiles = "".join(f"/{path}\n" for path in paths if path.startswith("etc/"))
+        if conffiles:
+            (tree / "DEBIAN/conffiles").write_text(conffiles)
+        for each in (tree / "DEBIAN", *(one for one in tree.rglob("*") if one.is_dir())):
+            each.chmod(0o755)
+        deb = self.folder / f"{name}_{version}_all.deb"
+        subprocess.run(
+            ["dpkg-deb", "--root-owner-group", "-b", tree, deb], check=True, capture_output=True
+        )
+        shutil.rmtree(tree)
+        data = deb.read_bytes()
+        self.made[deb.name] = (
+            f"{control}Filename: {deb.name}\nSize: {len(data)}\n"
+            f"SHA256: {hashlib.sha256(data).hexdigest()}\n"
+        )
+        self.publish()
+
+    def publish(self) -> None:
+        """Signed lists of what there is."""
+        suite = self.folder / "dists/test"
+        (suite / "main/binary-amd64").mkdir(parents=True, exist_ok=True)
+        packages = "\n".join(self.made.values()).encode()
+        lines = []
+        for name, data in (("Packages", packages), ("Packages.gz", gzip.compress(packages))):
+            (suite / "main/binary-amd64" / name).write_bytes(data)
+            digest = hashlib.sha256(data).hexdigest()
+            lines.append(f" {digest} {len(data)} main/binary-amd64/{name}\n")
+        release = (
+            "Origin: test\nSuite: test\nCodename: test\nArchitectures: amd64\nComponents: main\n"
+            f"Date: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n{''.join(lines)}"
+        )
+        (suite / "InRelease").write_bytes(self._gpg("--clearsign", text=release.encode()))
+
+    @property
+    def stanza(self) -> dict[str, str]:
+        """As a spec writes it."""
+        return {"uri": self.url, "suites": "test", "key": self.key}
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[Repository]:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    made = Repository(folder)
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def files_of(store: Path, layer: str) -> dict[str, bytes]:
+    """What a layer holds: paths of files to their contents, of all others to their kind."""
+    import tarfile
+
+    found = {}
+    with tarfile.open(Store(str(store)).blob_path(Digest(layer))) as tar:
+        for member in tar:
+            file = tar.extractfile(member) if member.isfile() else None
+            found[member.name] = file.read() if file else member.type
+    return found
