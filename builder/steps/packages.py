@@ -36,7 +36,9 @@ _TITLE = 60  # characters
 NEAR = r"""near() {
   awk -v wanted="$1" '
     BEGIN { n = length(wanted); most = n < 6 ? 1 : n < 12 ? 2 : 3 }
-    index($0, wanted) == 1 && substr($0, n + 1) ~ /^[-.0-9]/ { print 4 + length($0) / 100, $0 }
+    index($0, wanted) == 1 && substr($0, n + 1) ~ /^[-.0-9]/ {
+      print (substr($0, n + 1) ~ /^[0-9]/ ? 0 : 4) + length($0) / 1000, $0
+    }
     { m = length($0)
       if (m - n > most || n - m > most) next
       for (j = 0; j <= m; j++) old[j] = j

@@ -1,4 +1,4 @@
-"""A real Debian to install packages in, and a signed repository of packages that a test makes up."""
+"""A real Debian to install packages in, and a signed repository of packages that tests make up."""
 
 from __future__ import annotations
 
