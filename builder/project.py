@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from builder.errors import (
     BuilderError,
     BuildErrors,
+    CannotRun,
     CorruptBlob,
     ExecutorError,
     SpecError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from builder.dockerfile.loading import Dockerfiles
     from builder.executor.agent import Agents
     from builder.executor.base import Executor
+    from builder.executor.emulator import Emulation
     from builder.make.guard import Guard
     from builder.make.image import Built
     from builder.secrets.given import Given, Secrets
@@ -128,6 +130,7 @@ class Project:
         self._executor: Executor | None = None
         self._fetching: Fetcher | None = None
         self._executor_fault: ExecutorError | None = None
+        self._emulated: dict[str, Emulation] = {}  # by architecture
         self._other: str | None = None
         self._secrets: Secrets | None = None
         self._agents: Agents | None = None
@@ -362,7 +365,16 @@ class Project:
             check_sources(specs.values(), planner.context)
         guard = self._guard(specs)
         shop = Workshop(
-            self.store, self.layers, planner, self.executor, self._fetcher, self.emit, {}, {}, guard
+            self.store,
+            self.layers,
+            planner,
+            self.executor,
+            self._fetcher,
+            self.check_runs,
+            self.emit,
+            {},
+            {},
+            guard,
         )
 
         several = {
@@ -487,6 +499,21 @@ class Project:
                     environ=options.environ, cancel=self.cancel,
                 )  # fmt: skip
             return self._executor
+
+    def check_runs(self, platform: Platform) -> None:
+        """Raises CannotRun where programs for this platform do not run here; tried once, from any
+        thread."""
+        if platform.architecture == host_platform().architecture:
+            return
+        from builder.executor.emulator import emulation, hint_for
+
+        with self._choosing:
+            found = self._emulated.get(platform.architecture)
+            if found is None:
+                found = emulation(platform.architecture, self.store.temporary)
+                self._emulated[platform.architecture] = found
+        if not found.works:
+            raise CannotRun(f"no emulator for {platform}: {found.why}", hint_for(platform))
 
     def _unlike(self) -> str:
         """See executor.path.unlike. Asked when a command step is planned: it takes time to know."""

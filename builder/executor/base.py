@@ -53,6 +53,8 @@ class Executor(Protocol):
     """Runs a command over an image and tells what it changed."""
 
     name: str
+    elsewhere: bool
+    """Whether commands may run on another machine than this one."""
 
     def run(
         self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int

@@ -43,6 +43,7 @@ class Chroot:
     """`temporary` makes an empty folder for a step, which the step removes."""
 
     name = "chroot"
+    elsewhere = False
 
     def __init__(
         self,

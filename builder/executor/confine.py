@@ -39,6 +39,7 @@ class Overlaid:
     subclasses' business."""
 
     name: str
+    elsewhere: bool
 
     def __init__(
         self,

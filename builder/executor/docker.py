@@ -54,6 +54,7 @@ class Docker:
     always taken the general way (see docker_changes)."""
 
     name = "docker"
+    elsewhere = True
 
     def __init__(
         self,
@@ -120,6 +121,8 @@ class Docker:
                 upper = container.changes(folder)
             except TransportError as error:
                 raise ExecutorError(error.message, error.hint) from error
+            except BuilderError as error:
+                raise _foreign(error, parent.image.platform) or error from None
             if upper is None:
                 yield ()
                 return
@@ -315,6 +318,16 @@ class _Container:
         labels = {LABEL: session.owner}
         stopped = StoppedContainer(self._engine, self._id, self._image, labels, session.machine)
         return read_changes(stopped, folder, upper=session.upper)
+
+
+def _foreign(error: BuilderError, platform: Platform) -> CannotRun | None:
+    """What it is when the engine's kernel knows no way to start a program."""
+    lines = [error.what, *(error.tail if isinstance(error, CommandFailed) else ())]
+    if not any("exec format error" in line for line in lines) or platform == _machine():
+        return None
+    from builder.executor.emulator import hint_for
+
+    return CannotRun(f"no emulator for {platform} in the Docker engine", hint_for(platform))
 
 
 def _not_started(command: Command, said: str) -> BuilderError:

@@ -32,6 +32,7 @@ class Runc(Overlaid):
     """`binary` is runc."""
 
     name = "runc"
+    elsewhere = False
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 class Sandbox(Overlaid):
     name = "sandbox"
+    elsewhere = False
 
     def start(self, command: Command, place: Overlay, pipes: Pipes) -> Popen[bytes]:
         plan = {

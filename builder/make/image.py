@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -22,12 +23,13 @@ from builder.events import (
     StepFailed,
     StepOutput,
     StepStarted,
+    Warned,
 )
 from builder.make.maker import BuiltStep, Maker, base_task
 from builder.make.workshop import BaseTask, Workshop
 from builder.oci import media
 from builder.oci.digest import DiffID
-from builder.oci.image import Descriptor, Image, Platform
+from builder.oci.image import Descriptor, Image, Platform, host_platform
 from builder.plan.last import LastBuild, LastStep, load_last, save_last
 from builder.plan.nodes import Tree
 from builder.plan.sources import image_files
@@ -76,6 +78,11 @@ def build_image(shop: Workshop, spec: ImageSpec, *, indexed: bool = False) -> Wo
         _check(shop.guard, spec, image)
     config = store.put(image.config_bytes(), media.CONFIG)
     manifest = store.put(image.manifest_bytes(), media.MANIFEST)
+    changed = last is None or last.manifest != manifest.digest
+    if changed and not spec.stage and _is_foreign(spec, image.platform):
+        said = yield partial(_misfit, shop, image)
+        if said:
+            shop.emit(Warned(f"{spec.label}: {said}", spec.place, spec.label))
     if not spec.stage and not indexed:
         store.tag(name, manifest)
     about = spec.base.value if below and spec.base.kind != "stage" else str(spec.base)
@@ -101,6 +108,40 @@ def build_image(shop: Workshop, spec: ImageSpec, *, indexed: bool = False) -> Wo
         walked._replace(stack=stack),
         seconds,
     )
+
+
+def _is_foreign(spec: ImageSpec, platform: Platform) -> bool:
+    """Whether programs of another CPU may have got into it: what was made here is for this one."""
+    return bool(spec.task) or platform.architecture != host_platform().architecture
+
+
+def _misfit(shop: Workshop, image: Image) -> str | None:
+    """What is to be said of an image whose own program is for another CPU than its config says."""
+    from builder.plan.config import settings_of
+    from builder.rootfs.machine import architecture_of
+
+    settings = settings_of(image.config)
+    argv = [*(settings.get("Entrypoint") or ()), *(settings.get("Cmd") or ())]
+    if not argv or image.platform.os != "linux":
+        return None
+    folders = [""]
+    if "/" not in argv[0]:
+        env = dict(each.partition("=")[::2] for each in settings.get("Env") or ())
+        folders = env.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")\
+            .split(":")  # fmt: skip
+    for folder in folders:
+        path = os.path.join("/", settings.get("WorkingDir") or "", folder, argv[0])
+        try:
+            found = architecture_of(shop.layers, image.layers, os.fsencode(os.path.normpath(path)))
+        except BuilderError:
+            return None  # whoever reads that layer next says it
+        if found and found != image.platform.architecture:
+            return (
+                f"{argv[0]!r}, which the image runs, is for {found}, the image for {image.platform}"
+            )
+        if found:
+            return None
+    return None
 
 
 def build_index(shop: Workshop, spec: ImageSpec, parts: Sequence[str]) -> Work[Descriptor]:

@@ -321,7 +321,10 @@ class Maker:
         parent = Parent(image, shop.layers)
         clamp = command_time(shop.planner.settings.epoch, stack.commands)
         try:
-            with shop.executor().run(command, parent, lines.feed, clamp) as changes:
+            executor = shop.executor()
+            if not executor.elsewhere and not shop.planner.settings.allow_foreign:
+                shop.check_runs(image.platform)
+            with executor.run(command, parent, lines.feed, clamp) as changes:
                 lines.close()
                 return write(shop, spec, planned, changes)
         except CannotRun as error:

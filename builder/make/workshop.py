@@ -38,6 +38,8 @@ class Workshop(NamedTuple):
     planner: Planner
     executor: Callable[[], Executor]  # made when the first command step misses
     fetcher: Callable[[], Fetcher]  # made when the first step needs a server
+    check_runs: Callable[[Platform], None]
+    """Raises CannotRun where programs for this platform do not run on this machine."""
     emit: Emit
     bases: dict[BaseTask, Base]  # those that are known without asking or making anything
     made: dict[CacheKey, str]  # what was made in this build, and for which image

@@ -50,6 +50,17 @@ def architecture(layers: Layers, image: Sequence[Layer]) -> str | None:
     return None
 
 
+def architecture_of(layers: Layers, image: Sequence[Layer], path: bytes) -> str | None:
+    """The architecture of one program of an image; None where there is none, or it is no ELF
+    file."""
+    view = layers.view(image)
+    path = _resolved(view, path.lstrip(b"/"))
+    found = view.lookup(path)
+    if found is None or found.entry.type != FILE or found.entry.size < _HEADER:
+        return None
+    return _named(_head(layers, image[found.table], path))
+
+
 def _candidates(view: View) -> Iterator[bytes]:
     """Paths without symlinks, those that tell most first."""
     seen: set[bytes] = set()

@@ -99,9 +99,14 @@ class DebootstrapSource:
     def _make(
         self, wanted: Mapping[str, Any], platform: Platform, where: str, tell: Tell
     ) -> MadeBase:
+        from builder.executor.emulator import emulation, hint_for
         from builder.transport.apt import Apt
         from builder.transport.canonical import canonical_layer
 
+        found = emulation(platform.architecture, self._store.temporary)
+        if not found.works:  # maintainer scripts run
+            hint = hint_for(platform)
+            raise TransportError(f"{where}: no emulator for {platform}: {found.why}", hint)
         made = self._clock()
         apt = self._apt or Apt()
         with _temporary(self._store) as folder:
