@@ -144,12 +144,15 @@ class CommandStep(_Step):
 
     __slots__ = ()
     kind = "run"
-    dated = False
-    """Whether what it makes depends on the day: `--pull` runs it again, `plan` says the day."""
     mounts: tuple[Mount, ...] = ()
     """What the command sees beside the image."""
     script = ""
     """What it runs beside what its fields say."""
+
+    @property
+    def dated(self) -> bool:
+        """Whether what it makes depends on the day: `--pull` runs it again, `plan` says the day."""
+        return False
 
     @classmethod
     def waiting(cls, place: Place, name: str, origins: tuple[BaseRef, ...] = ()) -> model.Step:

@@ -94,7 +94,6 @@ class PackageStep(CommandStep):
     """A step of such a verb. Its fields are named as here where it has them."""
 
     __slots__ = ()
-    dated = True
     packages: tuple[str, ...]  # as written
     places: tuple[Place, ...]  # of each of them; in no key
     env: Mapping[str, str]
@@ -102,6 +101,10 @@ class PackageStep(CommandStep):
     script: str
     """What /bin/sh is to run as root with `arguments`; it ends at the first error. It is the same
     for all steps of a verb: what `why` tells of a change is in the arguments."""
+
+    @property
+    def dated(self) -> bool:
+        return True
 
     def title(self) -> str:
         line = self.created_by()

@@ -144,6 +144,11 @@ ROWS: Mapping[str, Row] = {
         {"dnf": "@core", "recommends": True, "env": {"A": "1"}},
         {"timeout": "5s"},
     ),
+    "npm": Row(
+        {"npm": "ci"},
+        {"npm": "typescript@5", "dest": "/app", "dev": True, "env": {"A": "1"}},
+        {"timeout": "5s"},
+    ),
     "set": Row({"set": {"user": "33"}}, {"set": {"env": {"A": "1"}}}),
 }
 FIELDS = [(verb, field) for verb in VERBS for field in VERBS[verb].fields()]
@@ -161,7 +166,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         with tarfile.open(tmp_path / name, "w") as tar:
             tar.add(tmp_path / what, "in")
     with tarfile.open(tmp_path / "programs.tar", "w") as tar:
-        for path in ("usr/bin/apt-get", "usr/bin/dnf"):
+        for path in (
+            "usr/bin/apt-get",
+            "usr/bin/dnf",
+            "usr/bin/npm",
+            "app/package-lock.json",
+            "package-lock.json",
+        ):
             tar.addfile(tarfile.TarInfo(path))
     (tmp_path / "specs").mkdir()
     return tmp_path
