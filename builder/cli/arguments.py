@@ -198,6 +198,26 @@ def _search(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
+def _index(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(metavar="ACTION", required=True, prog="builder index")
+    text = "join images that were built apart, one for each platform, to one image"
+    sub = actions.add_parser("create", help=text, description=text[0].upper() + text[1:] + ".")
+    sub.set_defaults(run=_lazy("index", "create"), parser=sub)
+    sub.add_argument(
+        "references", metavar="REF", nargs="+",
+        help="an image or an index: of the store, of a layout (oci:DIR[:tag]), of a registry",
+    )  # fmt: skip
+    sub.add_argument(
+        "--tag", "-t", action="append", default=[], metavar="NAME", help="what it is called"
+    )
+    sub.add_argument(
+        "--push", action="store_true", help="push it to its names, instead of into the store"
+    )
+    _json(sub)
+    _common(sub)
+    _registry(sub)
+
+
 def _cache(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True, prog="builder cache")
     for name, text in (
@@ -372,6 +392,7 @@ COMMANDS = {
     ),
     "push": Command("registry", "push images to registries", (_push, *_ANY_IMAGE)),
     "pull": Command("registry", "pull an image into the store", (_pull, _common, _registry)),
+    "index": Command("index", "join images of several platforms", (_index,)),
     "load": Command("engine", "load an image into a Docker engine", (_load, *_ANY_IMAGE)),
     "search": Command("engine", "search for images", (_search, _common, _registry)),
     "lint": Command("specs", "check spec files", (_images, _project, _common)),

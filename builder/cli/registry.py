@@ -110,6 +110,17 @@ def push_built(
     _run(project.store, pushes, project.emit, options.environ, insecure)
 
 
+def push_parts(
+    store: Store,
+    registry: Registry,
+    top: Descriptor,
+    parts: Sequence[tuple[Descriptor, Image]],
+    references: tuple[Reference, ...],
+) -> None:
+    """Push an index whose layers may be at registries only."""
+    _told(push_all(registry, store, [pushed(store, top, parts, references)]), registry.emit)
+
+
 def _run(
     store: Store,
     pushes: Sequence[Push | PushIndex],
@@ -117,11 +128,16 @@ def _run(
     environ: Mapping[str, str],
     insecure: tuple[str, ...],
 ) -> list[PushResult]:
-    from builder.ui import human
-
     settings = settings_from(environ, insecure=frozenset(insecure))
     with Registry(settings, emit) as registry:
         results = push_all(registry, store, pushes)
+    _told(results, emit)
+    return results
+
+
+def _told(results: Sequence[PushResult], emit: Emit) -> None:
+    from builder.ui import human
+
     for result in results:
         parts = [
             f"{human.size(tally.bytes)} {what}"
@@ -134,7 +150,6 @@ def _run(
         ]
         names = ", ".join(reference.familiar for reference in result.references)
         emit(Noted(f"{names}: {', '.join(parts) or 'up to date'}"))
-    return results
 
 
 def pull(arguments: argparse.Namespace) -> int:

@@ -187,6 +187,14 @@ def check_platform(found: Platform, wanted: Platform, where: str) -> None:
         )
 
 
+def as_said(image: Image, entry: IndexEntry) -> Image:
+    """An image with the variant that its index says, where its config leaves it out."""
+    said = entry.platform
+    if said is None or image.platform.variant or said[:2] != image.platform[:2]:
+        return image
+    return image._replace(platform=said)
+
+
 def runs_on(found: Platform, wanted: Platform) -> bool:
     """Whether what is for `found` runs where `wanted` does."""
     return found[:2] == wanted[:2] and _rank(found) <= _reach(wanted)

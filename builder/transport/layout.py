@@ -84,7 +84,7 @@ def read_image(
 ) -> tuple[Descriptor, Image]:
     """The manifest's descriptor and the image that `tag` ("": the only one, or `latest`) names."""
     index = parse_index(layout.file("index.json", MAX_MANIFEST), f"{where}: index.json")
-    blob = choose_platform(_tagged(index, tag, where), platform, where)
+    blob = choose_platform(tagged(index, tag, where), platform, where)
     for _ in range(4):  # an index may hold indexes; nobody nests them deeper
         document = parse_document(layout.read(blob, MAX_MANIFEST), where, blob.media_type)
         if isinstance(document, Manifest):
@@ -94,7 +94,8 @@ def read_image(
     raise TransportError(f"{where}: indexes within indexes, expected an image")
 
 
-def _tagged(index: Index, tag: str, where: str) -> Index:
+def tagged(index: Index, tag: str, where: str) -> Index:
+    """The entries of index.json that a tag means ("": the only one, or `latest`)."""
     images = [entry for entry in index.entries if not entry.attestation]
     tags = {name: None for entry in images for name in _names(entry)[:1]}
     if not tag and (len(images) == 1 or not tags):

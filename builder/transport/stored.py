@@ -16,6 +16,7 @@ from builder.store.names import ANY, ImageName
 from builder.store.store import Store
 from builder.transport.documents import (
     MAX_MANIFEST,
+    as_said,
     choose_platform,
     make_image,
     parse_config,
@@ -44,7 +45,8 @@ def read_images(store: Store, top: Descriptor, where: str) -> tuple[tuple[Descri
     found: list[tuple[Descriptor, Image]] = []
     for entry in index.entries:
         if not entry.attestation:
-            found += read_images(store, entry.blob, f"{where}: {entry.platform}")
+            inner = read_images(store, entry.blob, f"{where}: {entry.platform}")
+            found += [(blob, as_said(image, entry)) for blob, image in inner]
     if not found:
         raise TransportError(f"{where}: its index holds no image")
     return tuple(sorted(found, key=lambda each: each[1].platform))
@@ -72,6 +74,19 @@ def find_manifest(store: Store, text: str, platform: Platform | None) -> Descrip
     if len(text) == 71 and _DIGITS.fullmatch(text) and (blob := _unnamed(store, Digest(text))):
         return blob
     raise no_image(text, names)
+
+
+def find_stored(store: Store, text: str) -> list[Descriptor]:
+    """All that a reference or a digest means in the store: an index, or a manifest for each
+    platform; nothing where it means nothing."""
+    names = store.names()
+    for name in spellings(text):
+        there = [blob for each, blob in names.items() if each.name == name and not each.project]
+        if there:
+            return there
+    if by_digest(names, text) or (len(text) == 71 and _DIGITS.fullmatch(text)):
+        return [find_manifest(store, text, None)]
+    return []
 
 
 def spellings(text: str) -> tuple[str, ...]:

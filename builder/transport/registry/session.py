@@ -148,6 +148,39 @@ class Registry:
                 )
         raise TransportError(f"{where}: indexes within indexes, expected an image")
 
+    def resolve_all(self, reference: Reference, store: Store | None = None) -> list[Resolved]:
+        """As resolve, for every platform that the reference has."""
+        from builder.transport.documents import (
+            MAX_CONFIG,
+            Manifest,
+            as_said,
+            parse_config,
+            parse_document,
+        )
+        from builder.transport.registry.download import read_blob
+
+        client, where = self.client(reference), str(reference)
+        served = client.get_manifest(reference.digest or reference.tag or "latest")
+        document = parse_document(served.data, where, served.blob.media_type)
+        if isinstance(document, Manifest):
+            config = _kept(store, document.config, MAX_CONFIG)
+            if config is None:
+                config = read_blob(client, document.config, MAX_CONFIG)
+            platform = parse_config(config, where).platform
+            pinned = reference._replace(digest=served.blob.digest)
+            return [self.resolve(pinned, platform, store)]
+        found = []
+        for entry in document.entries:
+            if not entry.attestation:
+                pinned = reference._replace(digest=entry.blob.digest)
+                found += [
+                    each._replace(image=as_said(each.image, entry))
+                    for each in self.resolve_all(pinned, store)
+                ]
+        if not found:
+            raise TransportError(f"{where}: its index holds no image")
+        return found
+
     def fetch(self, store: Store, reference: Reference, layer: Layer, where: str) -> None:
         """One layer into the store, checked. Wrong bytes are asked for once more."""
         from builder.store.records import is_imported
