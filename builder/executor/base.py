@@ -17,6 +17,43 @@ HOSTNAME = "localhost"
 """Of a command's machine: every hosts file resolves it, and it is the same everywhere."""
 
 
+class Folder(NamedTuple):
+    """A folder of this machine. The targets of all mounts are absolute, and no symlink of the image
+    is on the way. What is executed of one gets no rights, and its devices are none."""
+
+    target: str
+    source: str
+    writable: bool = False
+
+
+class File(NamedTuple):
+    """A file or a socket of this machine, read-only."""
+
+    target: str
+    source: str
+
+
+class Value(NamedTuple):
+    """A file that is only in memory."""
+
+    target: str
+    content: bytes
+    mode: int = 0o400
+    uid: int = 0
+    gid: int = 0
+
+
+class Memory(NamedTuple):
+    """An empty folder in memory, for everybody to write in."""
+
+    target: str
+    size: int | None = None  # bytes
+
+
+Mounted = Folder | File | Value | Memory
+"""What a command sees beside its image. None of it reaches a layer."""
+
+
 class Command(NamedTuple):
     """A command with everything decided: nothing is looked up when it runs."""
 
@@ -29,6 +66,7 @@ class Command(NamedTuple):
     network: str  # host | none | private
     timeout: float | None = None  # seconds, at most; not part of what it makes
     folder_owner: tuple[int, int] = (0, 0)  # of what is made of working_dir
+    mounts: tuple[Mounted, ...] = ()
 
 
 class Parent(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import BinaryIO, NamedTuple, Protocol
 
 from builder.errors import LayerError
@@ -142,6 +142,7 @@ def changeset(
     epoch: int,
     *,
     etc: bytes = b"etc",
+    points: Set[bytes] = frozenset(),
     complete: bool = False,
     untouched: Callable[[bytes, os.stat_result], bool] = lambda path, status: False,
     note: Callable[[str], None] = lambda text: None,
@@ -155,11 +156,12 @@ def changeset(
     names is always written whole: a layer cannot link to one below it. That one lost a name, or was
     parted from another by being copied up, is no change.
 
-    `etc` is where /etc really is. `complete`: upper is the whole tree after the command, so that
-    what it lacks was deleted. `untouched` may say that a path is certainly as before. `note` gets a
-    line per thing left out. Raises LayerError for what no layer can hold.
+    `etc` is where /etc really is. `points` were made to mount something on, and are written only
+    for what else is in them. `complete`: upper is the whole tree after the command, so that what it
+    lacks was deleted. `untouched` may say that a path is certainly as before. `note` gets a line
+    per thing left out. Raises LayerError for what no layer can hold.
     """
-    return _Walk(upper, below, epoch, etc, complete, untouched, note).run()
+    return _Walk(upper, below, epoch, etc, points, complete, untouched, note).run()
 
 
 class _Walk:
@@ -169,13 +171,14 @@ class _Walk:
         below: Lower,
         epoch: int,
         etc: bytes,
+        points: Set[bytes],
         complete: bool,
         untouched: Callable[[bytes, os.stat_result], bool],
         note: Callable[[str], None],
     ) -> None:
         self._upper, self._below, self._epoch = upper, below, epoch
         self._complete, self._untouched, self._note = complete, untouched, note
-        self._etc = etc
+        self._etc, self._points = etc, points
         self._ignored = {*_IGNORED, *(etc + b"/" + name for name in _OWN_NAMES)}
         self._links: dict[tuple[int, int], Entry] = {}
 
@@ -252,6 +255,7 @@ class _Walk:
                 # The sandbox makes /etc for its own files: that alone is no change.
                 before, opaque = None, False
                 same = path == self._etc and set(self._upper.names(path)) <= _OWN_NAMES
+                same = same or path in self._points
             if not same:
                 yield entry, None
             yield _Descent(path, before is not None, opaque, entry if same else None)
@@ -261,6 +265,8 @@ class _Walk:
     def _other(
         self, path: bytes, status: os.stat_result, before: os.stat_result | None
     ) -> Iterator[Change]:
+        if path in self._points and not status.st_size:
+            return
         if status.st_nlink > 1:
             key = (status.st_dev, status.st_ino)
             first = self._links.get(key)

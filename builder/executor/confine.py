@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 from builder.executor import enter, probe, syscalls
 from builder.executor.base import Command, Parent
 from builder.executor.changes import Tree, changeset
-from builder.executor.overlay import NOWHERE, Overlay, host_files, remove_tree
+from builder.executor.mounting import in_memory, missing
+from builder.executor.overlay import (
+    NOWHERE,
+    Overlay,
+    host_files,
+    remove_tree,
+    resolve_directory,
+)
 from builder.executor.path import TOOLS
 from builder.executor.process import Confined, Pipes, Running
 from builder.layer.entry import Change
@@ -100,10 +107,11 @@ class Overlaid:
                 protect_python()
                 # The process becomes init of a pid namespace: when it ends, all within has ended.
                 syscalls.unshare(syscalls.CLONE_NEWPID)
-                tree, etc = place.mount(command.network)
+                tree, etc = place.mount(command)
                 trees.append((tree, etc))
                 below.callback(tree.close)
-                return self.start(command, place, pipes)
+                mounts = in_memory(command.mounts, place.folder + b"/memory")
+                return self.start(command._replace(mounts=mounts), place, pipes)
 
             sandbox = Confined(prepare)
             below = stack.enter_context(contextlib.ExitStack())
@@ -120,7 +128,12 @@ class Overlaid:
             stack.callback(upper.close)
             tree, etc = trees[0]
             warn_of_lost(upper, etc, command.network, self._warn)
-            yield changeset(upper, tree, epoch, etc=etc or NOWHERE, note=self._warn)
+            made = missing(
+                command,
+                lambda path: resolve_directory(tree, path),
+                lambda path: tree.lstat(path) is not None,
+            )
+            yield changeset(upper, tree, epoch, etc=etc or NOWHERE, points=made, note=self._warn)
 
 
 def protect_python() -> None:

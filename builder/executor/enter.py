@@ -221,9 +221,12 @@ def enter_namespaces(plan: Plan) -> None:
         raise OSError(30, "Python's program could be changed", sys.executable)
     forget_modules()
     mount("none", "/", None, MS_REC | MS_PRIVATE)
+    sources = [os.open(each, os.O_PATH | os.O_CLOEXEC) if each else -1 for each in plan["sources"]]
     os.chdir(plan["root"])
     make_tree(plan)
     checked(libc.pivot_root(b".", b"."), "pivot_root")
+    for source, mounted in zip(sources, plan["mounts"], strict=True):  # paths lead into the image
+        make_mount(source, *mounted)
     checked(libc.umount2(b".", MNT_DETACH), "the old root")
     os.chdir("/")
     name = plan["hostname"].encode()
@@ -264,6 +267,22 @@ def make_tree(plan: Plan) -> None:
         if os.path.lexists(path):
             mount(path, path, None, MS_BIND | MS_REC)
             remount(path, MS_RDONLY)
+
+
+def make_mount(source: int, target: str, directory: bool, flags: int, options: str) -> None:
+    """`source` is a handle, or -1 for memory. What it is mounted on is there, unless that is in
+    another mount."""
+    if not os.path.lexists(target):
+        os.makedirs(target if directory else os.path.dirname(target), 0o755, exist_ok=True)
+        if not directory:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+    flags |= MS_NOSUID | MS_NODEV
+    if source < 0:
+        mount("tmpfs", target, "tmpfs", flags, options)
+        return
+    mount(f"/proc/self/fd/{source}", target, None, MS_BIND)
+    os.close(source)
+    remount(target, flags)
 
 
 def bind_host_sys(plan: Plan) -> None:

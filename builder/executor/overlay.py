@@ -11,11 +11,13 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from builder.errors import CannotRun
 from builder.executor import syscalls
+from builder.executor.base import Command
 from builder.executor.changes import Tree
+from builder.executor.mounting import Point, ancestors, points_of, working_dirs
 
 # A rename of a lower directory then fails with EXDEV, as on Docker: a redirect is nothing a tar can
 # say. `volatile`: no syncing of a tree that is read once and thrown away.
@@ -51,9 +53,10 @@ class Overlay:
         """Where the command's tree is mounted."""
         return self.folder + b"/root"
 
-    def mount(self, network: str) -> tuple[Tree, bytes | None]:
-        """In a thread with mounts of its own: mount the command's tree. Gives the tree below it, to
-        compare with, and where the sandbox's own files are in it (see own_folder)."""
+    def mount(self, command: Command) -> tuple[Tree, bytes | None]:
+        """In a thread with mounts of its own: mount the command's tree, with what is missing there
+        for its mounts. Gives the tree below it, to compare with, and where the sandbox's own files
+        are in it (see own_folder)."""
         os.chdir(self.folder)
         names = [b"%d" % index for index in reversed(range(len(self._lowers)))]
         # overlayfs wants two lower layers where there is no upper one.
@@ -64,7 +67,11 @@ class Overlay:
             copy_modes(below, b"", upper)
             os.chmod(upper, stat.S_IMODE(os.stat(upper).st_mode) | 0o755)  # users may enter `/`
             etc = own_folder(below)
-            make_sheet(below, etc, self.folder + b"/sheet", network)
+            points = points_of(command.mounts)
+            make_sheet(below, etc, self.folder + b"/sheet", command.network, points)
+            if points:
+                folders = working_dirs(command, lambda path: resolve_directory(below, path))
+                make_folders(below, folders, upper, command.folder_owner)
             lower = b"lowerdir=" + b":".join([b"sheet", *names])
             self._overlay(b"root", lower + b",upperdir=upper,workdir=work")
         except BaseException:
@@ -105,19 +112,31 @@ def own_folder(tree: Tree) -> bytes | None:
     return etc
 
 
-def make_sheet(below: Tree, etc: bytes | None, sheet: bytes, network: str) -> None:
+def make_sheet(
+    below: Tree, etc: bytes | None, sheet: bytes, network: str, points: Iterable[Point] = ()
+) -> None:
     """Fill `sheet` with what the sandbox puts over the image; its directories look as those
     below."""
     for name in _OWN:
         os.mkdir(sheet + b"/" + name, 0o755)
+    folders = {b""}
     if etc is not None:
         os.makedirs(sheet + b"/" + etc, 0o755)
         write_host_files(sheet + b"/" + etc, network)
-        made = etc
-        while made:
-            copy_modes(below, made, sheet + b"/" + made)
-            made = made.rpartition(b"/")[0]
-    copy_modes(below, b"", sheet)
+        folders |= {etc, *ancestors(etc)}
+    for point in points:
+        path = sheet + b"/" + point.path
+        if below.lstat(point.path) is not None or os.path.lexists(path):
+            continue
+        folders |= set(ancestors(point.path))
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        if point.directory:
+            os.mkdir(path, 0o755)
+        else:
+            with open(path, "xb"):
+                pass
+    for folder in folders:
+        copy_modes(below, folder, sheet + b"/" + folder)
 
 
 def write_host_files(folder: bytes, network: str) -> None:
@@ -146,6 +165,22 @@ def host_files(network: str) -> dict[bytes, bytes]:
             with contextlib.suppress(OSError), open(b"/etc/" + name, "rb") as file:
                 files[name] = file.read()
     return files
+
+
+def make_folders(
+    below: Tree, folders: Iterable[bytes], upper: bytes, owner: tuple[int, int]
+) -> None:
+    """Have folders of the command's own in its layer, before something is mounted in them. They
+    come with their parents first."""
+    for path in folders:
+        status = below.lstat(path)
+        if status is not None and not stat.S_ISDIR(status.st_mode):
+            return  # entering it says what is wrong
+        os.mkdir(upper + b"/" + path, 0o755)
+        if status is None:
+            os.chown(upper + b"/" + path, *owner)
+        else:
+            copy_modes(below, path, upper + b"/" + path)
 
 
 def copy_modes(below: Tree, path: bytes, target: bytes) -> None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import CannotRun
 from builder.executor import seccomp, syscalls
-from builder.executor.base import HOSTNAME, Command
+from builder.executor.base import HOSTNAME, Command, File, Folder, Memory, Mounted
 from builder.executor.confine import MASKED, READ_ONLY, Overlaid
 from builder.executor.enter import mount_points
+from builder.executor.mounting import in_order
 from builder.executor.overlay import Overlay
 from builder.executor.path import TOOLS
 from builder.executor.process import Pipes, Running, check_network, failed, killed, not_started
@@ -233,6 +234,7 @@ def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
                 "options": quiet,
             },
             _sys(command),
+            *map(_mount, in_order(command.mounts)),
         ],
         "linux": {
             "namespaces": [{"type": each} for each in namespaces],
@@ -264,6 +266,21 @@ def _mounted_below_sys(command: Command) -> list[str]:
     if _own_sysfs(command):
         return []
     return sorted(each for each in mount_points() if each.startswith("/sys/"))
+
+
+def _mount(mounted: Mounted) -> dict[str, Any]:
+    quiet = ["nosuid", "nodev"]
+    match mounted:
+        case Memory(target, size):
+            options = [*quiet, "mode=1777", *([f"size={size}"] if size else [])]
+            return {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": options}
+        case Folder(target, source, writable):
+            options = ["bind", "rw" if writable else "ro", *quiet]
+        case File(target, source):
+            options = ["bind", "ro", *quiet]
+        case _:
+            raise AssertionError("values are files by now")
+    return {"destination": target, "type": "none", "source": source, "options": options}
 
 
 _DEVICES: list[dict[str, Any]] = [

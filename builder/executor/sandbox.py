@@ -8,6 +8,7 @@ from builder.errors import CommandFailed
 from builder.executor import syscalls
 from builder.executor.base import HOSTNAME, Command
 from builder.executor.confine import MASKED, READ_ONLY, Overlaid
+from builder.executor.mounting import mount_plan
 from builder.executor.overlay import Overlay
 from builder.executor.process import Pipes, Running, check
 from builder.executor.starting import command_plan, start
@@ -30,6 +31,7 @@ class Sandbox(Overlaid):
             "hostname": HOSTNAME,
             "masked": [path.lstrip("/") for path in MASKED],
             "read_only": [path.lstrip("/") for path in READ_ONLY],
+            **mount_plan(command.mounts),
             **command_plan(command),
             **self.network_plan(command),
         }

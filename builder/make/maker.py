@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from builder.layer.write import Written
     from builder.make.image import Built
     from builder.plan.changes import Changes
+    from builder.plan.mounts import Placed
     from builder.plan.remote import Remote
 
 
@@ -273,9 +274,7 @@ class Maker:
         shop, started = self._shop, time.monotonic()
         match planned.decision:
             case BuildRun(_, command, mounts):
-                if mounts:
-                    raise BuilderError("mounts cannot be made yet")
-                written = self._run(planned, command, stack)
+                written = self._run(planned, command, mounts, stack)
             case BuildFiles(_, changes):
                 written = self._write(planned, changes)
                 if planned.key is None:
@@ -305,7 +304,9 @@ class Maker:
             shop.planner.context_of(self._spec).forget(planned.sources)
             raise
 
-    def _run(self, planned: Planned, command: Command, stack: Stack) -> Written | None:
+    def _run(
+        self, planned: Planned, command: Command, mounts: tuple[Placed, ...], stack: Stack
+    ) -> Written | None:
         from builder.executor.base import Parent
         from builder.make.layer import write
 
@@ -324,9 +325,15 @@ class Maker:
             executor = shop.executor()
             if not executor.elsewhere and not shop.planner.settings.allow_foreign:
                 shop.check_runs(image.platform)
-            with executor.run(command, parent, lines.feed, clamp) as changes:
-                lines.close()
-                return write(shop, spec, planned, changes)
+            with contextlib.ExitStack() as held:
+                if mounts:
+                    from builder.make.mounting import mounted
+
+                    command = mounted(shop, command, mounts, held)
+                run = executor.run(command, parent, lines.feed, clamp)
+                with run as changes:
+                    lines.close()
+                    return write(shop, spec, planned, changes)
         except CannotRun as error:
             said = without_values(error.what, planned.step)
             shop.emit(StepFailed(spec.label, planned.number, planned.name, said))

@@ -19,6 +19,7 @@ from builder.spec.model import FromEnv, shown
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
+    from builder.plan.changes import Changes
 
 KEY_VERSION = 4
 """Raised whenever the same document would make another layer than before."""
@@ -30,6 +31,14 @@ tell then what changed in it."""
 
 def files_document(lines: Iterable[bytes], platform: Platform) -> bytes:
     return files_head(platform) + b"".join(lines)
+
+
+def key_of_changes(changes: Changes, platform: Platform) -> tuple[CacheKey, bytes | None]:
+    """The key of a file step, and its document where that is held."""
+    if len(changes.rows) > MANY:
+        return key_of_files(changes.lines(), platform), None
+    document = files_document(changes.lines(), platform)
+    return key_of(document), document
 
 
 def key_of_files(lines: Iterable[bytes], platform: Platform) -> CacheKey:

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from builder.plan.waiting import Reread
     from builder.plan.why import Below
     from builder.rootfs.base import Listing
+    from builder.rootfs.view import View
 
 
 class Planner:
@@ -196,7 +197,7 @@ class Planner:
             view = self.layers.view(stack.layers)
             command = step.command_on(stack.config, view, self.settings.epoch)
             clamp = command_time(self.settings.epoch, stack.commands)
-            mounts = self._mounts(step, command)
+            mounts = self._mounts(spec, step, command, images, view)
             document: bytes | None = keys.run_document(
                 *(command, clamp, stack.image.chain_id, platform, self.settings.executor()),
                 mounts=_documents(mounts),
@@ -204,6 +205,8 @@ class Planner:
             )
             assert document is not None
             key = keys.key_of(document)
+            notes = tuple(note for each in mounts if each.held for note in each.held.changes.notes)
+            planned = planned._replace(notes=notes)
             miss = BuildRun("", command, mounts)
             above = stack.unknown(label, command=True)
         else:
@@ -222,7 +225,7 @@ class Planner:
                 why = self._why(spec, index, None, None, last, stack)
                 planned = planned._replace(decision=BuildFiles(why, changes))
                 return planned, stack.unknown(label, command=False)
-            key, document = _key_of(changes, platform)
+            key, document = keys.key_of_changes(changes, platform)
             miss = BuildFiles("", changes) if came or not remote else Fetch("", remote)
             if isinstance(miss, Fetch) and changes.accounts:  # they are read for names of owners
                 above = stack.unknown(label, command=False)
@@ -237,16 +240,52 @@ class Planner:
         if record and self._outdated(step, record):
             why = f"--pull: the package lists are of {day(record.created)}"
         else:
-            why = self._why(spec, index, key, document, last, stack)
+            mounts = miss.mounts if isinstance(miss, BuildRun) else ()
+            why = self._why(spec, index, key, document, last, stack, mounts)
         return planned._replace(decision=miss._replace(why=why)), above
 
-    def _mounts(self, step: CommandStep, command: Command) -> tuple[Placed, ...]:
-        """What a command sees beside its image."""
+    def _mounts(
+        self,
+        spec: ImageSpec,
+        step: CommandStep,
+        command: Command,
+        images: tuple[SourceImage, ...],
+        view: View,
+    ) -> tuple[Placed, ...]:
+        """What a command sees beside its image; `images` are those that the step takes files from.
+        Raises SpecError."""
         if not step.mounts:
             return ()
-        from builder.plan.mounts import Placed, target_of
+        from builder.plan import mounts
+        from builder.spec.mounts import Bind, origin_of
 
-        return tuple(Placed(each, target_of(each, command.working_dir)) for each in step.mounts)
+        binds, left, found = iter(step.binds()), iter(images), []
+        for placed in mounts.place(step.mounts, command, view):
+            image = next(left) if origin_of(placed.mount) else None
+            if isinstance(placed.mount, Bind):
+                with mounts.at(placed.mount.place):
+                    changes = self._bound(spec, next(binds), image)
+                    held = mounts.held(changes, self.platform(spec))
+                placed = placed._replace(held=held)
+            elif image:
+                placed = placed._replace(seed=image)
+            if placed.target:
+                mounts.fits(placed, view)
+            found.append(placed)
+        return tuple(found)
+
+    def _bound(self, spec: ImageSpec, copy: FileStep, image: SourceImage | None) -> Changes:
+        """What a bind shows, as the hidden `copy` makes it in an empty image."""
+        from builder.plan.changes import Ground
+        from builder.plan.materials import Materials
+        from builder.rootfs.view import View
+
+        context, epoch = self.context_of(spec), self.settings.epoch
+        ground = Ground(View(), file_time(epoch, 0), epoch)
+        images = (image,) if image else ()
+        return copy.changes(
+            Materials(*(context, copy.scan(context), ground, self._environ, {}), origins=images)
+        )
 
     def _rotated(self, step: CommandStep) -> dict[str, str]:
         """What stands in the key for the values of secrets that are part of it. Raises
@@ -272,7 +311,7 @@ class Planner:
         digest_of = changes.finder(learned)
         for tree, pieces in changes.unread:
             self.context_of(spec).save(tree, pieces, digest_of)
-        key, document = _key_of(changes.read(learned), self.platform(spec))
+        key, document = keys.key_of_changes(changes.read(learned), self.platform(spec))
         planned = planned._replace(key=key, document=document)
         self._memorize(planned, {})
         return planned
@@ -296,7 +335,9 @@ class Planner:
             if found is None:
                 return planned
             digests.update(found)
-        key, document = _key_of(changes.read(changes.learned(digests)), self.platform(spec))
+        key, document = keys.key_of_changes(
+            changes.read(changes.learned(digests)), self.platform(spec)
+        )
         planned = planned._replace(key=key, document=document)
         self._memorize(planned, {})
         return planned
@@ -415,6 +456,7 @@ class Planner:
         document: bytes | None,
         last: LastBuild | None,
         stack: Stack,
+        mounts: tuple[Placed, ...] = (),
     ) -> str:
         from builder.plan.why import why_step
 
@@ -422,7 +464,8 @@ class Planner:
         names = [step_name(each) for each in steps]
         below = _below(stack.image, names[:index]) if stack.image else None
         kind = steps[index].kind
-        return why_step(self.store, last, index, names, kind, document, key, below)
+        held = {each.held.key: each.held.document for each in mounts if each.held}
+        return why_step(self.store, last, index, names, kind, document, key, below, held)
 
     def _hit(self, step: Step, key: CacheKey) -> Hit | None:
         record = load_record(self.store, key)
@@ -499,14 +542,6 @@ def of_step(error: BuilderError, spec: ImageSpec, index: int) -> BuilderError:
     if step.place.file != spec.file and not error.via:
         error.via = (spec.place,)
     return error.within(FailedStep(spec.label, index + 1, step_name(step)))
-
-
-def _key_of(changes: Changes, platform: Platform) -> tuple[CacheKey, bytes | None]:
-    """The key of a file step, and its document where that is held."""
-    if len(changes.rows) > keys.MANY:
-        return keys.key_of_files(changes.lines(), platform), None
-    document = keys.files_document(changes.lines(), platform)
-    return keys.key_of(document), document
 
 
 def _documents(mounts: tuple[Placed, ...]) -> list[list[Any]]:

@@ -154,6 +154,10 @@ class CommandStep(_Step):
         """Whether what it makes depends on the day: `--pull` runs it again, `plan` says the day."""
         return False
 
+    def binds(self) -> tuple[FileStep, ...]:
+        """What makes the files of its binds, in their order: hidden copies to plan.mounts.NAME."""
+        return ()
+
     @classmethod
     def waiting(cls, place: Place, name: str, origins: tuple[BaseRef, ...] = ()) -> model.Step:
         from builder.plan.implied import NoCommand

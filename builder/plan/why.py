@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from builder.oci.digest import CacheKey
@@ -15,6 +16,7 @@ from builder.store.store import Store
 
 _SHOWN = 58  # characters of a value
 _PARENT = "what it stands on changed"
+_MOUNTS = "its mounts changed"
 _FIELDS = ("type", "mode", "owner", "group", "mtime", "xattrs", "content")
 _TYPES = {
     "0": "file", "1": "hard link", "2": "symlink", "3": "device", "4": "device",
@@ -38,8 +40,10 @@ def why_step(
     document: bytes | None,
     key: CacheKey | None,
     below: Below | None,
+    held: Mapping[CacheKey, bytes | None] = MappingProxyType({}),
 ) -> str:
-    """One line that says what makes this key another than the last build's. `names` are those of
+    """One line that says what makes this key another than the last build's. `held` are the
+    documents of what a command's binds show. `names` are those of
     all steps of the spec, `verb` is "run" or "files", `document` what the key is the hash of where
     it is held, `below` what a command stands on."""
     if last is None:
@@ -55,7 +59,10 @@ def why_step(
     if old is None:
         return "changed; what it was is no longer in the cache"
     try:
-        difference = first_difference(parse(old), parse(document))
+        before_it, now = parse(old), parse(document)
+        difference = first_difference(before_it, now)
+        if difference == _MOUNTS:
+            difference = _mounts(store, before_it.get("mounts", ()), now.get("mounts", ()), held)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):
         return "changed; what it was is not understood"  # never worth a failed build
     if difference == _PARENT and below is not None:
@@ -108,9 +115,40 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     for name in sorted({*before, *after}):
         if before.get(name) != after.get(name):
             return f"secret {name!r}: another value"
+    if old.get("mounts") != new.get("mounts"):
+        return _MOUNTS
     if old.get("executor") != new.get("executor"):
         return f"executor: {old.get('executor', 'sandbox')} -> {new.get('executor', 'sandbox')}"
     return "changed"
+
+
+def _mounts(
+    store: Store,
+    old: Sequence[Sequence[str]],
+    new: Sequence[Sequence[str]],
+    held: Mapping[CacheKey, bytes | None],
+) -> str:
+    """Of `plan.mounts.documents`: the first that differs, of a bind the first file."""
+    from builder.plan.mounts import NAME
+
+    before = {tuple(each[:2]): each[2:] for each in old}
+    after = {tuple(each[:2]): each[2:] for each in new}
+    for each, value in after.items():
+        if each not in before:
+            return f"{_mount(each)}: new"
+        if before[each] == value:
+            continue
+        if each[0] == "bind":
+            was, now = load_document(store, CacheKey(before[each][0])), held.get(CacheKey(value[0]))
+            if was and now:
+                said = first_difference(parse(was), parse(now)).replace(f"/{NAME}", "", 1)
+                return f"{_mount(each)}: {said}"
+        return f"{_mount(each)}: changed"
+    return f"{_mount(next(each for each in before if each not in after))}: gone"
+
+
+def _mount(each: Sequence[str]) -> str:
+    return f"mount {each[1]}" if each[1] else f"mount {each[0]}"
 
 
 def why_base(last: LastBuild, base: str, chain: str) -> str:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.errors import BuilderError, SpecError
-from builder.plan.step import CommandStep
+from builder.plan.step import CommandStep, FileStep
 from builder.spec.model import BaseRef, ImageSpec, Place, shown
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
     from builder.oci.image import Document
-    from builder.plan.context import Context
+    from builder.plan.context import Context, Matched, Scanned
+    from builder.plan.nodes import Tree
+    from builder.plan.origin import SourceImage
     from builder.rootfs.view import View
     from builder.spec.fields import Reader, Table
     from builder.spec.mounts import Mount
@@ -121,6 +123,46 @@ class Run(_Run, CommandStep):
         from builder.spec.mounts import renamed
 
         return self._replace(mounts=tuple(renamed(each, rename) for each in self.mounts))
+
+    def binds(self) -> tuple[FileStep, ...]:
+        if not self.mounts:
+            return ()
+        from builder.steps.bound import copies
+
+        return copies(self.mounts)
+
+    @property
+    def hashes(self) -> bool:  # type: ignore[override]
+        return any(each.hashes for each in self.binds())
+
+    def scan(self, context: Context) -> Scanned:
+        from builder.plan.mounts import at
+
+        found: list[tuple[Matched, Tree]] = []
+        for copy in self.binds():
+            with at(copy.place):
+                found += copy.scan(context)
+        return found
+
+    def look_into(self, origins: Sequence[SourceImage]) -> None:
+        from builder.spec.mounts import Bind, origin_of
+
+        binds, left = iter(self.binds()), iter(origins)
+        for mount in self.mounts:
+            image = [next(left)] if origin_of(mount) else []
+            if isinstance(mount, Bind):
+                next(binds).look_into(image)
+
+    def lacks(self, context: Context) -> Iterator[SpecError]:
+        for copy in self.binds():
+            yield from copy.lacks(context)
+
+    def without_sources(self) -> Run:
+        if not self.mounts:
+            return self
+        from builder.steps.bound import without_sources
+
+        return self._replace(mounts=without_sources(self.mounts))
 
     def title(self) -> str:
         line = self._text().strip().partition("\n")[0]
