@@ -104,7 +104,7 @@ class DebootstrapSource:
         from builder.transport.canonical import canonical_layer
 
         found = emulation(platform.architecture, self._store.temporary)
-        if not found.works:  # maintainer scripts run
+        if not found.works and wanted["variant"] != "extract":  # packages' scripts run
             hint = hint_for(platform)
             raise TransportError(f"{where}: no emulator for {platform}: {found.why}", hint)
         made = self._clock()
@@ -170,6 +170,7 @@ def _arguments(wanted: Mapping[str, Any], mirrors: Sequence[str]) -> list[str]:
         f"--variant={wanted['variant']}",
         f"--architectures={wanted['architecture']}",
         "--format=tar",
+        "--skip=check/qemu",  # it was tried here
         *(f"--include={package}" for package in wanted["include"]),
     ]
     # For this run only: they are the host's settings, so _keep leaves them out again. By the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -124,3 +125,21 @@ def test_programs_for_another_cpu_than_the_label_says_are_told(
     for config in ("entrypoint: [/opt/script]", "cmd: [/none]", "cmd: 'true'"):
         project.spec("site", spec.format(config))
         assert "warning" not in project.run("build").stderr
+
+
+def test_a_debian_for_another_cpu(emulated: Emulated) -> None:
+    """Without an emulator it is said at once; with one it is a Debian of that CPU (minutes: only
+    with BUILDER_TEST_EMULATED=1)."""
+    emulated.spec(
+        "debian",
+        "from: {debootstrap: bookworm, variant: essential}\nplatforms: [linux/arm64]\n"
+        "steps:\n  - run: dpkg --print-architecture > /arch\n",
+    )
+    error = emulated.run("build", status=1).stderr
+    assert "specs/debian.yaml:1:7: debootstrap:bookworm: no emulator for linux/arm64" in error
+    if not os.environ.get("BUILDER_TEST_EMULATED"):
+        return
+    emulated.handlers = (handler("aarch64"),)
+    emulated.run("build", "-o", "tar:out.tar")
+    told = subprocess.run(["tar", "-xOf", emulated.root / "out.tar", "arch"], capture_output=True)
+    assert told.stdout == b"arm64\n"
