@@ -216,7 +216,7 @@ class Project:
                 groups=self.file.groups if images and self.file else {},
                 shared=self.file.vars if self.file else {},
                 cache=_SpecCache(self.store),
-                dockerfiles=self._of_dockerfiles(images),
+                dockerfiles=self._of_dockerfiles,
             )
 
         try:
@@ -236,11 +236,9 @@ class Project:
             self.emit(Warned(remark.message))
         return {key: self._tagged(spec) for key, spec in specs.items()}, tuple(self.images)
 
-    def _of_dockerfiles(self, images: Sequence[str]) -> Dockerfiles | None:
-        """What reads them, where one is named."""
-        from builder.spec.files import is_dockerfile
-
-        if self._dockerfiles is None and any(map(is_dockerfile, images)):
+    def _of_dockerfiles(self) -> Dockerfiles:
+        """What reads Dockerfiles, once there is one."""
+        if self._dockerfiles is None:
             from builder.dockerfile.loading import Dockerfiles
 
             self._dockerfiles = Dockerfiles(self.context, self.options.target)
@@ -571,7 +569,7 @@ class Project:
                 platform,
                 _SpecCache(self.store),
                 self.file.vars if self.file else {},
-                self._dockerfiles,
+                self._of_dockerfiles,
             )
         return self._inputs._replace(platform=platform)
 

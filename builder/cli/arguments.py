@@ -395,7 +395,7 @@ COMMANDS = {
     "index": Command("index", "join images of several platforms", (_index,)),
     "load": Command("engine", "load an image into a Docker engine", (_load, *_ANY_IMAGE)),
     "search": Command("engine", "search for images", (_search, _common, _registry)),
-    "lint": Command("specs", "check spec files", (_images, _project, _common)),
+    "lint": Command("specs", "check spec files", (_images, _target, _project, _common)),
     "schema": Command("specs", "print the JSON Schema of spec files"),
     "render": Command("specs", "print a spec after Jinja", (_image, _project, _common)),
     "cache": Command("cache", "look after the store", (_cache,)),

@@ -13,6 +13,7 @@ from builder.errors import SpecErrors, UsageError
 
 
 def lint(arguments: argparse.Namespace) -> int:
+    from builder.dockerfile.loading import Dockerfiles
     from builder.plan.context import Context
     from builder.plan.sources import advice
     from builder.plan.sources import lint as look
@@ -26,6 +27,7 @@ def lint(arguments: argparse.Namespace) -> int:
     if not os.path.isdir(root):
         raise UsageError(f"--context {root!r} is not a folder")
     context = Context(root, None)
+    reader = Dockerfiles(root, options.target)
     file = load_project_file(above)
     found = check(
         arguments.images,
@@ -39,8 +41,9 @@ def lint(arguments: argparse.Namespace) -> int:
         platform=next(iter(options.platforms or file.built_for), None),
         groups=file.groups,
         shared=file.vars,
+        dockerfiles=lambda: reader,
     )
-    for warning in found.warnings:
+    for warning in (*found.warnings, *reader.remarks.values()):
         screen.show_warning(warning)
     if found.errors:
         raise SpecErrors(found.errors)

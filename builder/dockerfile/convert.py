@@ -205,9 +205,7 @@ class _Converter:
                 f"FROM {quote(found.args[0].text)} names no image",
                 "give the ARG a default, or a value with --build-arg", found.args[0].at,
             )  # fmt: skip
-        parent = next(
-            (each for each in reversed(self.parts) if each.stage.name == named.lower()), None
-        )
+        parent = next((each for each in reversed(self.parts) if each.stage.name == named), None)
         scope = parent.scope.child() if parent else StageScope.new(on_scratch=named == "scratch")
         part = Part(stage, number, parent, scope)
         self.parts.append(part)

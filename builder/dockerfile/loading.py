@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from builder.dockerfile.convert import Converted, Wish, convert
+from builder.dockerfile.nodes import put, text
 from builder.errors import Place, SpecError, SpecErrors
 from builder.spec.files import MAX_BYTES
 from builder.spec.load import Inputs
@@ -50,13 +51,53 @@ def name_of(path: str) -> str:
     return name_for(os.path.dirname(os.path.abspath(path)))
 
 
-class Dockerfiles:
-    """Reads those that a command line or a spec names. `context` is the project's folder; `target`
-    the stage that is asked for, "" the last. `remarks`: what was said of them, by place."""
+def read_dockerfile(
+    path: str,
+    data: bytes,
+    given: Inputs,
+    base: Mapping[str, Any] | None,
+    stage: str,
+    named: str,
+    *,
+    root: str,
+    target: str,
+) -> tuple[tuple[ImageSpec, ...], Converted]:
+    """The one image, called as its folder, or, if a spec has `named` it, by that path. `base` is
+    what the base of the `stage` says, "" for the image's; `root` the context, `target` the stage
+    that is asked for, "" the last. Raises SpecErrors, UsageError."""
+    source, name = source_of(path, data), name_of(path)
+    folder = None
+    if named:
+        name, target = f"dockerfile-{name}", ""
+        if above := os.path.dirname(named):
+            folder = Folder(above, Place(path, 1, 1))
+    wish = Wish(
+        own_sets(given.sets, name),
+        target,
+        os.path.join(root, folder.path) if folder else root,
+        onbuild={stage: tuple(base["onbuild"])} if base else {},
+    )
+    converted = convert(source, wish)
+    put(converted.top, "name", text(name, (1, 1)), (1, 1))
+    asked = Given(given.verbs, {}, {}, {}, given.platform, base, None, stage)
+    known = base is not None
+    specs = []
+    for spec in Reading(source, asked, node=converted.top, stem=named or name).specs():
+        stages = [
+            _finished(each, converted, folder, known=known and each.stage == stage)
+            for each in spec.stages
+        ]
+        made = _finished(spec, converted, folder, known=known and stage == "")
+        specs.append(made._replace(stages=tuple(stages)))
+    return tuple(specs), converted
 
-    def __init__(self, context: str, target: str = "") -> None:
-        self._context, self._target = context, target
-        self.key = target
+
+class Dockerfiles:
+    """Reads Dockerfiles as specs, as spec.load.Dockerfiles has it. `remarks` is what was said of
+    them, by place."""
+
+    def __init__(self, root: str, target: str = "") -> None:
+        self.root, self.key = root, target
         self.remarks: dict[Place, SpecError] = {}
 
     def read(
@@ -66,32 +107,15 @@ class Dockerfiles:
         given: Inputs,
         base: Mapping[str, Any] | None,
         stage: str,
-        folder: Folder | None,
+        named: str,
     ) -> tuple[tuple[ImageSpec, ...], bool]:
-        """The one image, and whether that may be kept for the same bytes. `base` is what the base
-        of the `stage` says, "" for the image's. Raises SpecErrors, UsageError."""
-        source, name = source_of(path, data), name_of(path)
-        context = os.path.join(self._context, folder.path) if folder else self._context
-        wish = Wish(
-            own_sets(given.sets, name), self._target, context,
-            onbuild={stage: tuple(base["onbuild"])} if base else {},
-        )  # fmt: skip
-        converted = convert(source, wish)
-        asked = Given(given.verbs, {}, {}, {}, given.platform, base, None, stage)
-        known = base is not None
-        reading = Reading(source, asked, node=converted.top, stem=name)
-        specs = []
-        for spec in reading.specs():
-            stages = [
-                _finished(each, converted, folder, known=known and each.stage == stage)
-                for each in spec.stages
-            ]
-            made = _finished(spec, converted, folder, known=known and stage == "")
-            specs.append(made._replace(stages=tuple(stages)))
+        specs, converted = read_dockerfile(
+            path, data, given, base, stage, named, root=self.root, target=self.key
+        )
         for remark in converted.remarks:
             place = Place(path, *remark.place)
             self.remarks.setdefault(place, SpecError(remark.message).at(place))
-        return tuple(specs), not converted.remarks and not converted.looked
+        return specs, not converted.remarks and not converted.looked
 
 
 def _finished(

@@ -42,11 +42,17 @@ def mount(by: _Converter, part: Part, found: Instruction, flag: Flag, step: Node
         _cache(by, part, found, flag, said, made)
     elif kind == "tmpfs":
         _put(made, where, tmpfs=target, size=said.get("size", ""))
+    elif kind == "ssh":
+        _put(made, where, ssh=said.get("id", "default"))
+        if target:
+            by.remark(where, "the agent's socket is where SSH_AUTH_SOCK says, not at target=", made)
     else:
-        name = said.get("id") or (said.get("source") or target).rpartition("/")[2] or "default"
-        _put(made, where, **{kind: name, "target": target, "env": said.get("env", "")})
+        name = said.get("id") or (said.get("source") or target).rpartition("/")[2]
+        if not name:
+            raise found.fault("a secret mount without id=", "write id=NAME", flag.at)
+        _put(made, where, secret=name, target=target, env=said.get("env", ""))
         _owned(said, made, where)
-        if kind == "secret" and said.get("required", "false") != "true":
+        if said.get("required", "false") != "true":
             put(made, "required", Node(BOOL, *where, "false"), where)
     below(step, "mounts", where, LIST).items.append(made)
 
@@ -102,6 +108,8 @@ def _cache(
     sharing = said.get("sharing", "shared")
     if sharing != "shared":
         _put(made, where, sharing=sharing)
+    if part.user not in ("", "root", "0"):
+        said = {"uid": "0", "gid": "0", **said}
     _owned(said, made, where)
     if "from" in said:
         put(made, "seed", origin(by, part, found, said["from"], flag.at), where)

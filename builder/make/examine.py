@@ -149,8 +149,12 @@ class _Examination:
     def _read_whole(self, diff_id: DiffID, blob: Descriptor) -> tuple[_Seen | None, str]:
         digests: dict[bytes, bytes] = {}
         platforms = {self._platform(key) for key in self._keys.get(diff_id, ())} - {None}
-        told = [hasher(keys.files_head(str(platform))) for platform in platforms]
-        heads: Heads = {}
+        told = [
+            (hasher(keys.files_head(str(platform))), timeless)
+            for platform in platforms
+            for timeless in (False, True)
+        ]
+        heads: dict[bool, Heads] = {False: {}, True: {}}
 
         def entries(plain: BinaryIO) -> Iterator[Entry]:
             for entry, content in read_layer(plain):
@@ -163,8 +167,8 @@ class _Examination:
                 elif entry.type == HARDLINK:
                     digest = digests.get(entry.link, b"")
                 digests[entry.path] = digest
-                for each in told:
-                    each.update(line(entry, digest, heads))
+                for each, timeless in told:
+                    each.update(line(entry, digest, heads[timeless], timeless))
                 yield entry
 
         folder = self._store.temporary()
@@ -175,7 +179,8 @@ class _Examination:
             )
             if not good:
                 return None, text
-            return _Seen(PathTable.open(path), digests, {each.hexdigest() for each in told}), ""
+            found = {each.hexdigest() for each, _ in told}
+            return _Seen(PathTable.open(path), digests, found), ""
         finally:
             shutil.rmtree(folder)
 

@@ -72,6 +72,8 @@ class Changes(NamedTuple):
     notes: tuple[str, ...] = ()  # what is to be said of it
     accounts: bool = False  # a file of users or groups is among them
     unread: tuple[Unread, ...] = ()
+    timeless: bool = False
+    """Times are no part of the key, as in Docker's cache: what is there keeps those it has."""
 
     def sorted(self) -> Iterator[Change]:
         return (row[:2] for row in self.rows)
@@ -79,13 +81,14 @@ class Changes(NamedTuple):
     def lines(self) -> Iterator[bytes]:
         """What `line` says of each; b"" for a file that is not read yet."""
         heads: Heads = {}
+        timeless = self.timeless
         return (
-            line(entry, digest, heads) if digest or entry[1] != FILE else b""
+            line(entry, digest, heads, timeless) if digest or entry[1] != FILE else b""
             for entry, _, digest in self.rows
         )
 
     def told(self) -> Told:
-        return Told(self.lines(), partial(line, heads={}))
+        return Told(self.lines(), partial(line, heads={}, timeless=self.timeless))
 
     def read(self, learned: Learned) -> Changes:
         """The same with the digests that were learned when they were written."""
@@ -274,13 +277,14 @@ def _same(content: Content, other: Content) -> bool:
 Heads = dict[tuple[str, int, int, int, int], bytes]
 
 
-def line(entry: Entry, digest: bytes, heads: Heads) -> bytes:
+def line(entry: Entry, digest: bytes, heads: Heads, timeless: bool = False) -> bytes:
     """All that decides an entry's header and bytes, for the key and for `why`: two fields, each
     with a NUL behind it, the path and "type mode uid gid mtime xattrs what". `what` is the digest
     of a file, the target of a link or the numbers of a device; xattrs are "-" or hex name=value,
-    with commas. `heads` keeps what most entries share; give the same one with each."""
+    with commas. `heads` keeps what most entries share; give the same one with each. `timeless`: the
+    time is -1 in all."""
     path, type_, _, _, _, _, _, link, xattrs, device = entry
-    of = entry[1:6]
+    of = (*entry[1:5], -1) if timeless else entry[1:6]
     head = heads.get(of)
     if head is None:
         head = heads[of] = b"\0%b %04o %d %d %d " % (type_.encode(), *of[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import Any
 
@@ -19,6 +20,7 @@ from builder.spec.fields import (
     table_schema,
     text,
 )
+from builder.spec.files import is_dockerfile
 from builder.spec.kinds import (
     matching,
     place,
@@ -33,7 +35,10 @@ from builder.spec.source import quote, written
 from builder.spec.syntax import Malformed
 
 AUTH_CONF = "write user and password into /etc/apt/auth.conf: they are used and not kept"
-KINDS = ("image", "stage", "oci", "docker-archive", "rootfs", "debootstrap", "docker-daemon")
+KINDS = (
+    *("image", "stage", "dockerfile"),
+    *("oci", "docker-archive", "rootfs", "debootstrap", "docker-daemon"),
+)
 
 
 def _mirror(value: str) -> str:
@@ -113,6 +118,14 @@ def _parse_base(value: str, at: Place) -> BaseRef:
             if re.fullmatch(syntax.IMAGE_NAME, name):
                 hint += f": write image:{name}"
             raise Malformed("does not name a spec of this project", hint) from None
+    elif kind == "dockerfile":
+        path = posixpath.normpath(rest)
+        if not is_dockerfile(path) or path.startswith(("/", "../")) or ":" in path:
+            raise Malformed(
+                "names no Dockerfile below the context",
+                "it is called Dockerfile, Dockerfile.NAME or NAME.Dockerfile",
+            )
+        return BaseRef(kind, path, at)
     elif kind == "docker-daemon":
         reference(rest)
     elif kind == "debootstrap":
@@ -132,6 +145,7 @@ def _read_origin(reader: Reader, node: Node) -> Any:
 
 _EXAMPLES = {
     "image": "NAME",
+    "dockerfile": "PATH",
     "stage": "NAME",
     "oci": "DIR[:TAG]",
     "docker-archive": "FILE",

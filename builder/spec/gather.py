@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from builder.errors import SpecError, SpecErrors, UsageError
@@ -60,7 +60,7 @@ def load_project(
     groups: Mapping[str, Sequence[str]] | None = None,
     shared: Mapping[str, Any] = {},
     cache: Cache | None = None,
-    dockerfiles: Dockerfiles | None = None,
+    dockerfiles: Callable[[], Dockerfiles] | None = None,
 ) -> Loaded:
     """Read the named specs (all of `folder` if none is named) and those that they stand on.
     `images` are names, globs over names, paths and `groups`. Each of `sets` has to name a variable
@@ -152,19 +152,19 @@ class _Gathering:
             self._listed = spec_files(self._folder)
         return self._listed
 
-    def _read(self, path: str) -> tuple[ImageSpec, ...]:
+    def _read(self, path: str, named: str = "") -> tuple[ImageSpec, ...]:
         """The images of a file; what is wrong in it is told once they are asked for."""
         if path not in self._files:
             try:
-                self._files[path] = load_file(path, self._given)
+                self._files[path] = load_file(path, self._given, named=named)
             except SpecErrors as found:
                 self._files[path], self._faults[path] = (), found.errors
                 self._below_faulty[path] = found.stands_on
         return self._files[path]
 
-    def _told(self, path: str) -> tuple[ImageSpec, ...]:
-        """The images of a file that is asked for."""
-        specs = self._read(path)
+    def _told(self, path: str, named: str = "") -> tuple[ImageSpec, ...]:
+        """The images of a file that is asked for; `named`: by a spec, of a Dockerfile."""
+        specs = self._read(path, named)
         if not specs and path not in self._faults:  # without a base, as the cache knows
             try:
                 load_file(path, self._given._replace(cache=None))
@@ -291,9 +291,12 @@ class _Gathering:
         if base.kind == "stage":
             self._stage(spec, base, line)
             return
-        path = spec_at(self._folder, name)
-        if path is None and (found := self.of_matrix(name)):
-            below: tuple[ImageSpec, ...] = (found,)
+        path = spec_at(self._folder, name) if base.kind == "image" else None
+        below: tuple[ImageSpec, ...]
+        if base.kind == "dockerfile":
+            below = self._dockerfile(base)
+        elif path is None and (found := self.of_matrix(name)):
+            below = (found,)
         elif path is not None:
             below = self._told(path)
         else:
@@ -308,6 +311,15 @@ class _Gathering:
                 text = f"base {str(base)!r} is left out by its own {each.left_out}"
                 self._wrong(base.place, text)
             self._visit(each, line)
+
+    def _dockerfile(self, ref: BaseRef) -> tuple[ImageSpec, ...]:
+        """The image of a Dockerfile of the context, whose folder is its own."""
+        reader = self._given.dockerfiles
+        path = os.path.join(reader().root if reader else "", ref.value)
+        if not os.path.isfile(path):
+            self._wrong(ref.place, f"base {str(ref)!r} is not there, expected a file")
+            return ()
+        return self._told(path, ref.value)
 
     def _stage(self, spec: ImageSpec, ref: BaseRef, line: tuple[str, ...]) -> None:
         stage = self._stages.get(ref.value)

@@ -11,9 +11,9 @@ from builder.oci.image import Platform
 from builder.spec.advice import advice, cmd_passed_by
 from builder.spec.credentials import credentials
 from builder.spec.dollars import dollars
-from builder.spec.files import error_at, read_bytes
+from builder.spec.files import error_at, is_dockerfile, read_bytes
 from builder.spec.gather import gather
-from builder.spec.load import inputs
+from builder.spec.load import Dockerfiles, inputs
 from builder.spec.model import ImageSpec, Verbs
 from builder.spec.node import TEXT, Node, parse_yaml, scalar_kind
 from builder.spec.source import Fault, Problems, Source, decode, quote
@@ -43,12 +43,15 @@ def lint(
     platform: Platform | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
     shared: Mapping[str, Any] = {},
+    dockerfiles: Callable[[], Dockerfiles] | None = None,
 ) -> Findings:
     """What is wrong in the named specs (all in `folder` if none is named) and in those they stand
     on: in the files, `image:` bases that are missing or run in a circle, and what `look` finds.
     Warnings are those of `advise` and our own, such as a template in a vars file that names a
     variable: it is never rendered. Raises UsageError for what is not there."""
-    given = inputs(verbs, environ, sets, vars_files, platform, shared=shared)
+    given = inputs(
+        verbs, environ, sets, vars_files, platform, shared=shared, dockerfiles=dockerfiles
+    )
     specs, _, errors, _ = gather(images, folder, given, groups)
     warnings: list[SpecError] = []
     known = {name for spec in specs.values() for name in spec.variables}
@@ -57,6 +60,8 @@ def lint(
         warnings += map(source.error, _never_rendered(top, known))
     named: dict[str, set[str | None]] = {}  # by spec, the stages that it names; None: any
     for file, spec in {part: s for s in specs.values() for part in (s.file, *s.parts)}.items():
+        if is_dockerfile(file):
+            continue
         source, top = _parsed(file)
         named.setdefault(spec.file, set()).update(_stages_in(top))
         warnings += map(source.error, dollars(top, spec.variables))
@@ -68,7 +73,7 @@ def lint(
         warnings += advice(spec, specs)
         warnings += advise(spec)
     for each in stages.values():
-        meant = {each.stage, None} & named[each.file]
+        meant = {each.stage, None} & named.get(each.file, {None})
         if each.key not in specs and each.left_out is None and not meant:
             warnings.append(error_at(each.place, f"the stage {each.stage!r} is used by nothing"))
     each_once = {str(warning): warning for warning in warnings}  # images of a matrix share lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from builder.errors import SpecError, SpecErrors, UsageError
@@ -10,7 +10,7 @@ from builder.oci.digest import hex_of
 from builder.oci.image import Platform, host_platform
 from builder.spec.compiled import Cache, decode_specs, encode_specs, entry_name
 from builder.spec.files import is_dockerfile, read_bytes, stem_of
-from builder.spec.model import Folder, ImageSpec, Verbs, holds_env
+from builder.spec.model import ImageSpec, Verbs, holds_env
 
 
 class Dockerfiles(Protocol):
@@ -18,6 +18,8 @@ class Dockerfiles(Protocol):
 
     key: str
     """What it goes by beside the file, its build arguments and the platform."""
+    root: str
+    """The context, which `dockerfile:PATH` is relative to."""
 
     def read(
         self,
@@ -26,9 +28,10 @@ class Dockerfiles(Protocol):
         given: Inputs,
         base: Mapping[str, Any] | None,
         stage: str,
-        folder: Folder | None,
+        named: str,
     ) -> tuple[tuple[ImageSpec, ...], bool]:
-        """The images, and whether they may be kept for the same bytes."""
+        """The images, and whether they may be kept for the same bytes. `named`: how a spec names
+        it, "" for one of the command line."""
 
 
 class Inputs(NamedTuple):
@@ -41,7 +44,7 @@ class Inputs(NamedTuple):
     platform: Platform
     cache: Cache | None = None
     shared: Mapping[str, Any] = {}  # the project file's variables
-    dockerfiles: Dockerfiles | None = None  # None: they are none
+    dockerfiles: Callable[[], Dockerfiles] | None = None  # None: they are none
 
 
 def inputs(
@@ -52,7 +55,7 @@ def inputs(
     platform: Platform | None = None,
     cache: Cache | None = None,
     shared: Mapping[str, Any] = {},
-    dockerfiles: Dockerfiles | None = None,
+    dockerfiles: Callable[[], Dockerfiles] | None = None,
 ) -> Inputs:
     """Raises UsageError for a vars file that cannot be read."""
     texts = tuple((path, read_bytes(path, "vars file")) for path in vars_files)
@@ -87,7 +90,9 @@ def load_on_base(spec: ImageSpec, base: Mapping[str, Any], given: Inputs) -> Ima
     labels."""
     if holds_env(base):
         given = given._replace(cache=None)
-    (found,) = load_file(spec.file, given, base, spec.row, spec.stage)
+    key = spec.key.partition(":")[0]
+    named = key if is_dockerfile(key) else ""
+    (found,) = load_file(spec.file, given, base, spec.row, spec.stage, named)
     if spec.stage:
         found = next((each for each in found.stages if each.stage == spec.stage), found)
     if (found.name, found.base) != (spec.name, spec.base._replace(of_task="")):
@@ -101,12 +106,13 @@ def load_file(
     base: Mapping[str, Any] | None = None,
     row: int | None = None,
     stage: str = "",
+    named: str = "",
 ) -> tuple[ImageSpec, ...]:
     """The specs of the images that a file describes: of its matrix, or `row` of that alone, else
     one; none, if it is known to name no base. `base` is that of the image, or of its `stage`.
-    Raises SpecErrors, UsageError."""
+    `named`: what a spec calls a Dockerfile. Raises SpecErrors, UsageError."""
     if is_dockerfile(path):
-        return _of_dockerfile(path, given, base, stage)
+        return _of_dockerfile(path, given, base, stage, named)
     data = read_bytes(path, "spec")
     verbs, environ, sets, vars_files, platform, cache, project, _ = given
     name = (
@@ -139,21 +145,22 @@ def load_file(
 
 
 def _of_dockerfile(
-    path: str, given: Inputs, base: Mapping[str, Any] | None, stage: str
+    path: str, given: Inputs, base: Mapping[str, Any] | None, stage: str, named: str
 ) -> tuple[ImageSpec, ...]:
     """As load_file has it."""
-    reader, cache = given.dockerfiles, given.cache
-    if reader is None:
+    cache = given.cache
+    if given.dockerfiles is None:
         raise UsageError(f"{path!r} is a Dockerfile, expected a spec", "builder convert writes one")
-    data = read_bytes(path, "Dockerfile")
+    reader, data = given.dockerfiles(), read_bytes(path, "Dockerfile")
     if not cache:
-        return reader.read(path, data, given, base, stage, None)[0]
+        return reader.read(path, data, given, base, stage, named)[0]
     platform, sets = given.platform, given.sets
-    name = entry_name(path, data, sets, (), {}, platform, base, None, f"{stage}\0{reader.key}")
+    how = "\0".join((stage, reader.key, named))
+    name = entry_name(path, data, sets, (), {}, platform, base, None, how)
     known = decode_specs(cache.load(name), given.environ, given.verbs, _digest)
     if known is not None:
         return known
-    specs, kept = reader.read(path, data, given, base, stage, None)
+    specs, kept = reader.read(path, data, given, base, stage, named)
     if kept:
         cache.save(name, encode_specs(specs, {}))
     return specs

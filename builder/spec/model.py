@@ -59,8 +59,8 @@ def _texts(value: object) -> Iterator[str]:
 
 
 class BaseRef(NamedTuple):
-    """`from:` parsed, of a spec, a stage or a copy. `kind` is scratch, image, stage, oci,
-    docker-archive, rootfs, debootstrap, docker-daemon or registry; `value` is what follows the
+    """`from:` parsed, of a spec, a stage or a copy. `kind` is scratch, image, stage, dockerfile,
+    oci, docker-archive, rootfs, debootstrap, docker-daemon or registry; `value` is what follows the
     colon (a registry reference whole; of a stage the key of its spec). Paths are as written:
     relative to the context."""
 
@@ -78,7 +78,7 @@ class BaseRef(NamedTuple):
     @property
     def of_spec(self) -> bool:
         """Whether it is an image of the project: `value` is the key of its spec."""
-        return self.kind in ("image", "stage")
+        return self.kind in ("image", "stage", "dockerfile")
 
     def __str__(self) -> str:
         if self.kind in ("registry", "scratch"):

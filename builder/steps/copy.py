@@ -241,10 +241,12 @@ class Copy(_Copy, FileStep):
         if given.origins:
             from builder.steps.copied import copy_from
 
-            return copy_from(self, given.origins[0], given.ground)
-        from builder.steps.placing import copy
+            made = copy_from(self, given.origins[0], given.ground)
+        else:
+            from builder.steps.placing import copy
 
-        return copy(self, given)
+            made = copy(self, given)
+        return made._replace(timeless=True) if self.rules else made
 
 
 def _needed(context: Context, text: str) -> list[Matched]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -143,3 +145,40 @@ def test_convert_writes_a_spec_that_makes_the_same(folder: Project) -> None:
     folder.run("convert", ".", "-o", "specs/app.yaml", "--force")
     assert (folder.root / "specs/app.yaml").read_text() == text
     assert folder.run("convert", "Dockerfile").stdout == text
+
+
+def test_times_are_kept_and_do_not_count(folder: Project) -> None:
+    folder.file(
+        "Dockerfile", "FROM scratch AS a\nCOPY . /all/\nFROM scratch\nCOPY --from=a /all /x\n"
+    )
+    folder.file(".dockerignore", "out*")
+    for time in (1_500_000_000, 1_600_000_000):
+        for path in folder.root.rglob("*"):
+            os.utime(path, (time, time))
+        folder.build(".", "-o", "dir:out")
+        assert (folder.root / "out/x/a.txt").stat().st_mtime == 1_500_000_000
+        shutil.rmtree(folder.root / "out")
+    statuses = {status for steps in folder.plan(".").values() for status, _ in steps}
+    assert statuses == {"hit"}
+    folder.run("cache", "check", "--deep")
+    folder.file("a.txt", "b")
+    assert "/all/a.txt: content" in folder.plan(".")["my-app:a"][0][1]
+
+
+def test_a_spec_on_a_dockerfile(folder: Project) -> None:
+    folder.file("api/Dockerfile", "FROM scratch\nLABEL x=1\nCOPY f g* /f/\n")
+    folder.file("api/f", "f")
+    folder.file("api/g", "g")
+    folder.file("api/.dockerignore", "g")
+    folder.spec(
+        "web",
+        "from: dockerfile:api/Dockerfile\nsteps:\n"
+        "- {copy: /f/f, from: 'dockerfile:api/Dockerfile', dest: /h}\n"
+        "- {file: /x, content: '{{ base.labels.x }}'}\n",
+    )
+    assert list(folder.build("web", "-o", "dir:out")) == ["dockerfile-api", "web"]
+    assert tree(folder.root / "out") == {"f/f": "f", "h": "f", "x": "1"}
+    folder.run("lint")
+    folder.spec("web", "from: dockerfile:api/Nope.Dockerfile\n")
+    said = folder.run("plan", "web", status=2).stderr
+    assert "specs/web.yaml:1:7: base 'dockerfile:api/Nope.Dockerfile' is not there" in said
