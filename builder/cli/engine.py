@@ -13,6 +13,7 @@ from builder.cli import screen, wanted
 from builder.cli.wanted import Wanted
 from builder.errors import UsageError
 from builder.events import Noted
+from builder.oci.image import Platform
 from builder.oci.reference import parse_reference
 from builder.store.names import ANY
 from builder.ui import human
@@ -24,13 +25,20 @@ if TYPE_CHECKING:
 
 def load(arguments: argparse.Namespace) -> int:
     """Let the engine have an image."""
-    sent = wanted.use(arguments, partial(_load, arguments))
+    sent = wanted.use(arguments, partial(_load, arguments), _engine_platform)
     if arguments.json:
         sys.stdout.write(json.dumps(sent.document(), indent=2) + "\n")
     else:
         for tag in sent.tags:
             sys.stdout.write(f"{tag} {sent.image}\n")
     return 0
+
+
+def _engine_platform() -> Platform:
+    from builder.transport.engine import connect
+
+    with connect(os.environ) as engine:
+        return engine.platform()
 
 
 def _load(arguments: argparse.Namespace, image: Wanted) -> Sent:

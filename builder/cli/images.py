@@ -11,7 +11,7 @@ from typing import Any
 from builder.cli import screen, wanted, wiring
 from builder.cli.wanted import Wanted
 from builder.errors import BuilderError, UsageError
-from builder.oci.image import Descriptor, Image, parse_platforms
+from builder.oci.image import Descriptor, Image, host_platform, parse_platforms
 from builder.oci.reference import parse_reference
 from builder.store.names import ANY, ImageName
 from builder.store.store import Store
@@ -99,7 +99,7 @@ def _inspected(manifest: Descriptor, image: Image) -> dict[str, Any]:
 
 def history(arguments: argparse.Namespace) -> int:
     """Newest first, as Docker lists it."""
-    image = wanted.use(arguments, lambda found: found.one().image)
+    image = wanted.use(arguments, lambda found: found.one().image, host_platform)
     layers = iter(image.layers)
     lines = []
     for entry in image.config.get("history") or ():

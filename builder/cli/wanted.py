@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from builder.cli import screen, wiring
@@ -53,27 +53,36 @@ class Wanted(NamedTuple):
     def one(self, platform: Platform | None = None) -> Part:
         """The image for `platform`, or for this machine's: of commands that take one. Raises
         UsageError."""
-        from builder.transport.documents import runs_on
-
         if len(self.parts) == 1:
             return self.parts[0]
-        wanted = platform or host_platform()
-        fitting = [each for each in self.parts if runs_on(each.image.platform, wanted)]
-        if not fitting:
-            known = ", ".join(str(each.image.platform) for each in self.parts)
-            raise UsageError(
-                f"the image is for {known}, which one is not said",
-                f"--platform {self.parts[0].image.platform}",
-            )
-        return fitting[-1]
+        known = [each.image.platform for each in self.parts]
+        return self.parts[known.index(_fitting(known, platform or host_platform()))]
 
 
-def use(arguments: argparse.Namespace, action: Callable[[Wanted], _T]) -> _T:
+def _fitting(known: Sequence[Platform], wanted: Platform) -> Platform:
+    """Of the platforms of an image the best that runs on another one. Raises UsageError."""
+    from builder.transport.documents import runs_on
+
+    fitting = [each for each in known if runs_on(each, wanted)]
+    if not fitting:
+        raise UsageError(
+            f"the image is for {', '.join(map(str, known))}, and {wanted} is wanted",
+            f"--platform {known[0]}",
+        )
+    return max(fitting)
+
+
+def use(
+    arguments: argparse.Namespace,
+    action: Callable[[Wanted], _T],
+    one: Callable[[], Platform] | None = None,
+) -> _T:
     """Let `action` have the image that IMAGE means, while gc leaves it alone. A spec means the
     image as it stands now, under the variables and platforms of this command line: what is not
-    there is built. A reference or a digest is taken as it is."""
+    there is built. A reference or a digest is taken as it is. Of a spec for several platforms what
+    runs on `one` is enough, asked only then."""
     if is_spec(arguments.image, arguments.specs) or _is_row(arguments):
-        return _use_spec(arguments, action)
+        return _use_spec(arguments, action, one)
     from builder.transport.stored import find_manifest, read_images
 
     text = arguments.image
@@ -99,7 +108,11 @@ def _is_row(arguments: argparse.Namespace) -> bool:
     return Project(wiring.options(arguments)).has_row(arguments.image)
 
 
-def _use_spec(arguments: argparse.Namespace, action: Callable[[Wanted], _T]) -> _T:
+def _use_spec(
+    arguments: argparse.Namespace,
+    action: Callable[[Wanted], _T],
+    one: Callable[[], Platform] | None,
+) -> _T:
     from builder.project import Project
 
     # a user namespace can only be entered before the first thread, and the live view is one
@@ -107,6 +120,12 @@ def _use_spec(arguments: argparse.Namespace, action: Callable[[Wanted], _T]) -> 
     project = Project(wiring.options(arguments), early.append)
     specs, names = project.load([arguments.image])
     name = project.only(arguments.image, names)
+    if one and len(project.images[name]) > 1:
+        targets = [specs[part].target or host_platform() for part in project.images[name]]
+        project = Project(
+            wiring.options(arguments)._replace(platforms=(_fitting(targets, one()),)), early.append
+        )
+        specs, _ = project.load([arguments.image])
     project.become_root(specs)
     shown = screen.renderer(arguments.progress)
     with screen.telling(shown) as emit:

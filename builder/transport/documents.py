@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from builder.errors import BuilderError, TransportError
@@ -28,6 +28,9 @@ MAX_MANIFEST = 4 * 1024 * 1024
 """Bytes of a manifest or an index; registries refuse larger ones as well."""
 MAX_CONFIG = 8 * 1024 * 1024
 MAX_SIZE = 2**63 - 1  # what Go's int64 descriptors can say
+
+_NESTED = 4  # an index may hold indexes; nobody nests them deeper
+_MAX_IMAGES = 200  # that one index joins
 
 REF_NAME = "org.opencontainers.image.ref.name"
 
@@ -173,6 +176,32 @@ def make_image(manifest: Manifest, config: Config, platform: Platform, where: st
         for diff_id, blob in zip(config.diff_ids, manifest.layers, strict=True)
     )
     return Image(config.platform, config.document, layers)
+
+
+def images_in(
+    top: IndexEntry, read: Callable[[Descriptor], bytes], where: str
+) -> Iterator[tuple[IndexEntry, bytes, Manifest]]:
+    """The manifests that an entry means, itself one or an index, which may hold indexes; each once,
+    with its bytes. `read` gives a document's."""
+    waiting, seen = [(top, 0)], set()
+    while waiting:
+        entry, depth = waiting.pop(0)
+        if entry.blob.digest in seen:
+            continue
+        seen.add(entry.blob.digest)
+        if len(seen) > _MAX_IMAGES:
+            raise TransportError(f"{where}: an index of more than {_MAX_IMAGES} images")
+        if entry.blob.size > MAX_MANIFEST:
+            raise TransportError(f"{where}: its manifest is larger than {MAX_MANIFEST} bytes")
+        data = read(entry.blob)
+        document = parse_document(data, where, entry.blob.media_type)
+        if isinstance(document, Manifest):
+            yield entry, data, document
+        elif depth >= _NESTED:
+            raise TransportError(f"{where}: indexes within indexes, expected an image")
+        else:
+            inner = [each for each in document.entries if not each.attestation]
+            waiting += [(each, depth + 1) for each in inner]
 
 
 # -- platforms -------------------------------------------------------------------------------------

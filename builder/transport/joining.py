@@ -7,31 +7,31 @@ documents are passed on to the byte.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from builder.errors import TransportError, UsageError
+from builder.errors import UsageError
 from builder.oci import media
 from builder.oci.image import Descriptor, Image
 from builder.oci.index import Entry, index_bytes
 from builder.transport.documents import (
     MAX_CONFIG,
     MAX_MANIFEST,
-    Index,
+    IndexEntry,
+    Manifest,
     as_said,
+    images_in,
     make_image,
     parse_config,
-    parse_document,
     parse_index,
 )
 from builder.transport.importing import import_layer
-from builder.transport.layout import open_layout, tagged
+from builder.transport.layout import Layout, open_layout, tagged
 
 if TYPE_CHECKING:
     from builder.oci.reference import Reference
     from builder.store.store import Store
     from builder.transport.registry.session import Registry
-
-_NESTED = 4
 
 
 class Joined(NamedTuple):
@@ -64,27 +64,24 @@ def from_layout(store: Store, path: str, tag: str, where: str) -> list[Joined]:
     with open_layout(path, where) as layout:
         index = parse_index(layout.file("index.json", MAX_MANIFEST), f"{where}: index.json")
         found = []
-        waiting = [(each, 0) for each in tagged(index, tag, where).entries]
-        while waiting:
-            entry, depth = waiting.pop(0)
-            blob = entry.blob
-            data = layout.read(blob, MAX_MANIFEST)
-            document = parse_document(data, where, blob.media_type)
-            if isinstance(document, Index):
-                if depth >= _NESTED:
-                    raise TransportError(f"{where}: indexes within indexes, expected an image")
-                inner = (each for each in document.entries if not each.attestation)
-                waiting += [(each, depth + 1) for each in inner]
-                continue
-            config = layout.read(document.config, MAX_CONFIG)
-            parsed = parse_config(config, where)
-            image = as_said(make_image(document, parsed, parsed.platform, where), entry)
-            for layer in dict.fromkeys(image.layers):
-                with layout.open(layer.blob) as file:
-                    import_layer(store, layer, file, f"{where}: {layer.blob.digest}")
-            store.put(config, document.config.media_type)
-            found.append(Joined(store.put(data, blob.media_type), image, where))
+        read = partial(layout.read, limit=MAX_MANIFEST)
+        for top in tagged(index, tag, where).entries:
+            for entry, data, document in images_in(top, read, where):
+                found.append(_of_layout(store, layout, entry, data, document, where))
     return found
+
+
+def _of_layout(
+    store: Store, layout: Layout, entry: IndexEntry, data: bytes, manifest: Manifest, where: str
+) -> Joined:
+    config = layout.read(manifest.config, MAX_CONFIG)
+    parsed = parse_config(config, where)
+    image = as_said(make_image(manifest, parsed, parsed.platform, where), entry)
+    for layer in dict.fromkeys(image.layers):
+        with layout.open(layer.blob) as file:
+            import_layer(store, layer, file, f"{where}: {layer.blob.digest}")
+    store.put(config, manifest.config.media_type)
+    return Joined(store.put(data, entry.blob.media_type), image, where)
 
 
 def from_registry(

@@ -16,37 +16,26 @@ from builder.store.names import ANY, ImageName
 from builder.store.store import Store
 from builder.transport.documents import (
     MAX_MANIFEST,
+    IndexEntry,
     as_said,
     choose_platform,
+    images_in,
     make_image,
     parse_config,
     parse_index,
-    parse_manifest,
 )
 
 _DIGITS = re.compile("(sha256:)?[0-9a-f]{6,64}")
 
 
-def read_image(store: Store, manifest: Descriptor, where: str) -> Image:
-    """The image of a manifest. Raises CorruptBlob, TransportError beginning with `where`."""
-    if manifest.size > MAX_MANIFEST:
-        raise TransportError(f"{where}: its manifest is larger than {MAX_MANIFEST} bytes")
-    document = parse_manifest(store.read(manifest), where, manifest.media_type)
-    config = parse_config(store.read(document.config), where)
-    return make_image(document, config, config.platform, where)
-
-
 def read_images(store: Store, top: Descriptor, where: str) -> tuple[tuple[Descriptor, Image], ...]:
     """The image of a manifest, or those of an index, sorted by platform, each with its manifest.
-    Raises as read_image does."""
-    if top.media_type not in media.INDEXES:
-        return ((top, read_image(store, top, where)),)
-    index = parse_index(store.read(top), where, top.media_type)
+    Raises CorruptBlob, TransportError beginning with `where`."""
     found: list[tuple[Descriptor, Image]] = []
-    for entry in index.entries:
-        if not entry.attestation:
-            inner = read_images(store, entry.blob, f"{where}: {entry.platform}")
-            found += [(blob, as_said(image, entry)) for blob, image in inner]
+    for entry, _, manifest in images_in(IndexEntry(top), store.read, where):
+        config = parse_config(store.read(manifest.config), where)
+        image = make_image(manifest, config, config.platform, where)
+        found.append((entry.blob, as_said(image, entry)))
     if not found:
         raise TransportError(f"{where}: its index holds no image")
     return tuple(sorted(found, key=lambda each: each[1].platform))

@@ -29,7 +29,7 @@ from builder.store.store import Store
 from builder.transport.registry.push import Push, push_all
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import Settings
-from builder.transport.stored import find_manifest, read_image
+from builder.transport.stored import find_manifest, read_images
 
 pytestmark = pytest.mark.needs("docker-registry")
 
@@ -150,7 +150,7 @@ def test_a_pull_ends_at_any_moment(
         pulled = Store(str(root))
         try:
             name = reference._replace(registry=proxy.name).familiar
-            image = read_image(pulled, find_manifest(pulled, name, None), name)
+            ((_, image),) = read_images(pulled, find_manifest(pulled, name, None), name)
         except BuilderError:
             assert not done
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -108,9 +109,19 @@ def test_an_engine_gets_its_own_platform(project: Project, registry: str, engine
         assert docker("image", "inspect", "-f", "{{.Architecture}}", tag) == arch
         docker("rmi", tag)
     docker("rmi", name)
+    project.spec("two", SITE + "platforms: [linux/amd64, linux/arm64]\n")
+    fresh = ["--cache-dir", str(project.root / "fresh")]
+    project.run("load", "two", *fresh, env=env)
+    listed = json.loads(project.run("images", "--json", *fresh).stdout)["images"]
+    assert [(each["name"], each["platform"]) for each in listed] == [("two", f"linux/{arch}")]
+    docker("rmi", "two")
     only = ["load", "site", "--platform", "arm64,s390x", "-t", "loaded:3"]
     error = project.run(*only, env=env, status=2).stderr
-    assert "linux/arm64, linux/s390x" in error and "--platform linux/arm64" in error
+    assert (
+        "linux/arm64, linux/s390x" in error
+        and f"linux/{arch} is wanted" in error
+        and "--platform linux/arm64" in error
+    )
 
 
 def test_what_two_runners_built_is_joined(project: Project, registry: str, tmp_path: Path) -> None:
@@ -148,6 +159,25 @@ def test_what_two_runners_built_is_joined(project: Project, registry: str, tmp_p
     one = f"{registry}/elsewhere:1"
     project.run("index", "create", "-t", one, names[0], "oci:arm64", *place)
     assert json.loads(project.run("inspect", one, *place).stdout)["digest"] == digest
+
+
+def test_an_index_that_never_ends_is_refused(project: Project) -> None:
+    """Each names the next a thousand times: eight documents, and 10^21 images."""
+    folder = project.root / "deep"
+    blobs = folder / "blobs/sha256"
+    blobs.mkdir(parents=True)
+    kind = "application/vnd.oci.image.index.v1+json"
+    document: dict[str, Any] = {"schemaVersion": 2, "mediaType": kind, "manifests": []}
+    for _ in range(8):
+        data = json.dumps(document).encode()
+        digest = hashlib.sha256(data).hexdigest()
+        (blobs / digest).write_bytes(data)
+        entry = {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(data)}
+        document = {**document, "manifests": [entry] * 1000}
+    (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (folder / "index.json").write_text(json.dumps(document))
+    error = project.run("index", "create", "-t", "x", "oci:deep", status=1).stderr
+    assert "indexes within indexes" in error
 
 
 def test_two_images_for_one_platform_are_no_index(project: Project, tmp_path: Path) -> None:

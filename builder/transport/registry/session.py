@@ -140,43 +140,40 @@ class Registry:
                 return Resolved(reference, digest, served, config, image)
             wanted = choose_platform(document, platform, where)
             kept = _kept(store, wanted, MAX_MANIFEST)
-            served = Served(wanted, kept) if kept else client.get_manifest(wanted.digest)
-            if served.blob != wanted:
-                raise TransportError(
-                    f"{where}: the index says {wanted.digest} is {wanted.media_type} of"
-                    f" {wanted.size} bytes, it is {served.blob.media_type} of {served.blob.size}"
-                )
+            served = Served(wanted, kept) if kept else _as_promised(client, wanted, where)
         raise TransportError(f"{where}: indexes within indexes, expected an image")
 
     def resolve_all(self, reference: Reference, store: Store | None = None) -> list[Resolved]:
         """As resolve, for every platform that the reference has."""
         from builder.transport.documents import (
             MAX_CONFIG,
-            Manifest,
+            MAX_MANIFEST,
+            IndexEntry,
             as_said,
+            images_in,
+            make_image,
             parse_config,
-            parse_document,
         )
         from builder.transport.registry.download import read_blob
 
         client, where = self.client(reference), str(reference)
-        served = client.get_manifest(reference.digest or reference.tag or "latest")
-        document = parse_document(served.data, where, served.blob.media_type)
-        if isinstance(document, Manifest):
-            config = _kept(store, document.config, MAX_CONFIG)
-            if config is None:
-                config = read_blob(client, document.config, MAX_CONFIG)
-            platform = parse_config(config, where).platform
-            pinned = reference._replace(digest=served.blob.digest)
-            return [self.resolve(pinned, platform, store)]
+        top = client.get_manifest(reference.digest or reference.tag or "latest")
+
+        def read(blob: Descriptor) -> bytes:
+            if blob == top.blob:
+                return top.data
+            kept = _kept(store, blob, MAX_MANIFEST)
+            return kept if kept else _as_promised(client, blob, where).data
+
         found = []
-        for entry in document.entries:
-            if not entry.attestation:
-                pinned = reference._replace(digest=entry.blob.digest)
-                found += [
-                    each._replace(image=as_said(each.image, entry))
-                    for each in self.resolve_all(pinned, store)
-                ]
+        for entry, data, manifest in images_in(IndexEntry(top.blob), read, where):
+            config = _kept(store, manifest.config, MAX_CONFIG)
+            if config is None:
+                config = read_blob(client, manifest.config, MAX_CONFIG)
+            parsed = parse_config(config, where)
+            image = as_said(make_image(manifest, parsed, parsed.platform, where), entry)
+            served = Served(entry.blob, data)
+            found.append(Resolved(reference, top.blob.digest, served, config, image))
         if not found:
             raise TransportError(f"{where}: its index holds no image")
         return found
@@ -247,6 +244,17 @@ class Registry:
         if self.network.may_be_plain(origin.host, host) and not self.network.speaks_tls(origin):
             return f"http://{host}"
         return f"https://{host}"
+
+
+def _as_promised(client: Client, wanted: Descriptor, where: str) -> Served:
+    """A manifest that an index names."""
+    served = client.get_manifest(wanted.digest)
+    if served.blob != wanted:
+        raise TransportError(
+            f"{where}: the index says {wanted.digest} is {wanted.media_type} of"
+            f" {wanted.size} bytes, it is {served.blob.media_type} of {served.blob.size}"
+        )
+    return served
 
 
 def _kept(store: Store | None, blob: Descriptor, limit: int) -> bytes | None:
