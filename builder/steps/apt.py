@@ -126,7 +126,7 @@ class Apt(_Apt, PackageStep):
             given.get("timeout", 0),
         )
 
-    def settings(self) -> dict[str, str]:
+    def settings(self, given: Mapping[str, str]) -> dict[str, str]:
         return {
             "DEBIAN_FRONTEND": "noninteractive",
             "DEBCONF_NONINTERACTIVE_SEEN": "true",

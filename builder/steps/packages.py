@@ -133,8 +133,9 @@ class PackageStep(CommandStep):
                     return Explained(what, near or None, place)
         return None
 
-    def settings(self) -> dict[str, str]:
-        """Environment of the package manager, which the step's own `env` may change."""
+    def settings(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Environment of the package manager, which the step's own `env` may change. `given`: what
+        the config says."""
         return {}
 
     def without_sources(self) -> Any:
@@ -149,7 +150,7 @@ class PackageStep(CommandStep):
         env = {
             **{name: text for name, text in given.items() if name.lower() in _PROXIES},
             **base_environment(epoch),
-            **self.settings(),
+            **self.settings(given),
             **self.env,
         }
         timeout = self.timeout / 10**9 if self.timeout else None

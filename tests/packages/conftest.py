@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -160,3 +161,58 @@ def files_of(store: Path, layer: str) -> dict[str, bytes]:
             file = tar.extractfile(member) if member.isfile() else None
             found[member.name] = file.read() if file else member.type
     return found
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory, debian: Path) -> Path:
+    """The layout of that Debian with Python, pip and venv, or what TEST_PYTHON names."""
+    if made := os.environ.get("TEST_PYTHON"):
+        return Path(made)
+    folder = tmp_path_factory.mktemp("python")
+    (folder / "specs").mkdir()
+    shutil.copytree(debian, folder / "debian", copy_function=os.link)
+    packages = "[python3-pip, python3-venv]"
+    (folder / "specs/python.yaml").write_text(f"from: oci:debian\nsteps: [{{apt: {packages}}}]\n")
+    builder = [sys.executable, "-m", "builder", "build", "python", "--cache-dir", folder / "store"]
+    target = f"oci:{folder}/layout"
+    subprocess.run([*builder, "-o", target], cwd=folder, check=True, capture_output=True)
+    return folder / "layout"
+
+
+class Index:
+    """An index of Python packages on loopback: `url`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=str(folder)))
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def add(self, name: str, version: str = "1.0", requires: str = "", code: str = "") -> None:
+        """A wheel with one module and one program of its name."""
+        info = f"{name}-{version}.dist-info"
+        files = {
+            f"{name}.py": f"{code}\ndef main():\n    print({version!r} in {{'a', {name!r}}})\n",
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+            + (f"Requires-Dist: {requires}\n" if requires else ""),
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            f"{info}/entry_points.txt": f"[console_scripts]\n{name}={name}:main\n",
+        }
+        files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in (*files, f"{info}/RECORD"))
+        (self.folder / name).mkdir(exist_ok=True)
+        with zipfile.ZipFile(
+            self.folder / name / f"{name}-{version}-py3-none-any.whl", "w"
+        ) as file:
+            for path, text in files.items():
+                file.writestr(path, text)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    folder = tmp_path / "index"
+    folder.mkdir()
+    made = Index(folder)
+    yield made
+    made.server.shutdown()
+    made.server.server_close()

@@ -144,6 +144,18 @@ ROWS: Mapping[str, Row] = {
         {"dnf": "@core", "recommends": True, "env": {"A": "1"}},
         {"timeout": "5s"},
     ),
+    "pip": Row(
+        {"pip": ["flask", "requests==2.*"]},
+        {
+            "pip": {"requirements": "t.j2"},
+            "constraints": "u.j2",
+            "python": "python3.12",
+            "venv": "/v",
+            "system": True,
+            "env": {"A": "1"},
+        },
+        {"timeout": "5s"},
+    ),
     "npm": Row(
         {"npm": "ci"},
         {"npm": "typescript@5", "dest": "/app", "dev": True, "env": {"A": "1"}},
@@ -170,6 +182,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "usr/bin/apt-get",
             "usr/bin/dnf",
             "usr/bin/npm",
+            "usr/bin/python3",
             "app/package-lock.json",
             "package-lock.json",
         ):
