@@ -136,7 +136,7 @@ class Npm(_Npm, PackageStep):
 
     script = _SCRIPT
 
-    def settings(self) -> dict[str, str]:
+    def settings(self, given: Mapping[str, str]) -> dict[str, str]:
         options = ("audit", "fund", "update_notifier", "progress")
         return {f"npm_config_{each}": "false" for each in options}
 

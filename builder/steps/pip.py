@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.errors import BuilderError
-from builder.plan.step import Explained
+from builder.plan.step import Explained, FileStep
 from builder.spec.model import Place, shown
 from builder.steps.packages import BEGIN, END, PackageStep, is_there, package_list, several
 
 if TYPE_CHECKING:
     from builder.errors import CommandFailed
+    from builder.plan.context import Context, Scanned
     from builder.rootfs.view import View
     from builder.spec.fields import Reader, Table
     from builder.spec.mounts import Mount
@@ -161,6 +162,18 @@ class Pip(_Pip, PackageStep):
 
         files = dict.fromkeys((*self.requirements, *self.constraints))
         return tuple(Bind(self.place, FOLDER + file, (file,)) for file in files)
+
+    def binds(self) -> tuple[FileStep, ...]:
+        from builder.steps.bound import copies
+
+        return copies(self.mounts)
+
+    @property
+    def hashes(self) -> bool:  # type: ignore[override]
+        return bool(self.mounts)
+
+    def scan(self, context: Context) -> Scanned:
+        return [found for copy in self.binds() for found in copy.scan(context)]
 
     def settings(self, given: Mapping[str, str]) -> dict[str, str]:
         """What says which Python, and where packages come from, counts of the config, too."""
