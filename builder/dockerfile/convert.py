@@ -11,13 +11,15 @@ from functools import partial
 from typing import NamedTuple
 
 from builder.dockerfile import copying, running, settings
-from builder.dockerfile.expand import Bad, Bound, Fuel, NotSaid, Ref, Scope, Value, expanded, known
+from builder.dockerfile.expand import Bad, Bound, expanded, known
 from builder.dockerfile.instructions import Dockerfile, Instruction, Stage, instruction, read
 from builder.dockerfile.lines import read_lines
-from builder.dockerfile.nodes import Place, below, mapping, put, template, text
-from builder.dockerfile.scopes import PLATFORM, StageScope, Variables
+from builder.dockerfile.nodes import Place, below, mapping, put, template, text, variable
+from builder.dockerfile.scopes import PLATFORM, StageScope, Variables, of_platforms
+from builder.dockerfile.values import Values
 from builder.dockerfile.words import Word
 from builder.errors import UsageError
+from builder.oci.image import Platform
 from builder.spec.node import LIST, MAPPING, Node
 from builder.spec.source import Fault, Problems, Source, did_you_mean, quote
 
@@ -32,13 +34,15 @@ class Remark(NamedTuple):
 class Wish(NamedTuple):
     """How it is converted. `given`: values of --build-arg, which are then text in the spec; None:
     ARGs become variables. `context`: the folder that sources are looked up in, None: none is.
-    `excludes`: files of it that a copy of all of it leaves out. `onbuild`: what the bases of stages
+    `excludes`: files of it that a copy of all of it leaves out. `platform`: what is built, where
+    that is text in the spec. `onbuild`: what the bases of stages
     ask for, by the stage's name, "" for the image's."""
 
     given: Mapping[str, str] | None = None
     target: str = ""
     context: str | None = None
     excludes: tuple[str, ...] = ()
+    platform: Platform | None = None
     onbuild: Mapping[str, tuple[str, ...]] = {}
 
 
@@ -78,22 +82,20 @@ class Part:
         self.wanted: tuple[str, str] | None = None  # a WORKDIR that is not made yet, and its user
         self.needs: set[str] = set()  # names of stages that it takes from
         self.triggers: list[Instruction] = []  # of ONBUILD, for stages on this one
+        self.late: list[Fault] = []  # what is wrong once the stage is used
 
 
-class _Converter:
+class _Converter(Values):
     def __init__(self, source: Source, file: Dockerfile, wish: Wish) -> None:
         self.wish = wish
         self.file = file
-        self.escape = file.file.escape
+        super().__init__(file.file.escape, Variables(wish.given))
         self.problems = Problems(source)
-        self.variables = Variables(wish.given)
-        self.globals: dict[str, Bound] = dict(PLATFORM)
+        self.globals = of_platforms(wish.platform)
         self.parts: list[Part] = []
         self.comments: dict[int, list[str]] = {}
         self.remarks: list[Remark] = []
         self.heads: dict[str, list[str]] = {}  # comments above variables
-        self.fixed: list[str] = []  # what the instruction says with defaults alone
-        self.fuel = Fuel()
         self.looked = False
         self.arguments: dict[str, str] = {}
 
@@ -135,46 +137,6 @@ class _Converter:
                     f"the syntax {quote(each.value)} is not followed: it is read as a Dockerfile",
                 )
 
-    # -- words -------------------------------------------------------------------------------------
-
-    def value(self, word: Word, scope: Scope, *, quotes: bool = True) -> Value:
-        """Raises Bad at an offset of the instruction."""
-        try:
-            return expanded(word.text, self.escape, scope, quotes=quotes, fuel=self.fuel)
-        except Bad as bad:
-            raise Bad(word.at + bad.at, bad.message, bad.hint) from None
-        except NotSaid:
-            return self._by_default(word, scope, quotes=quotes)
-
-    def _by_default(self, word: Word, scope: Scope, *, quotes: bool) -> Value:
-        """With the variables' defaults, where no template says the substitution."""
-
-        def text_of(name: str) -> Bound | None:
-            bound = scope(name)
-            if bound is None:
-                return None
-            parts = [
-                self.variables.known.get(each.expression) if isinstance(each, Ref) else each
-                for each in bound.value
-            ]
-            if None in parts:
-                return bound
-            return Bound(("".join(each for each in parts if each is not None),))
-
-        try:
-            made = expanded(word.text, self.escape, text_of, quotes=quotes, fuel=self.fuel)
-        except NotSaid:
-            raise Bad(
-                word.at, f"{quote(word.text)} cannot be said before the base is known",
-                "write a pattern with one * at its end",
-            ) from None  # fmt: skip
-        self.fixed.append(f"{word.text} is {known(made)!r} here, whatever the variable's value")
-        return made
-
-    def text_of(self, word: Word, part: Part) -> str:
-        """A word as a template."""
-        return template(self.value(word, part.scope.lookup))
-
     # -- ARG before FROM ---------------------------------------------------------------------------
 
     def _global(self, found: Instruction) -> None:
@@ -205,14 +167,14 @@ class _Converter:
                 f"FROM {quote(found.args[0].text)} names no image",
                 "give the ARG a default, or a value with --build-arg", found.args[0].at,
             )  # fmt: skip
-        parent = next((each for each in reversed(self.parts) if each.stage.name == named), None)
+        parent = self._stage_named(found.args[0], named)
         scope = parent.scope.child() if parent else StageScope.new(on_scratch=named == "scratch")
         part = Part(stage, number, parent, scope)
         self.parts.append(part)
         at = found.line.at(found.args[0].at)
         if parent:
             part.needs.add(parent.name)
-            part.base = text(f"stage:{parent.name}", at)
+            part.base = text(f"stage:{named}", at, ready=True)
         else:
             part.base = text(named, at, ready=True)
             if named == "scratch":
@@ -225,6 +187,13 @@ class _Converter:
         for each in stage.steps:
             self._guarded(each, partial(self._do, part))
         settings.finish(self, part)
+
+    def _stage_named(self, word: Word, named: str) -> Part | None:
+        """The stage that FROM names; where variables decide, the one that their defaults mean."""
+        if "{{" in named:
+            usual = self.usual(self.globals.get)
+            named = known(expanded(word.text, self.escape, usual, fuel=self.fuel)) or ""
+        return next((each for each in reversed(self.parts) if each.stage.name == named), None)
 
     def _asked(self, part: Part) -> tuple[str, ...]:
         """ONBUILD of the base, where that is known."""
@@ -245,9 +214,12 @@ class _Converter:
             part.host = parent.host if parent else False
             return
         said = template(self.value(Word(flag.value, flag.at), self.globals.get))
-        if said == "{{ host.platform }}":
+        target, host = (
+            known(self.globals[f"{each}PLATFORM"].value) for each in ("TARGET", "BUILD")
+        )
+        if flag.value.strip("${}") == "BUILDPLATFORM" or said == (host or "{{ host.platform }}"):
             part.host = True
-        elif said != "{{ target.platform }}":
+        elif said != (target or "{{ target.platform }}"):
             self.remark(
                 found.line.at(flag.at),
                 f"--platform={said} is not said here: the image is for the platform that is built",
@@ -320,7 +292,7 @@ class _Converter:
         if self.variables.top:
             values = Node(MAPPING, *at)
             for name, default in self.variables.top.items():
-                key = put(values, name, text(default, at, ready=True), at)
+                key = put(values, name, variable(default, at), at)
                 if told := self.heads.get(name):
                     self.comments[id(key)] = told
                 if name in self.variables.unset:
@@ -329,7 +301,11 @@ class _Converter:
                     )
             put(top, "vars", values, at)
         stages = Node(MAPPING, *at)
-        for part in self._used(target):
+        used = self._used(target)
+        for part in (*used, target):
+            for fault in part.late:
+                self.problems.add(fault)
+        for part in used:
             body = Node(MAPPING, *part.stage.base.place)
             self._fill(body, part, target)
             key = put(stages, part.name, body, part.stage.base.place)
@@ -366,7 +342,7 @@ class _Converter:
         if part.host and part is not target:
             put(into, "platform", text("host", at), at)
         if part.own:
-            values = {name: text(each, at, ready=True) for name, each in part.own.items()}
+            values = {name: variable(each, at) for name, each in part.own.items()}
             put(into, "vars", mapping(values, at), at)
         if part.steps.items:
             put(into, "steps", part.steps, at)

@@ -11,8 +11,9 @@ from builder.dockerfile.expand import Value, known
 from builder.dockerfile.nodes import put, template, text, texts
 from builder.dockerfile.words import Word, heredoc
 from builder.spec import syntax
+from builder.spec.files import MAX_BYTES
 from builder.spec.node import MAPPING, Node
-from builder.spec.source import quote
+from builder.spec.source import Fault, quote
 
 if TYPE_CHECKING:
     from builder.dockerfile.convert import Part, _Converter
@@ -237,7 +238,12 @@ def _document(
 
         try:
             content = expanded(
-                document.content, "\\", part.scope.lookup, quotes=False, fuel=by.fuel
+                document.content,
+                "\\",
+                part.scope.lookup,
+                quotes=False,
+                fuel=by.fuel,
+                limit=MAX_BYTES,
             )
         except Bad as bad:
             raise found.fault(bad.message, bad.hint) from None
@@ -257,16 +263,20 @@ def _download(by: _Converter, part: Part, found: Instruction, word: Word, to: _T
     flag = found.flag("checksum")
     said = known(by.value(Word(flag.value, flag.at), part.scope.lookup)) if flag else ""
     sum_ = _CHECKSUM.fullmatch(said or "")
-    if not sum_:
-        raise found.fault(
-            "ADD of an address needs a checksum, or each build could bring another file",
-            "write ADD --checksum=sha256:HEX ADDRESS DESTINATION; curl -fsSL ADDRESS | sha256sum"
-            " says it", word.at,
-        )  # fmt: skip
     step = Node(MAPPING, *found.place)
+    if not sum_:
+        _missing(
+            by, part, step, found.fault(
+                "ADD of an address needs a checksum, or each build could bring another file",
+                "write ADD --checksum=sha256:HEX ADDRESS DESTINATION; curl -fsSL ADDRESS |"
+                " sha256sum says it", word.at,
+            ),
+        )  # fmt: skip
     where = found.line.at(word.at)
     put(step, "download", text(by.value(word, part.scope.lookup), where), found.place)
-    name, digest = (sum_[1], sum_[2]) if sum_[1] else (sum_[3], sum_[4])
+    name, digest = "sha256", "TO BE FILLED IN"
+    if sum_:
+        name, digest = (sum_[1], sum_[2]) if sum_[1] else (sum_[3], sum_[4])
     put(step, name, text(digest, where), found.place)
     put(step, "dest", text(to.dest, found.place, ready=True), found.place)
     if found.on("unpack"):
@@ -275,6 +285,14 @@ def _download(by: _Converter, part: Part, found: Instruction, word: Word, to: _T
     else:
         _own(step, to._replace(mode=to.mode or text("0600", found.place)), found)
     by.add(part, step, found)
+
+
+def _missing(by: _Converter, part: Part, step: Node, fault: Fault) -> None:
+    """What has to be said by hand, before the stage can be built."""
+    if by.wish.given is not None:
+        part.late.append(fault)
+    else:
+        by.remark((fault.line, fault.column), f"{fault.message}: {fault.hint}", step)
 
 
 def _repository(by: _Converter, part: Part, found: Instruction, word: Word, to: _To) -> None:
@@ -286,12 +304,16 @@ def _repository(by: _Converter, part: Part, found: Instruction, word: Word, to: 
     ref = options.get("commit") or options.get("ref") or options.get("checksum") or ref
     flag = found.flag("checksum")
     commit = flag.value if flag else ref
-    if not _COMMIT.fullmatch(commit):
-        raise found.fault(
-            "ADD of a repository needs the whole id of a commit, or each build could bring another",
-            "write ADDRESS#COMMIT, of 40 hex digits; git ls-remote ADDRESS REF says it", word.at,
-        )  # fmt: skip
     step = Node(MAPPING, *found.place)
+    if not _COMMIT.fullmatch(commit):
+        _missing(
+            by, part, step, found.fault(
+                "ADD of a repository needs the id of a commit, or each build could bring another",
+                "write ADDRESS#COMMIT, of 40 hex digits; git ls-remote ADDRESS REF says it",
+                word.at,
+            ),
+        )  # fmt: skip
+        commit = "TO BE FILLED IN"
     put(step, "git", text(address, found.line.at(word.at), ready=True), found.place)
     put(step, "commit", text(commit, found.place), found.place)
     put(step, "dest", text(to.dest, found.place, ready=True), found.place)

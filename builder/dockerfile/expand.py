@@ -66,12 +66,19 @@ class Bad(Exception):
 
 
 def expanded(
-    text: str, escape: str, scope: Scope, *, quotes: bool = True, fuel: Fuel | None = None
+    text: str,
+    escape: str,
+    scope: Scope,
+    *,
+    quotes: bool = True,
+    fuel: Fuel | None = None,
+    limit: int = MAX_VALUE,
 ) -> Value:
-    """`quotes`: they quote and are left out, as everywhere but in here-documents. Raises Bad."""
-    if len(text) > MAX_VALUE:
-        raise Bad(0, f"the text is longer than {MAX_VALUE} characters")
-    return _Word(text, escape, scope, quotes, fuel or Fuel()).until("", 0, raw=False)
+    """`quotes`: they quote and are left out, as everywhere but in here-documents. `limit`: of
+    characters, before and after. Raises Bad."""
+    if len(text) > limit:
+        raise Bad(0, f"the text is longer than {limit} characters")
+    return _Word(text, escape, scope, quotes, fuel or Fuel(), limit).until("", 0, raw=False)
 
 
 def known(value: Value) -> str | None:
@@ -83,15 +90,15 @@ def known(value: Value) -> str | None:
     return "".join(map(str, value))
 
 
-def joined(*parts: Value) -> Value:
+def joined(*parts: Value, limit: int = MAX_VALUE) -> Value:
     """One value of several, texts beside each other as one. Raises Bad when it grows too long."""
     made: list[str | Ref] = []
     size = 0
     for part in parts:
         for each in part:
             size += len(each.expression if isinstance(each, Ref) else each)
-            if size > MAX_VALUE:
-                raise Bad(0, f"the value is longer than {MAX_VALUE} characters")
+            if size > limit:
+                raise Bad(0, f"the value is longer than {limit} characters")
             if isinstance(each, str) and made and isinstance(made[-1], str):
                 made[-1] += each
             elif each:
@@ -112,7 +119,10 @@ def quoted(text: str) -> str:
 
 
 class _Word:
-    def __init__(self, text: str, escape: str, scope: Scope, quotes: bool, fuel: Fuel) -> None:
+    def __init__(
+        self, text: str, escape: str, scope: Scope, quotes: bool, fuel: Fuel, limit: int
+    ) -> None:
+        self._limit = limit
         self._text, self._escape, self._scope, self._quotes = text, escape, scope, quotes
         self._fuel = fuel
         self._at = 0
@@ -133,7 +143,7 @@ class _Word:
         while char := self._peek():
             if char == stop:
                 self._at += 1
-                return joined(*parts, ("".join(plain),))
+                return joined(*parts, ("".join(plain),), limit=self._limit)
             if char == "$":
                 parts += [("".join(plain),), self._dollar(raw)]
                 plain = []
@@ -151,7 +161,7 @@ class _Word:
                 plain.append(char)
         if stop:
             raise Bad(begin, f"'{stop}' is missing", "write \\$ for a dollar sign")
-        return joined(*parts, ("".join(plain),))
+        return joined(*parts, ("".join(plain),), limit=self._limit)
 
     def _single(self) -> str:
         begin = self._at
@@ -169,7 +179,7 @@ class _Word:
         while char := self._peek():
             if char == '"':
                 self._at += 1
-                return joined(*parts, ("".join(plain),))
+                return joined(*parts, ("".join(plain),), limit=self._limit)
             if char == "$":
                 parts += [("".join(plain),), self._dollar(raw)]
                 plain = []

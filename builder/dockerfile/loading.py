@@ -75,6 +75,7 @@ def read_dockerfile(
         own_sets(given.sets, name),
         target,
         os.path.join(root, folder.path) if folder else root,
+        platform=given.platform,
         onbuild={stage: tuple(base["onbuild"])} if base else {},
     )
     converted = convert(source, wish)

@@ -22,6 +22,7 @@ _ALIASES = {
     **{each: each for each in ("type", "from", "id", "sharing", "mode", "uid", "gid", "size")},
     **{each: each for each in ("required", "env")},
 }
+_SIGNS = re.compile("[^A-Za-z0-9._-]+")
 _KINDS = ("bind", "cache", "secret", "ssh", "tmpfs")
 
 
@@ -103,8 +104,7 @@ def _cache(
     from builder.dockerfile.copying import origin
 
     where = found.line.at(flag.at)
-    name = re.sub("[^a-z0-9._-]+", "-", (said.get("id") or said["target"]).lower()).strip("-._")
-    _put(made, where, cache=name or "cache", target=said["target"])
+    _put(made, where, cache=_name(said.get("id") or said["target"]), target=said["target"])
     sharing = said.get("sharing", "shared")
     if sharing != "shared":
         _put(made, where, sharing=sharing)
@@ -115,6 +115,18 @@ def _cache(
         put(made, "seed", origin(by, part, found, said["from"], flag.at), where)
     if said.get("source"):
         by.remark(where, f"the cache begins with all of {said.get('from')}, not with source=", made)
+
+
+def _name(text: str) -> str:
+    """A name for a cache, made of a path or an id."""
+    parts = re.split(r"(\{\{ .*? \}\})", text)
+    made = "".join(
+        f"{each[:-3]} | replace('/', '-') }}}}"
+        if odd % 2
+        else re.sub("[^A-Za-z0-9._-]+", "-", each)
+        for odd, each in enumerate(parts)
+    )
+    return made.strip("-._")[:128] or "cache"
 
 
 def _owned(said: dict[str, str], made: Node, where: Place) -> None:

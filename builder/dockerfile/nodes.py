@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from builder.dockerfile.expand import Ref, Value
-from builder.spec.node import INT, LIST, MAPPING, TEXT, Node
+from builder.spec.node import INT, LIST, MAPPING, TEXT, Node, scalar_kind
 
 Place = tuple[int, int]  # line and column
 _SIGNS = ("{{", "{%", "{#", "\r")
@@ -57,6 +57,14 @@ def _plain(text: str) -> str:
 def text(value: Value | str, at: Place, *, ready: bool = False) -> Node:
     """A text node; `ready`: it is a template already."""
     return Node(TEXT, *at, value if ready and isinstance(value, str) else template(value))
+
+
+def variable(template_: str, at: Place) -> Node:
+    """A default, which is text whatever it looks like."""
+    made = text(template_, at, ready=True)
+    if scalar_kind(template_) != TEXT:
+        made.style = '"'
+    return made
 
 
 def number(value: int, at: Place) -> Node:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from builder.dockerfile.expand import Bound, Ref, Scope, Value, known, quoted
 from builder.dockerfile.nodes import template
+from builder.oci.image import Platform
 from builder.plan.config import DEFAULT_PATH
 from builder.spec.render import RESERVED
 
@@ -17,12 +18,28 @@ PLATFORM = {
         *(("PLATFORM", "platform"), ("OS", "os"), ("ARCH", "arch"), ("VARIANT", "variant")),
     )
 }
-PROXIES = frozenset(
-    name
-    for each in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
-    for name in (each, each.upper())
-)
+
+
+def of_platforms(target: Platform | None) -> dict[str, Bound]:
+    """The ARGs of platforms: templates, or, for one that is built, text."""
+    if target is None:
+        return dict(PLATFORM)
+    from builder.oci.image import host_platform
+
+    return {
+        f"{prefix}{name}": Bound((value,))
+        for prefix, each in (("TARGET", target), ("BUILD", host_platform()))
+        for name, value in (
+            *(("PLATFORM", str(each)), ("OS", each.os), ("ARCH", each.architecture)),
+            ("VARIANT", each.variant or ""),
+        )
+    }
+
+
 _TAKEN = frozenset((*RESERVED, "base", "target", "host", "spec", "vars"))
+
+
+_USUAL = {"target.os": "linux", "target.arch": "amd64", "host.os": "linux", "host.arch": "amd64"}
 
 
 class Variables:
@@ -61,6 +78,10 @@ class Variables:
             else:
                 own[name] = text
         return Bound((Ref(name),), name if name in self.unset else "")
+
+    def usual(self, expression: str) -> str | None:
+        """What a variable is by default, and a platform on most machines."""
+        return self.known.get(expression, _USUAL.get(expression))
 
 
 class StageScope(NamedTuple):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
 from builder.dockerfile.convert import Converted
-from builder.spec.node import LIST, MAPPING, TEXT, Node
+from builder.spec.node import INT, LIST, MAPPING, TEXT, Node, scalar_kind
 from builder.spec.source import written
 
 _WIDTH = 88  # columns of a mapping or list on one line
+_BARE = re.compile(r"[A-Za-z0-9/._$(][ -~]*")  # on a line of its own
 _BLOCK = re.compile(r"[^\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]*")
 
 
@@ -36,7 +38,7 @@ class _Writer:
 
     def _value(self, start: str, value: Node, indent: str) -> Iterator[str]:
         """What follows a key, or the dash of an entry; `indent` is the key's."""
-        line = self._line(value)
+        line = _bare(value) or self._line(value)
         if line is not None and "\n" not in line and len(start) + len(line) < _WIDTH:
             yield f"{start} {line}"
         elif value.kind == MAPPING:
@@ -50,7 +52,7 @@ class _Writer:
             yield f"{start} {block[0]}"
             yield from block[1:]
         else:
-            yield f"{start} {_scalar(value)}"
+            yield f"{start} {_bare(value) or _scalar(value)}"
 
     def _entry(self, item: Node, indent: str) -> Iterator[str]:
         yield from self._above(item, indent)
@@ -92,8 +94,20 @@ def _steps(node: Node) -> bool:
     return any(key.text in ("from", "steps", "config") for key, _ in node.pairs)
 
 
+def _bare(node: Node) -> str:
+    """A text that needs no quotes where nothing else is on the line; "": it does."""
+    text = node.text
+    if node.kind != TEXT or node.style or not _BARE.fullmatch(text) or text != text.strip():
+        return ""
+    if ": " in text or " #" in text or text.endswith(":") or scalar_kind(text) not in (TEXT, INT):
+        return ""
+    return text
+
+
 def _scalar(node: Node) -> str:
-    return written(node.text) if node.kind == TEXT else node.text
+    if node.kind != TEXT:
+        return node.text
+    return json.dumps(node.text, ensure_ascii=False) if node.style else written(node.text)
 
 
 def _block(text: str, indent: str) -> list[str] | None:

@@ -1,0 +1,111 @@
+"""What a Dockerfile becomes: specs that read back as the tree they were written from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.dockerfile.convert import Converted, Wish, convert
+from builder.dockerfile.yaml import text_of
+from builder.errors import SpecErrors
+from builder.oci.image import Platform
+from builder.spec.model import ImageSpec
+from builder.spec.node import LIST, MAPPING, Node, parse_yaml
+from builder.spec.reading import Given, Reading
+from builder.spec.source import Problems, Source
+from builder.steps import VERBS
+from tests.dockerfile.cases import CASES
+
+AMD64 = Platform("linux", "amd64")
+
+
+def converted(text: str, **wish: Any) -> Converted:
+    return convert(Source("Dockerfile", text.replace("\r\n", "\n")), Wish(**wish))
+
+
+def plain(node: Node) -> Any:
+    if node.kind == MAPPING:
+        return {key.text: plain(value) for key, value in node.pairs}
+    return [plain(each) for each in node.items] if node.kind == LIST else node.text
+
+
+def read(found: Converted, **sets: str) -> ImageSpec:
+    source = Source("app.yaml", text_of(found, []))
+    (spec,) = Reading(source, Given(VERBS, {}, {}, sets, AMD64)).specs()
+    return spec
+
+
+TEXTS = {
+    **{name: each.text.replace("{B}", "b:1").lstrip("\ufeff") for name, each in CASES.items()},
+    "braces": "FROM a\nRUN echo '{{ x }}' ${#y} '{%' {\nENV A='{{' B={\nLABEL a=\"{# b\"\n",
+    "long": "FROM a\nRUN " + " && ".join(f"echo {n}" for n in range(100)) + "\n",
+    "lines of white space": "FROM a\nCOPY <<E /a\n\n  x\n \n\ty\n\nE\n",
+    "signs": "FROM a\nRUN echo \u00e4 \u2028 \x1b[0m\nLABEL a=': #' b='- x' c='' d=' ' e=no f=~\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_text_is_the_tree(name: str) -> None:
+    found = converted(TEXTS[name])
+    text = text_of(found, [])
+    problems = Problems(Source("app.yaml", text))
+    assert plain(parse_yaml(problems.source, problems)) == plain(found.top)
+    assert not len(problems)
+    assert text_of(converted(TEXTS[name]), []) == text
+    read(found)
+
+
+def test_a_stage_that_a_variable_names() -> None:
+    text = (
+        "ARG BASE=one\nARG DEBUG\nFROM x AS one\nENV A=1\nFROM y AS two\nFROM z AS on-amd64\n"
+        "FROM ${BASE} AS three\nENV B=$A\nFROM on-$TARGETARCH AS four\nFROM three${DEBUG:+-debug}\n"
+    )
+    spec = read(converted(text))
+    bases = {each.stage: str(each.base) for each in (*spec.stages, spec)}
+    assert bases == {
+        "one": "x", "two": "y", "on-amd64": "z", "three": "stage:one", "four": "stage:on-amd64",
+        "": "stage:three",
+    }  # fmt: skip
+    assert next(each for each in spec.stages if each.stage == "three").config.env == {"B": "1"}
+    given = converted(text, given={"BASE": "two"}, platform=AMD64)
+    assert plain(given.top)["stages"]["three"]["from"] == "stage:two"
+    assert set(plain(given.top)["stages"]) == {"two", "three"}
+
+
+def test_what_is_said_by_hand() -> None:
+    text = "FROM x AS one\nADD https://h/f /f\nADD https://h/r.git /r\nFROM y\nRUN true\n"
+    found = converted(text)
+    assert [each.place for each in found.remarks] == [(2, 5), (3, 5)]
+    assert text_of(found, []).count("# builder: ADD of ") == 2
+    converted(text, given={})  # the stage is not used
+    with pytest.raises(SpecErrors) as caught:
+        converted(text, given={}, target="one")
+    assert [each.place.line for each in caught.value.errors if each.place] == [2, 3]
+
+
+def test_settings_before_and_after_the_first_command() -> None:
+    spec = read(converted(
+        "FROM x\nENV A=1\nUSER u\nWORKDIR /w\nSHELL [\"/bin/bash\", \"-c\"]\nRUN a\nENV A=2\n"
+        "USER v\nWORKDIR x\nENV PATH=/p:$PATH\nRUN b\nENV PATH=/q:$PATH\nCMD c\n"
+    ))  # fmt: skip
+    assert (spec.config.env, spec.config.user, spec.config.working_dir) == ({"A": "1"}, "u", "/w")
+    assert spec.config.cmd == ("/bin/bash", "-c", "c")
+    assert [step.verb for step in spec.steps] == ["run", "set", "run", "set"]
+    first, last = spec.steps[1].values(), spec.steps[3].values()
+    assert first == ({"A": "2"}, "v", "/w/x", ("/p",), None)
+    assert last == ({}, None, None, ("/q",), None)
+
+
+FILES = sorted((Path(__file__).parent / "files").glob("*.Dockerfile"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_projects_become_specs(path: Path) -> None:
+    found = converted(path.read_text().replace("{B}", "base:1"))
+    text = text_of(found, [])
+    for comment in ("# for psycopg", "# ONBUILD"):
+        assert comment not in text
+    spec = read(found)
+    assert spec.steps
