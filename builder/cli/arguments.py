@@ -277,11 +277,16 @@ def _target(parser: argparse.ArgumentParser) -> None:
 
 def _convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", metavar="FILE", nargs="?", default=".", help="a Dockerfile, or its folder"
+        "sources",
+        metavar="FILE",
+        nargs="*",
+        help="a Dockerfile, or its folder; or bake files, or compose files",
     )
-    parser.add_argument("--output", "-o", metavar="SPEC", help="the spec; default: stdout")
+    parser.add_argument(
+        "--output", "-o", metavar="PATH", help="the spec, or the folder for those; default: stdout"
+    )
     parser.add_argument("--force", action="store_true", help="write over a spec that is there")
-    parser.add_argument("--context", metavar="DIR", help="default: the Dockerfile's folder")
+    parser.add_argument("--context", metavar="DIR", help="default: the file's folder")
     _target(parser)
 
 
@@ -362,7 +367,9 @@ _ANY_IMAGE = (_no_build, _project, _secrets, _common, _running)
 """Options where IMAGE may be a spec, which is built if need be, a reference or a digest."""
 
 COMMANDS = {
-    "convert": Command("dockerfile", "write the spec that a Dockerfile becomes", (_convert,)),
+    "convert": Command(
+        "dockerfile", "write specs of a Dockerfile, of bake or compose files", (_convert,)
+    ),
     "init": Command("init", "write a first spec, and the project file beside it", (_init,)),
     "plan": Command(
         "plan",

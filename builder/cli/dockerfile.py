@@ -9,7 +9,7 @@ import sys
 
 from builder.cli import screen
 from builder.errors import SpecError, SpecErrors, UsageError
-from builder.spec.files import SUFFIXES, is_dockerfile
+from builder.spec.files import SUFFIXES, is_dockerfile, is_spec
 
 NAMES = ("Dockerfile", "Containerfile", "dockerfile")
 
@@ -21,7 +21,8 @@ def prepare(arguments: argparse.Namespace) -> None:
     files = list(getattr(arguments, "files", None) or ())
     others = images[: len(images) - len(files)] if files else images
     named = [each for each in files if not each.endswith(SUFFIXES) and os.path.isfile(each)]
-    folders = [each for each in others if _is_folder(each)]
+    specs = arguments.specs  # what is a spec's name is that, also where a folder is called so
+    folders = [each for each in others if _is_folder(each) and not is_spec(each, specs)]
     if named and files == named:
         if len(named) > 1:
             raise UsageError("-f names two Dockerfiles, expected one", "build each by itself")
@@ -78,9 +79,16 @@ def convert(arguments: argparse.Namespace) -> int:
     from builder.errors import Place
     from builder.spec.files import read_bytes
 
-    path = arguments.file
+    paths = arguments.sources or ["."]
+    if paths[0].lower().endswith((".hcl", ".json", *SUFFIXES)):
+        from builder.cli import bake
+
+        return bake.convert(arguments, paths)
+    if len(paths) > 1:
+        raise UsageError(f"{' '.join(paths)}: several files, expected one Dockerfile")
+    path = paths[0]
     if os.path.isdir(path) and not (path := dockerfile_in(path)):
-        raise UsageError(f"{arguments.file!r} has no Dockerfile", "name the file")
+        raise UsageError(f"{paths[0]!r} has no Dockerfile", "name the file")
     output = arguments.output
     context = arguments.context or os.path.dirname(path) or "."
     excludes: tuple[str, ...] = ()
@@ -92,7 +100,7 @@ def convert(arguments: argparse.Namespace) -> int:
         source, Wish(target=arguments.target or "", context=context, excludes=excludes)
     )
     text = text_of(found, [])
-    _check(text, output or "converted.yaml")
+    check(text, output or "converted.yaml")
     for remark in found.remarks:
         place = Place(path, *remark.place)
         screen.show_warning(SpecError(remark.message).at(place))
@@ -101,19 +109,24 @@ def convert(arguments: argparse.Namespace) -> int:
         return 0
     if os.path.lexists(output) and not arguments.force:
         raise UsageError(f"{output!r} is there already", "--force writes over it")
-    from builder.transport.target import writing
-
-    try:
-        os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
-        with writing(output, sync=False) as file:
-            file.write(text.encode("utf-8", "surrogateescape"))
-    except OSError as error:
-        raise UsageError(f"{output!r} cannot be written: {error.strerror}") from None
-    sys.stdout.write(f"wrote {os.path.normpath(output)}\n")
+    write(output, text)
     return 0
 
 
-def _check(text: str, name: str) -> None:
+def write(path: str, text: str) -> None:
+    """A whole file or none, with the folders above it, and a line that says so."""
+    from builder.transport.target import writing
+
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        with writing(path, sync=False) as file:
+            file.write(text.encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise UsageError(f"{path!r} cannot be written: {error.strerror}") from None
+    sys.stdout.write(f"wrote {os.path.normpath(path)}\n")
+
+
+def check(text: str, name: str) -> None:
     """That it is a spec: what the language does not take is told beside the text it stands in."""
     from builder.oci.image import host_platform
     from builder.spec.reading import Given, Reading

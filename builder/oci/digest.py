@@ -61,6 +61,11 @@ def keyed_hex(key: bytes, data: bytes) -> str:
     return hmac.new(key, data, hashlib.sha256).hexdigest()
 
 
+def sum_of(algorithm: str, text: str) -> str:
+    """A text's checksum in hex, of md5, sha1 and the like, for names: it proves nothing."""
+    return hashlib.new(algorithm, text.encode(), usedforsecurity=False).hexdigest()
+
+
 def digest_of(data: bytes) -> Digest:
     return Digest("sha256:" + hashlib.sha256(data).hexdigest())
 

@@ -8,6 +8,7 @@ of composed nodes because explicit tags stay visible and every bound holds befor
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from typing import Any
 
 from builder.spec.source import Fault, Problems, Source, did_you_mean, quote
@@ -87,10 +88,11 @@ class Node:
         return next((value for name, value in self.pairs if name.text == key), None)
 
 
-def parse_yaml(source: Source, problems: Problems) -> Node:
+def parse_yaml(source: Source, problems: Problems, tags: Container[str] | None = None) -> Node:
     """The one document of `source`. Tags, duplicate keys and the like are noted in `problems` and
-    left out of the tree; what makes the rest unreadable is raised as Fault."""
-    return _Parser(source, problems).document()
+    left out of the tree; what makes the rest unreadable is raised as Fault. With `tags`, for files
+    of others, merge keys `<<` stay in the tree, and `style` of a value with such a tag is that."""
+    return _Parser(source, problems, tags).document()
 
 
 def scalar_kind(text: str) -> str:
@@ -163,7 +165,9 @@ def _joined(text: str) -> str:
 
 
 class _Parser:
-    def __init__(self, source: Source, problems: Problems) -> None:
+    def __init__(
+        self, source: Source, problems: Problems, tags: Container[str] | None = None
+    ) -> None:
         import yaml
 
         self._yaml = yaml
@@ -174,6 +178,7 @@ class _Parser:
         self._events = iter(yaml.parse(_joined(source.text), Loader=self._loader))
         self._anchors: dict[str, Node | None] = {}  # None: not ended yet
         self._nodes = 0
+        self._tags = tags
 
     def _fault(self, line: int, column: int, message: str, hint: str | None = None) -> Fault:
         return Fault(line, column, message, hint, self._source)
@@ -222,7 +227,7 @@ class _Parser:
         if kind is yaml.AliasEvent:
             return self._alias(event.anchor, line, column)
         self._count(1, line, column)
-        if event.tag is not None:
+        if event.tag is not None and event.tag not in (self._tags or ()):
             fault = self._fault(
                 line,
                 column,
@@ -235,6 +240,8 @@ class _Parser:
             kind_ = scalar_kind(event.value) if plain else TEXT
             node = Node(kind_, line, column, event.value, self._source)
             node.style = event.style or None
+            if not plain and self._tags and event.tag in self._tags:
+                node.style = event.tag
             node.end_line = event.end_mark.line + 1
             if event.anchor:
                 self._anchors[event.anchor] = node
@@ -243,6 +250,7 @@ class _Parser:
             raise self._fault(line, column, f"nested deeper than {MAX_DEPTH} levels")
         shape = LIST if kind is yaml.SequenceStartEvent else MAPPING
         node = Node(shape, line, column, source=self._source)
+        node.style = event.tag if self._tags else None
         anchor = event.anchor
         if anchor:
             self._anchors[anchor] = None
@@ -272,6 +280,8 @@ class _Parser:
                     column = key.column - 1
                     raise self._fault(key.line, column, "a template that is not quoted", hint)
                 self._problems.add(key.fault(f"key {NAMES[key.kind]} is not text"))
+            elif key.text == "<<" and key.style is None and self._tags is not None:
+                node.pairs.append((key, value))
             elif key.text == "<<" and key.style is None:
                 self._problems.add(
                     key.fault(

@@ -1,0 +1,1 @@
+"""Bake and compose files: their targets, and the specs that build the same images."""
