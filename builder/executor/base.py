@@ -67,6 +67,7 @@ class Command(NamedTuple):
     timeout: float | None = None  # seconds, at most; not part of what it makes
     folder_owner: tuple[int, int] = (0, 0)  # of what is made of working_dir
     mounts: tuple[Mounted, ...] = ()
+    hidden: Mapping[str, bytes] = {}  # more of the environment, which is written to no disk
 
 
 class Parent(NamedTuple):

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import BuilderError, CannotRun, CommandFailed, ExecutorError, TransportError
 from builder.events import Lines
-from builder.executor.base import HOSTNAME, Command, Parent
+from builder.executor.base import HOSTNAME, Command, Parent, Value
 from builder.executor.changes import changeset
 from builder.executor.docker_changes import StoppedContainer, read_changes, storage_of
 from builder.executor.docker_program import MACHINES
 from builder.executor.docker_session import LABEL, owner, sweep
 from builder.executor.docker_tree import LayerTree, LowerTree
+from builder.executor.mounting import missing
 from builder.executor.overlay import remove_tree
 from builder.executor.process import failed, not_started, timed_out
 from builder.layer.entry import DIRECTORY, FILE, Change, Entry
@@ -39,6 +40,7 @@ from builder.transport.engine_send import send_image
 from builder.work.cancel import Cancel
 
 if TYPE_CHECKING:
+    from builder.executor.docker_vault import Shown
     from builder.rootfs.layers import Layers
     from builder.rootfs.view import View
     from builder.store.store import Store
@@ -103,6 +105,11 @@ class Docker:
     def run(
         self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
     ) -> Iterator[Iterable[Change]]:
+        if any(not isinstance(each, Value) for each in command.mounts):
+            raise CannotRun(
+                "docker: of the mounts only secrets can be had in an engine",
+                "`--executor sandbox` or runc has them all",
+            )
         # the SDK's client is not for several threads
         with self._turn, contextlib.ExitStack() as stack:
             folder = self._store.temporary()
@@ -112,9 +119,21 @@ class Docker:
                     self._session = _Session(connect(self._environ), self._quick, self._warn)
                 session = self._session
                 image = session.parent(parent.image, _layers(parent))
-                container = _Container(session, image, command)
+                points = frozenset[bytes]()
+                shown = None
+                if command.mounts or command.hidden:
+                    shown = session.shown(image, command)
+                    stack.callback(shown.vault.close)
+                    command = shown.command
+                container = _Container(session, image, command, shown.places if shown else {})
                 stack.callback(container.remove)
                 view = _layers(parent).view(parent.image.layers)
+                if shown:
+                    points = missing(
+                        command,
+                        lambda path: view.resolve(path, follow_last=True),
+                        lambda path: view.lookup(path) is not None,
+                    )
                 container.make_working_dir(view, epoch)
                 with self._cancel.ending(container.kill):
                     container.run(output)
@@ -130,7 +149,7 @@ class Docker:
             lower = LowerTree(view, folder)
             lower.extract(upper, epoch, parent.image.layers, _layers(parent))
             etc = view.resolve(b"etc", follow_last=True)
-            yield changeset(upper, lower, epoch, etc=etc, note=self._warn)
+            yield changeset(upper, lower, epoch, etc=etc, points=points, note=self._warn)
 
 
 def _layers(parent: Parent) -> Layers:
@@ -181,6 +200,12 @@ class _Session:
         self._images[chain] = sent.image
         return sent.image
 
+    def shown(self, image: str, command: Command) -> Shown:
+        """Have what a command sees of secrets in the engine's memory."""
+        from builder.executor.docker_vault import show
+
+        return show(self.engine, image, {LABEL: self.owner}, self.machine, command)
+
 
 def _end(engine: Engine, mine: str) -> None:
     with contextlib.suppress(TransportError):
@@ -203,8 +228,12 @@ def _bare_config(image: Image, label: str) -> bytes:
 class _Container:
     """One container for one command. Its labels say whose it is."""
 
-    def __init__(self, session: _Session, image: str, command: Command) -> None:
+    def __init__(
+        self, session: _Session, image: str, command: Command, places: Mapping[str, str]
+    ) -> None:
+        """`places`: files of the engine's machine that are shown, by their targets."""
         from docker.errors import APIError
+        from docker.types import Mount
 
         self._session, self._engine = session, session.engine
         self._image, self._command = image, command
@@ -217,6 +246,10 @@ class _Container:
                 network_mode=_NETWORKS[command.network],
                 group_add=[str(group) for group in command.groups],
                 log_config={"Type": "none"},
+                mounts=[
+                    Mount(target, source, type="bind", read_only=True)
+                    for target, source in places.items()
+                ],
             )
             try:
                 made = api.create_container(

@@ -15,7 +15,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import ExecutorError, TransportError
+from builder.executor.base import Command, Value
 from builder.executor.docker_program import Assembler
+from builder.executor.starting import candidates
 from builder.layer.entry import FILE, Entry
 from builder.layer.header import Headers, end_of_archive, padding
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 _PROGRAM = "/.builder-holds"
 _FOLDER = "/.builder-held"
+_STARTER, _VARIABLES = "/.builder-starts", "/.builder-variables"
 _BUFFER = 0x40000000
 _READ_WRITE, _PRIVATE_FIXED_ANONYMOUS = 3, 0x32
 _AT_FDCWD, _READ_ONLY, _FIRST_FREE = -100, 0, 3
@@ -108,6 +111,39 @@ class Vault:
                 api.remove_volume(self._volume)
 
 
+class Shown(NamedTuple):
+    command: Command  # as the engine may know it; its mounts are all that is shown
+    places: dict[str, str]  # where they are on the engine's machine, by target
+    vault: Vault
+
+
+def show(
+    engine: Engine, image: str, labels: Mapping[str, str], machine: str, command: Command
+) -> Shown:
+    """Put what a command sees of secrets into a vault. Raises ExecutorError, TransportError."""
+    values = [each for each in command.mounts if isinstance(each, Value)]
+    argv, env = command.argv, command.env
+    if command.hidden:
+        env = {name: value for name, value in env.items() if name not in command.hidden}
+        program = starter(
+            machine,
+            [os.fsencode(each) for each in argv],
+            [os.fsencode(f"{name}={value}") for name, value in env.items()],
+            candidates(command),
+            command.hidden,
+        )
+        values += [
+            Value(_STARTER, program, 0o755),
+            Value(_VARIABLES, variables(command.hidden), 0o400, command.uid, command.gid),
+        ]
+        argv = (_STARTER,)
+    held = [Held(each.content, each.mode, each.uid, each.gid) for each in values]
+    vault = Vault(engine, image, labels, machine, held)
+    places = {each.target: vault.place(number) for number, each in enumerate(values)}
+    known = command._replace(argv=argv, env=env, mounts=tuple(values), hidden={})
+    return Shown(known, places, vault)
+
+
 def _tar(files: Mapping[str, Held]) -> bytes:
     headers, parts = Headers(), []
     for name, file in files.items():
@@ -126,11 +162,10 @@ def starter(
     argv: Sequence[bytes],
     env: Sequence[bytes],
     candidates: Sequence[bytes],
-    path: str,
     values: Mapping[str, bytes],
 ) -> bytes:
     """A program that becomes the first of `candidates` that there is, with the variables of the
-    file at `path` beside those of `env`. It holds no value: only how long they are."""
+    file _VARIABLES beside those of `env`. It holds no value: only how long they are."""
     program = Assembler(machine, 2)
     size = len(variables(values))
     addresses, place = [program.text(each) for each in env], _BUFFER
@@ -141,7 +176,7 @@ def starter(
     words = program.pointers(argv)
     call = program.call
     call("mmap", _BUFFER, size, _READ_WRITE, _PRIVATE_FIXED_ANONYMOUS, -1, 0)
-    call("openat", _AT_FDCWD, program.text(os.fsencode(path)), _READ_ONLY, 0)
+    call("openat", _AT_FDCWD, program.text(os.fsencode(_VARIABLES)), _READ_ONLY, 0)
     call("read", _FIRST_FREE, _BUFFER, size)
     call("close", _FIRST_FREE)
     for each in candidates:

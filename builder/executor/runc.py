@@ -52,8 +52,8 @@ class Runc(Overlaid):
         _make_working_dir(place.root, command)
         bundle = os.fsdecode(place.folder)
         document = configuration(command, os.fsdecode(place.root), os.uname().machine)
-        with open(os.path.join(bundle, "config.json"), "w", encoding="utf-8") as file:
-            json.dump(document, file)
+        config = _in_memory(document)
+        os.symlink(f"/proc/self/fd/{config}", os.path.join(bundle, "config.json"))
         name = _name(place)
         argv = [
             self._binary,
@@ -68,7 +68,10 @@ class Runc(Overlaid):
         }
         if command.network == "none":
             plan["seccomp"] = seccomp.without_socketcall(os.uname().machine)
-        return start({**plan, **self.network_plan(command)}, pipes)
+        try:
+            return start({**plan, **self.network_plan(command)}, pipes, (config,))
+        finally:
+            os.close(config)
 
     def ended(self, place: Overlay) -> None:
         """Remove the cgroups of a container whose runc was killed."""
@@ -96,6 +99,21 @@ class Runc(Overlaid):
             raise CannotRun(f"runc: {tail[-1] if tail else killed(status) or 'could not start'}")
         if status:
             raise failed(status, tail)
+
+
+def _in_memory(document: dict[str, Any]) -> int:
+    """A handle of a file that is on no disk: the environment may hold secrets. Raises CannotRun."""
+    try:
+        data = json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise CannotRun(
+            "runc: what is not UTF-8 can be no argument and no variable there",
+            "`--executor sandbox` takes any bytes",
+        ) from None
+    handle = os.memfd_create("config", os.MFD_CLOEXEC)
+    with open(os.dup(handle), "wb") as file:
+        file.write(data)
+    return handle
 
 
 def _fault(bundle: bytes) -> str:
@@ -179,6 +197,7 @@ def _sweep() -> None:
 
 def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
     """The runtime-spec's config.json."""
+    hidden = command.hidden
     held = ["CAP_" + name for name in capabilities(command)]
     effective = held if command.uid == 0 else []  # as execve leaves them to a user
     namespaces = ["pid", "ipc", "uts", "mount", "cgroup"]
@@ -196,7 +215,10 @@ def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
                 "additionalGids": list(command.groups),
             },
             "args": list(command.argv),
-            "env": [f"{name}={value}" for name, value in command.env.items()],
+            "env": [
+                *(f"{name}={value}" for name, value in command.env.items() if name not in hidden),
+                *(f"{name}={os.fsdecode(value)}" for name, value in hidden.items()),
+            ],
             "cwd": command.working_dir,
             "capabilities": {
                 "bounding": held,

@@ -42,7 +42,10 @@ def command_plan(command: Command) -> dict[str, Any]:
     """What enter.py needs to know of a command, whatever it is put in."""
     return {
         "argv": [os.fsencode(each) for each in command.argv],
-        "env": {os.fsencode(name): os.fsencode(value) for name, value in command.env.items()},
+        "env": {
+            **{os.fsencode(name): os.fsencode(value) for name, value in command.env.items()},
+            **{os.fsencode(name): value for name, value in command.hidden.items()},
+        },
         "candidates": candidates(command),
         "working_dir": command.working_dir,
         "folder_owner": command.folder_owner,
@@ -54,8 +57,8 @@ def command_plan(command: Command) -> dict[str, Any]:
     }
 
 
-def start(plan: dict[str, Any], pipes: Pipes) -> Popen[bytes]:
-    """In the thread that the process is to end with."""
+def start(plan: dict[str, Any], pipes: Pipes, handles: tuple[int, ...] = ()) -> Popen[bytes]:
+    """In the thread that the process is to end with. It inherits `handles`."""
     import subprocess
 
     program = _ENTER_PRIVATE if "network_tool" in plan else _ENTER
@@ -69,7 +72,7 @@ def start(plan: dict[str, Any], pipes: Pipes) -> Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=pipes.output_end,
             stderr=pipes.output_end,
-            pass_fds=(handle, pipes.report_end),
+            pass_fds=(handle, pipes.report_end, *handles),
             env={},
             cwd="/",
             start_new_session=True,

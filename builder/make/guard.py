@@ -15,7 +15,7 @@ from builder.oci.image import Document, Image
 from builder.plan.step import CommandStep, own_steps
 from builder.secrets.given import Need, Secrets
 from builder.secrets.mask import Finder, Mask, Stream
-from builder.spec.files import error_at
+from builder.spec.files import error_at, snippet_at
 from builder.spec.model import ImageSpec
 from builder.spec.mounts import Secret, Ssh
 
@@ -95,6 +95,9 @@ class Guard:
             each.hint = each.hint and self.mask.text(each.hint)
             if isinstance(each, CommandFailed):
                 each.tail = tuple(map(self.mask.text, each.tail))
+            elif each.place and not each.snippet:  # else it would be read when it is shown
+                each.snippet = snippet_at(each.place)
+            each.snippet = each.snippet and self.mask.text(each.snippet)
 
     def changes(self, changes: Iterable[Change]) -> Iterator[Change]:
         """What a layer is made of. Raises LayerError for what would hold a secret."""

@@ -274,6 +274,8 @@ class Maker:
         shop, started = self._shop, time.monotonic()
         match planned.decision:
             case BuildRun(_, command, mounts):
+                if shop.guard and planned.document:
+                    shop.guard.check(planned.document)
                 written = self._run(planned, command, mounts, stack)
             case BuildFiles(_, changes):
                 written = self._write(planned, changes)

@@ -7,15 +7,16 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from builder.errors import BuilderError
-from builder.executor.base import File, Folder, Memory, Mounted
+from builder.executor.base import File, Folder, Memory, Mounted, Value
 from builder.executor.syscalls import initial_user_namespace
 from builder.layer.write import write_layer
 from builder.plan.mounts import NAME, Held, Placed
-from builder.spec.mounts import Bind, Tmpfs
+from builder.spec.mounts import Bind, Secret, Ssh, Tmpfs
 from builder.store.records import Record, add_blob, load_record, save_document, save_record
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
+    from builder.make.guard import Guard
     from builder.make.workshop import Workshop
     from builder.oci.image import Layer
 
@@ -25,6 +26,8 @@ def mounted(
 ) -> Command:
     """The command with its mounts; what they need is held as long as `held` is."""
     found: list[Mounted] = []
+    env: dict[str, str] = {}
+    hidden: dict[str, bytes] = {}
     for each in mounts:
         match each.mount:
             case Bind():
@@ -34,11 +37,29 @@ def mounted(
                 found.append(kind(each.target, source))
             case Tmpfs(size=size):
                 found.append(Memory(each.target, size))
+            case Secret() as mount:
+                value = _guard(shop).value(mount)
+                if value is None:
+                    continue
+                if mount.env is not None:
+                    hidden[mount.env] = value
+                if each.target:
+                    mode = int(mount.mode or "0400", 8)
+                    found.append(Value(each.target, value, mode, *each.owner))
+            case Ssh(name=name):
+                agent = _guard(shop).agents.forwarded(name, command.uid, command.gid)
+                found.append(File(each.target, held.enter_context(agent)))
+                env["SSH_AUTH_SOCK"] = each.target
             case _:
                 raise BuilderError(
                     f"a mount of the kind {type(each.mount).__name__.lower()!r} cannot be made yet"
                 )
-    return command._replace(mounts=tuple(found))
+    return command._replace(mounts=tuple(found), env={**command.env, **env}, hidden=hidden)
+
+
+def _guard(shop: Workshop) -> Guard:
+    assert shop.guard is not None  # there is one where steps have mounts
+    return shop.guard
 
 
 def _bound(shop: Workshop, held: Held) -> str:

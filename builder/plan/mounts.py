@@ -12,6 +12,7 @@ from builder.layer.entry import DIRECTORY, FILE
 from builder.plan import keys
 from builder.plan.config import in_image
 from builder.plan.context import Absent
+from builder.rootfs.accounts import resolve_owner
 from builder.spec.model import Place, shown
 from builder.spec.mounting import check_target
 from builder.spec.mounts import Bind, Cache, Mount, Secret, Ssh, Tmpfs
@@ -44,10 +45,13 @@ class Placed(NamedTuple):
     target: str
     held: Held | None = None
     seed: SourceImage | None = None
+    owner: tuple[int, int] = (0, 0)  # of a secret's file
 
 
 NAME = "mount"
 """What a hidden `copy` makes."""
+AGENT = "/run/ssh-agent"
+"""The socket of an `ssh` mount."""
 
 
 def place(mounts: Sequence[Mount], command: Command, view: View) -> list[Placed]:
@@ -60,7 +64,10 @@ def place(mounts: Sequence[Mount], command: Command, view: View) -> list[Placed]
                 target = _resolved(target, view)
             if any(target and other.target == target for other in found):
                 raise BuilderError(f"two mounts are at {target!r} in the image, expected one")
-        found.append(Placed(each, target))
+            owner = (0, 0)
+            if isinstance(each, Secret) and each.owner is not None:
+                owner = resolve_owner(each.owner, view)
+        found.append(Placed(each, target, owner=owner))
     return found
 
 
@@ -77,7 +84,9 @@ def at(place: Place) -> Iterator[None]:
 
 def fits(placed: Placed, view: View) -> None:
     """What is there in the image is of the kind that is mounted on it. Raises SpecError."""
-    directory = not isinstance(placed.mount, Secret) and not (placed.held and placed.held.is_file)
+    directory = not isinstance(placed.mount, Secret | Ssh) and not (
+        placed.held and placed.held.is_file
+    )
     with at(placed.mount.place):
         path = os.fsencode(placed.target.lstrip("/"))
         for end in range(1, path.count(b"/") + 1):
@@ -110,7 +119,7 @@ def _target_of(mount: Mount, working_dir: str) -> str:
     """Absolute, without a slash at its end; "" for what is seen nowhere. Raises BuilderError."""
     match mount:
         case Ssh():
-            return ""
+            return AGENT
         case Secret(target=None, env=None):
             return f"/run/secrets/{mount.name}"
         case Secret(target=None):

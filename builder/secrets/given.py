@@ -17,6 +17,7 @@ from builder.spec.named import open_named
 from builder.spec.syntax import NAME
 
 MOST = 500 << 10  # bytes of a value, as Docker has it
+_MOST_ENV = 120 << 10  # bytes: the kernel takes 128 KiB with the name
 ENV = "env:"
 
 Given = str | bytes
@@ -77,6 +78,12 @@ class Secrets:
                 if need.env and b"\0" in value:
                     raise BuilderError(
                         f"secret {need.name!r} holds a NUL byte, which no variable can",
+                        f"{{secret: {need.name}, target: FILE}} gives it as a file",
+                    )
+                if need.env and len(value) > _MOST_ENV:
+                    raise BuilderError(
+                        f"secret {need.name!r} holds more than {_MOST_ENV} bytes, which no variable"
+                        " can",
                         f"{{secret: {need.name}, target: FILE}} gives it as a file",
                     )
                 values[need.name] = value
