@@ -14,7 +14,7 @@ from builder.bake.whole import Whole
 from builder.dockerfile.convert import Converted, Wish
 from builder.dockerfile.convert import convert as converted
 from builder.dockerfile.nodes import below, drop, put, template, text, texts
-from builder.dockerfile.scopes import PLATFORM, PROXIES
+from builder.dockerfile.scopes import PLATFORM
 from builder.dockerfile.yaml import text_of
 from builder.errors import Place as FilePlace
 from builder.errors import SpecError
@@ -148,17 +148,7 @@ class Spec:
                 continue
             known = {key.text for key in self._keys("vars")}
             if name not in known:
-                if (
-                    name not in PROXIES
-                    and not name.startswith("BUILDKIT_")
-                    and name != "SOURCE_DATE_EPOCH"
-                ):
-                    why = (
-                        "it is the platform's"
-                        if name in PLATFORM
-                        else "the Dockerfile has no such ARG"
-                    )
-                    self.note(said.place, f"argument {name} is left out: {why}")
+                self._not_taken(name, said.place)
                 continue
             assert values is not None
             used.append(value)
@@ -178,6 +168,15 @@ class Spec:
                 each for each in told if "it has no default" not in each
             ]
         return used
+
+    def _not_taken(self, name: str, place: Place) -> None:
+        """An argument that the Dockerfile makes no variable of; those of BuildKit are for that."""
+        if name.startswith("BUILDKIT_") or name == "SOURCE_DATE_EPOCH":
+            return
+        if name.lower().endswith("_proxy"):
+            return  # it is the environment's
+        why = "it is the platform's" if name in PLATFORM else "the Dockerfile has no such ARG"
+        self.note(place, f"argument {name} is left out: {why}")
 
     def _drop_variable(self, values: Node, name: str) -> None:
         """The file's variable of that name takes its place."""
