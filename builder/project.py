@@ -437,6 +437,7 @@ class Project:
                 if need.step in running:
                     wanted.setdefault((need.ssh, need.name), error)
             if wanted:
+                self.agents.close()
                 raise SpecErrors(tuple(wanted.values()))
         self._telling.guard = Guard(values, self.secrets, self.agents)
         return self._telling.guard

@@ -61,6 +61,11 @@ class Chroot:
     def run(
         self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
     ) -> Iterator[Iterable[Change]]:
+        if command.mounts or command.hidden:
+            raise CannotRun(
+                "chroot: mounts need namespaces: other steps would have them, too",
+                "`--executor sandbox` or runc has them",
+            )
         if command.network == "private":
             raise CannotRun(
                 "chroot: `network: private` needs namespaces",
