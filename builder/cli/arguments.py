@@ -224,10 +224,21 @@ def _cache(parser: argparse.ArgumentParser) -> None:
         ("ls", "say what the store holds and how much"),
         ("check", "verify every blob and record"),
         ("gc", "remove what is not used"),
+        ("rm", "remove a cache that steps mount"),
+        ("export", "write a cache that steps mount as a tar"),
+        ("import", "have a tar's files in a cache that steps mount"),
     ):
         sub = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         _common(sub)
-        sub.set_defaults(run=_lazy("cache", name), parser=sub)
+        run = _lazy("cache", "import_" if name == "import" else name)
+        sub.set_defaults(run=run, parser=sub)
+        if name in ("rm", "export", "import"):
+            sub.add_argument("name", metavar="NAME", help="as in `mounts: [{cache: NAME}]`")
+            sub.add_argument("--platform", metavar="OS/ARCH", help="default: this machine's")
+        if name == "export":
+            sub.add_argument("file", metavar="FILE", nargs="?", default="-", help="default: stdout")
+        if name == "import":
+            sub.add_argument("file", metavar="FILE", help="a tar, compressed or not")
         if name == "check":
             sub.add_argument("--repair", action="store_true", help="take out what is corrupt")
             sub.add_argument(

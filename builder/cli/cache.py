@@ -1,14 +1,17 @@
-"""`builder cache ls`, `check`, `gc`."""
+"""`builder cache ls`, `check`, `gc`, `rm`, `export`, `import`."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import time
 
 from builder.cli import screen, wiring
 from builder.errors import UsageError
+from builder.oci.image import host_platform, parse_platform
+from builder.spec.mounts import NAME
 from builder.store.store import Store
 from builder.ui import human
 from builder.ui.tables import table
@@ -22,8 +25,10 @@ def _store(arguments: argparse.Namespace) -> Store:
 
 
 def ls(arguments: argparse.Namespace) -> int:
+    from builder.store.caches import listed
     from builder.store.usage import usage
 
+    wiring.become_root()  # to look into folders of steps' users
     store = _store(arguments)
     found = usage(store)
     width, now = screen.width(), time.time()
@@ -50,6 +55,14 @@ def ls(arguments: argparse.Namespace) -> int:
         ]
         header = ("IMAGE", "SIZE", "SHARED", "LAST USED", "PLATFORM", "PROJECT")
         parts.append(table(header, rows, right=("SIZE", "SHARED"), width=width))
+    if cached := listed(store):
+        folders = [
+            (each.name, human.size(each.size), human.ago(now - each.used), each.platform)
+            for each in cached
+        ]
+        parts.append(
+            table(("CACHE", "SIZE", "LAST USED", "PLATFORM"), folders, right=("SIZE",), width=width)
+        )
     if found.layers:
         layers = [
             (each.digest[7:19], human.size(each.size), " ".join(each.images) or "-")
@@ -96,6 +109,61 @@ def gc(arguments: argparse.Namespace) -> int:
         f" {human.size(report.kept)} stay\n"
     )
     return 0
+
+
+def rm(arguments: argparse.Namespace) -> int:
+    from builder.store.caches import remove
+
+    wiring.become_root()
+    store = _store(arguments)
+    with store.live():
+        platform = _platform(arguments) if arguments.platform else None
+        if not remove(store, arguments.name, platform):
+            raise UsageError(f"no cache {arguments.name!r}", "builder cache ls tells all of them")
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    from builder.make.caches import export as write
+
+    wiring.become_root()
+    store, file, out = _store(arguments), arguments.file, None
+    try:
+        with store.live():
+            if file == "-":
+                write(store, arguments.name, _platform(arguments), sys.stdout.buffer)
+            else:
+                out = open(f"{file}.part", "wb")  # noqa: SIM115  # renamed when it is whole
+                with out:
+                    write(store, arguments.name, _platform(arguments), out)
+                os.rename(out.name, file)
+                out = None
+    except OSError as error:
+        raise UsageError(f"cannot write {file!r}: {error.strerror}") from error
+    finally:
+        if out is not None:
+            os.unlink(out.name)
+    return 0
+
+
+def import_(arguments: argparse.Namespace) -> int:
+    from builder.make.caches import import_ as read
+
+    wiring.become_root()
+    store = _store(arguments)
+    if not re.fullmatch(NAME, arguments.name):
+        raise UsageError(f"{arguments.name!r} is no name of a cache, expected letters and digits")
+    try:
+        with store.live(), open(arguments.file, "rb") as archive:
+            number = read(store, arguments.name, _platform(arguments), archive)
+    except OSError as error:
+        raise UsageError(f"cannot read {arguments.file!r}: {error.strerror}") from error
+    sys.stdout.write(f"cache {arguments.name}: {human.count(number, 'file')}\n")
+    return 0
+
+
+def _platform(arguments: argparse.Namespace) -> str:
+    return str(parse_platform(arguments.platform) if arguments.platform else host_platform())
 
 
 def parse_size(text: str) -> int:

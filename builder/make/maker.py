@@ -331,7 +331,10 @@ class Maker:
                 if mounts:
                     from builder.make.mounting import mounted
 
-                    command = mounted(shop, command, mounts, held)
+                    command = mounted(
+                        *(shop, command, mounts, image.platform),
+                        *(f"{spec.label}: {planned.name}", held),
+                    )
                 run = executor.run(command, parent, lines.feed, clamp)
                 with run as changes:
                     lines.close()

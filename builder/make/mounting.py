@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import io
+import os
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from builder.errors import BuilderError
 from builder.executor.base import File, Folder, Memory, Mounted, Value
 from builder.executor.syscalls import initial_user_namespace
+from builder.layer.entry import DIRECTORY, HARDLINK, Change, Content, HostFile
 from builder.layer.write import write_layer
 from builder.plan.mounts import NAME, Held, Placed
-from builder.spec.mounts import Bind, Secret, Ssh, Tmpfs
+from builder.spec.mounts import Bind, Cache, Secret, Ssh, Tmpfs
+from builder.store.files import failure
 from builder.store.records import Record, add_blob, load_record, save_document, save_record
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
     from builder.make.guard import Guard
     from builder.make.workshop import Workshop
-    from builder.oci.image import Layer
+    from builder.oci.image import Layer, Platform
 
 
 def mounted(
-    shop: Workshop, command: Command, mounts: tuple[Placed, ...], held: ExitStack
+    shop: Workshop,
+    command: Command,
+    mounts: tuple[Placed, ...],
+    platform: Platform,
+    what: str,
+    held: ExitStack,
 ) -> Command:
     """The command with its mounts; what they need is held as long as `held` is."""
     found: list[Mounted] = []
     env: dict[str, str] = {}
     hidden: dict[str, bytes] = {}
+    caches = _caches(shop, platform, mounts, what, held)
     for each in mounts:
         match each.mount:
             case Bind():
@@ -35,6 +45,8 @@ def mounted(
                 source = _bound(shop, each.held)
                 kind = File if each.held.is_file else Folder
                 found.append(kind(each.target, source))
+            case Cache(name=name):
+                found.append(Folder(each.target, caches[name], writable=True))
             case Tmpfs(size=size):
                 found.append(Memory(each.target, size))
             case Secret() as mount:
@@ -50,16 +62,67 @@ def mounted(
                 agent = _guard(shop).agents.forwarded(name, command.uid, command.gid)
                 found.append(File(each.target, held.enter_context(agent)))
                 env["SSH_AUTH_SOCK"] = each.target
-            case _:
-                raise BuilderError(
-                    f"a mount of the kind {type(each.mount).__name__.lower()!r} cannot be made yet"
-                )
     return command._replace(mounts=tuple(found), env={**command.env, **env}, hidden=hidden)
 
 
 def _guard(shop: Workshop) -> Guard:
     assert shop.guard is not None  # there is one where steps have mounts
     return shop.guard
+
+
+def _caches(
+    shop: Workshop, platform: Platform, mounts: tuple[Placed, ...], what: str, held: ExitStack
+) -> dict[str, str]:
+    """The folders of caches by name. They are taken in the order of names, the same for all: no two
+    steps wait for each other."""
+    found: dict[str, str] = {}
+    wanted = [(each.mount, each) for each in mounts if isinstance(each.mount, Cache)]
+    for mount, each in sorted(wanted, key=lambda pair: pair[0].name):
+        from builder.store.caches import Use
+
+        use = Use(shop.store, mount.name, str(platform), mount.sharing, what)
+        copy = held.enter_context(use.held())
+        if copy.new and each.seed is not None:
+            _fill(copy.data, each.seed().sorted())
+        try:
+            os.chown(copy.data, *each.owner)
+            os.chmod(copy.data, int(mount.mode or "0755", 8))
+        except OSError as error:
+            raise failure(error, "give away", copy.data, shop.store.root) from error
+        found[mount.name] = copy.data
+    return found
+
+
+def _fill(folder: str, changes: Iterable[Change]) -> None:
+    """Put what a hidden `copy` makes into a folder."""
+    from builder.rootfs.jail import FOLDER, Jail
+
+    jail = Jail(os.open(folder, FOLDER), devices=initial_user_namespace())
+    top = NAME.encode() + b"/"
+    folders = []
+    try:
+        for entry, content in changes:
+            if not entry.path.startswith(top):
+                continue
+            entry = entry._replace(
+                path=entry.path.removeprefix(top),
+                link=entry.link.removeprefix(top) if entry.type == HARDLINK else entry.link,
+            )
+            with opened(content) as stream:
+                jail.add(entry, stream)
+            if entry.type == DIRECTORY:
+                folders.append(entry)
+        for entry in reversed(folders):
+            jail.settle(entry.path, entry)
+    finally:
+        jail.close()
+
+
+def opened(content: Content) -> BinaryIO:
+    """A file's bytes as a stream; an empty one for what is no file."""
+    if content is None or isinstance(content, bytes):
+        return io.BytesIO(content or b"")
+    return open(content.path, "rb") if isinstance(content, HostFile) else content()
 
 
 def _bound(shop: Workshop, held: Held) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from builder.errors import BuilderError, LayerError, SpecError
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from builder.oci.digest import CacheKey
     from builder.oci.image import Platform
     from builder.plan.changes import Changes
-    from builder.plan.origin import SourceImage
     from builder.rootfs.view import View
 
 
@@ -39,13 +38,14 @@ class Held(NamedTuple):
 
 class Placed(NamedTuple):
     """A mount of one command. `target` is absolute, and no symlink of the image is on the way; ""
-    for what is seen nowhere. `seed` is what a new cache holds."""
+    for what is seen nowhere. `owner` is of a cache's folder or a secret's file, `seed` gives what a
+    new cache holds, below NAME."""
 
     mount: Mount
     target: str
+    owner: tuple[int, int] = (0, 0)
     held: Held | None = None
-    seed: SourceImage | None = None
-    owner: tuple[int, int] = (0, 0)  # of a secret's file
+    seed: Callable[[], Changes] | None = None
 
 
 NAME = "mount"
@@ -64,10 +64,10 @@ def place(mounts: Sequence[Mount], command: Command, view: View) -> list[Placed]
                 target = _resolved(target, view)
             if any(target and other.target == target for other in found):
                 raise BuilderError(f"two mounts are at {target!r} in the image, expected one")
-            owner = (0, 0)
-            if isinstance(each, Secret) and each.owner is not None:
+            owner = (command.uid, command.gid) if isinstance(each, Cache) else (0, 0)
+            if isinstance(each, Cache | Secret) and each.owner is not None:
                 owner = resolve_owner(each.owner, view)
-        found.append(Placed(each, target, owner=owner))
+        found.append(Placed(each, target, owner))
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
 from builder.errors import BuilderError, FailedStep, SpecError, StoreError, UsageError
@@ -259,23 +260,23 @@ class Planner:
         from builder.plan import mounts
         from builder.spec.mounts import Bind, origin_of
 
-        binds, left, found = iter(step.binds()), iter(images), []
+        copies, left, found = iter(step.copies()), iter(images), []
         for placed in mounts.place(step.mounts, command, view):
             image = next(left) if origin_of(placed.mount) else None
             if isinstance(placed.mount, Bind):
                 with mounts.at(placed.mount.place):
-                    changes = self._bound(spec, next(binds), image)
+                    changes = self._copied(spec, next(copies), image)
                     held = mounts.held(changes, self.platform(spec))
                 placed = placed._replace(held=held)
             elif image:
-                placed = placed._replace(seed=image)
+                placed = placed._replace(seed=partial(self._copied, spec, next(copies), image))
             if placed.target:
                 mounts.fits(placed, view)
             found.append(placed)
         return tuple(found)
 
-    def _bound(self, spec: ImageSpec, copy: FileStep, image: SourceImage | None) -> Changes:
-        """What a bind shows, as the hidden `copy` makes it in an empty image."""
+    def _copied(self, spec: ImageSpec, copy: FileStep, image: SourceImage | None) -> Changes:
+        """What a hidden `copy` makes in an empty image."""
         from builder.plan.changes import Ground
         from builder.plan.materials import Materials
         from builder.rootfs.view import View

@@ -154,8 +154,9 @@ class CommandStep(_Step):
         """Whether what it makes depends on the day: `--pull` runs it again, `plan` says the day."""
         return False
 
-    def binds(self) -> tuple[FileStep, ...]:
-        """What makes the files of its binds, in their order: hidden copies to plan.mounts.NAME."""
+    def copies(self) -> tuple[FileStep, ...]:
+        """What makes the files that its binds show, and those of new caches, in their order: hidden
+        copies to plan.mounts.NAME."""
         return ()
 
     @classmethod

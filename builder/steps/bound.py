@@ -13,19 +13,20 @@ _NOWHERE = Place("", 0, 0)
 
 
 def copies(mounts: Iterable[Mount]) -> tuple[Copy, ...]:
-    """One of each bind. What is in an image is seen with the times that it has there."""
-    return tuple(
-        Copy(
-            each.place,
-            None,
-            each.sources,
-            f"/{NAME}/" if each.target.endswith("/") else f"/{NAME}",
-            preserve=("mtime",) if each.origin else (),
-            origin=each.origin,
-        )
-        for each in mounts
-        if isinstance(each, Bind)
-    )
+    """One of each bind, and of each cache that has a seed. What is in an image is seen with the
+    times that it has there."""
+    found, times = [], ("mtime",)
+    for each in mounts:
+        if isinstance(each, Bind):
+            dest, kept = f"/{NAME}", times if each.origin else ()
+            dest += "/" if each.target.endswith("/") else ""
+            found.append(
+                Copy(each.place, None, each.sources, dest, preserve=kept, origin=each.origin)
+            )
+        elif isinstance(each, Cache) and each.seed:
+            seed = each.seed
+            found.append(Copy(each.place, None, ("/",), f"/{NAME}", preserve=times, origin=seed))
+    return tuple(found)
 
 
 def without_sources(mounts: Iterable[Mount]) -> tuple[Mount, ...]:

@@ -124,7 +124,7 @@ class Run(_Run, CommandStep):
 
         return self._replace(mounts=tuple(renamed(each, rename) for each in self.mounts))
 
-    def binds(self) -> tuple[FileStep, ...]:
+    def copies(self) -> tuple[FileStep, ...]:
         if not self.mounts:
             return ()
         from builder.steps.bound import copies
@@ -133,13 +133,13 @@ class Run(_Run, CommandStep):
 
     @property
     def hashes(self) -> bool:  # type: ignore[override]
-        return any(each.hashes for each in self.binds())
+        return any(each.hashes for each in self.copies())
 
     def scan(self, context: Context) -> Scanned:
         from builder.plan.mounts import at
 
         found: list[tuple[Matched, Tree]] = []
-        for copy in self.binds():
+        for copy in self.copies():
             with at(copy.place):
                 found += copy.scan(context)
         return found
@@ -147,14 +147,15 @@ class Run(_Run, CommandStep):
     def look_into(self, origins: Sequence[SourceImage]) -> None:
         from builder.spec.mounts import Bind, origin_of
 
-        binds, left = iter(self.binds()), iter(origins)
+        copies, left = iter(self.copies()), iter(origins)
         for mount in self.mounts:
             image = [next(left)] if origin_of(mount) else []
-            if isinstance(mount, Bind):
-                next(binds).look_into(image)
+            copy = next(copies) if image or isinstance(mount, Bind) else None
+            if copy and isinstance(mount, Bind):
+                copy.look_into(image)
 
     def lacks(self, context: Context) -> Iterator[SpecError]:
-        for copy in self.binds():
+        for copy in self.copies():
             yield from copy.lacks(context)
 
     def without_sources(self) -> Run:

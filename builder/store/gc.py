@@ -114,6 +114,11 @@ def items(store: Store) -> Iterator[Item]:
     for path, name, status in _in(store, "unpacked"):
         used = marks.get(name, status.st_ctime)  # the tree's own mtime belongs to the image
         yield Item("unpacked", name, path, tree_size(store.files, path), used)
+    for path, name, status in _in(store, "caches"):
+        used = status.st_ctime
+        with contextlib.suppress(OSError):
+            used = store.files.lstat(os.path.join(path, "about")).st_mtime
+        yield Item("caches", name, path, tree_size(store.files, path), used)
 
 
 def _in(store: Store, folder: str) -> Iterator[tuple[str, str, os.stat_result]]:
@@ -186,6 +191,8 @@ def _remove(store: Store, chosen: list[Item], seen: tuple[int, ...]) -> Iterator
 
 def _mark(store: Store, item: Item) -> str:
     """Whose mtime says when it was last used."""
+    if item.kind == "caches":
+        return os.path.join(item.path, "about")
     return os.path.join(store.root, "uses", item.name) if item.kind == "unpacked" else item.path
 
 

@@ -61,7 +61,7 @@ def choose(seeded: random.Random) -> tuple[list[tuple[str, dict[str, str]]], str
     mounts: list[tuple[str, dict[str, str]]] = []
     targets: list[str] = []
     for _ in range(seeded.randint(1, 3)):
-        kind = seeded.choice(("bind", "bind", "file", "tmpfs"))
+        kind = seeded.choice(("bind", "bind", "file", "tmpfs", "cache"))
         target = seeded.choice(FILES if kind == "file" else FOLDERS)
         if any(nested(target, other) for other in targets):
             continue

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,7 +27,7 @@ class Made:
 
     def spec(self, run: str, *mounts: Any, before: tuple[Any, ...] = (), **top: Any) -> None:
         step = {"run": run, "mounts": list(mounts), "network": "none"}
-        step |= {name: top.pop(name) for name in ("working_dir", "user") if name in top}
+        step |= {name: top.pop(name) for name in ("working_dir", "user", "timeout") if name in top}
         made = {"from": "rootfs:box.tar", **top, "steps": [*before, step]}
         self.box.spec("x", yaml.safe_dump(made, sort_keys=False))
 
@@ -175,3 +180,171 @@ def test_lint_sees_what_is_missing(box: Any) -> None:
     made = Made(box, "sandbox")
     made.spec("true", {"bind": "none", "target": "/x"})
     assert "'none' does not exist in the context" in box.run("lint", status=2).stderr
+
+
+CACHE = {"cache": "c", "target": "/c"}
+
+
+def test_a_cache_outlives_its_step_and_is_in_no_layer(made: Made) -> None:
+    def run(text: str, **more: Any) -> dict[str, str]:
+        made.spec(text, {**CACHE, **more})
+        return made.layer()
+
+    assert run("echo 1 > /c/a; echo x > /out") == {"out": "x\n"}
+    assert run("cat /c/a > /out; echo 2 > /c/b") == {"out": "1\n"}
+    assert run("ls /c > /out", owner="app", mode="700") == {"out": "a\nb\n"}
+    assert run("ls -ld /c > /out", owner="7:8", mode="700")["out"].startswith("drwx------")
+    assert run("ls /d/e > /out", target="/d/e") == {"out": "a\nb\n"}
+    assert run("ls /c > /out; true", cache="other") == {"out": ""}
+    made.spec("cat /c/a", {**CACHE, "cache": "third"})
+    made.build(status=1)
+    listed = made.box.run("cache", "ls").stdout
+    assert {"c", "other", "third"} <= {line.split()[0] for line in listed.splitlines() if line}
+
+
+def test_a_cache_belongs_to_the_steps_user(made: Made) -> None:
+    made.spec("echo 1 > /c/a; id -u > /c/b", CACHE, user="app")
+    made.build()
+    made.spec("cat /c/b > /out", CACHE)
+    assert made.layer() == {"out": "7\n"}
+
+
+def test_a_cache_of_a_step_that_was_killed_is_thrown_away(made: Made) -> None:
+    made.spec("echo 1 > /c/a", CACHE)
+    made.build()
+    made.spec("echo half > /c/half; false", CACHE)  # it ended by itself
+    made.build(status=1)
+    made.spec("ls /c > /out", CACHE)
+    assert made.layer() == {"out": "a\nhalf\n"}
+    made.spec("echo half > /c/more; sleep 60", CACHE, timeout="1s")
+    assert "it starts empty" in made.build(status=1).stderr
+    made.spec("ls /c > /out; true", CACHE)
+    assert made.layer() == {"out": ""}
+
+
+def test_a_cache_of_a_builder_that_was_killed_is_thrown_away(made: Made) -> None:
+    made.spec("echo 1 > /c/a; echo started; sleep 60", CACHE)
+    with started(made) as builder:
+        builder.kill()
+    made.spec("ls /c > /out", CACHE)
+    assert "it starts empty" in made.build().stderr
+    assert made.layer() == {"out": ""}
+
+
+@contextlib.contextmanager
+def started(made: Made) -> Iterator[subprocess.Popen[str]]:
+    """A build whose step has said `started`."""
+    argv = [sys.executable, "-m", "builder", "build", "x", "--executor", made.executor]
+    env = {**os.environ, "BUILDER_CACHE_DIR": str(made.box.store)}
+    builder = subprocess.Popen(
+        [*argv, "--progress", "plain"],
+        cwd=made.root, env=env, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert builder.stderr
+        for line in builder.stderr:
+            if line.strip() == "x 1| started":
+                break
+        yield builder
+    finally:
+        builder.kill()
+        builder.communicate()
+
+
+@pytest.mark.parametrize("sharing", ["shared", "locked", "private"])
+def test_two_builds_at_once(box: Any, sharing: str) -> None:
+    made, cache = Made(box, "sandbox"), {**CACHE, "sharing": sharing}
+    made.spec("echo 1 > /c/a; echo started; sleep 3; ls /c > /out", cache)
+    with started(made) as builder:
+        made.spec("ls /c > /out; echo 2 > /c/b", cache)
+        began = time.monotonic()
+        other = made.layer()
+        took = time.monotonic() - began
+        assert builder.wait() == 0
+    made.spec("echo; ls /c > /out", cache)
+    after = made.layer()
+    if sharing == "shared":
+        assert (other, after) == ({"out": "a\n"}, {"out": "a\nb\n"})
+    elif sharing == "locked":
+        assert (other, after) == ({"out": "a\n"}, {"out": "a\nb\n"})
+        assert took > 1
+    else:
+        assert other == {"out": ""}
+        assert after in ({"out": "a\n"}, {"out": "b\n"})
+    folder = next(each for each in (box.store / "caches").iterdir())
+    assert len(list(folder.iterdir())) == 2  # `about` and one copy
+
+
+def test_a_new_cache_holds_its_seed(made: Made) -> None:
+    stage = {"from": "scratch", "steps": [{"file": "/d/s", "content": "seed", "owner": "7:8"}]}
+    mount = {**CACHE, "seed": "stage:seed"}
+    made.spec("cat /c/d/s > /out; ls -ln /c/d/s; echo 2 > /c/d/s", mount, stages={"seed": stage})
+    assert made.layer() == {"out": "seed"}
+    made.spec("cat /c/d/s > /out; true", mount, stages={"seed": stage})
+    assert made.layer() == {"out": "2\n"}
+
+
+def test_what_a_hostile_step_left_in_a_cache_harms_nobody(made: Made) -> None:
+    outside = made.root / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("stays")
+    made.spec(
+        f"ln -s {outside} /c/link; ln -s / /c/root; mkdir -p /c/sub; ln -s {outside}/file /c/sub/f;"
+        " cp /bin/busybox /c/busybox; chmod 4755 /c/busybox; mkfifo /c/fifo; mknod /c/node b 7 0 || true;"
+        " mknod /c/null c 1 3 || true; rm -rf /c/sub2; mkdir -m 000 /c/closed",
+        CACHE,
+    )
+    made.build()
+    run = "/c/busybox id -u > /tmp/out; ! cat /c/null; ls -l /c/link/ || true"
+    made.spec(run, CACHE, user="app")
+    assert made.layer()["tmp/out"] == "7\n"  # no set-user-ID
+    archive = made.root / "c.tar"
+    made.box.run("cache", "export", "c", str(archive))
+    with tarfile.open(archive) as tar:
+        assert not [each for each in tar.getnames() if "stays" in each or "outside" in each]
+    made.box.run("cache", "ls")
+    made.box.run("cache", "rm", "c")
+    made.box.run("cache", "gc", "--max-age", "0s")
+    assert (outside / "file").read_text() == "stays"
+
+
+def test_a_cache_is_moved_by_a_tar(made: Made) -> None:
+    made.spec(
+        "mkdir /c/proc; echo 1 > /c/proc/a; ln -s a /c/l; echo 2 > /c/hosts", CACHE, user="app"
+    )
+    made.build()
+    first, second = made.root / "1.tar", made.root / "2.tar"
+    made.box.run("cache", "export", "c", str(first))
+    made.box.run("cache", "import", "d", str(first))
+    made.box.run("cache", "export", "d", str(second))
+    assert first.read_bytes() == second.read_bytes()
+    made.spec("cat /c/proc/a /c/hosts > /out; ls -ln /c/hosts", {**CACHE, "cache": "d"})
+    assert made.layer() == {"out": "1\n2\n"}
+
+
+def test_a_hostile_tar_stays_in_the_cache(box: Any) -> None:
+    archive = box.root / "h.tar"
+    with tarfile.open(archive, "w") as tar:
+        link = tarfile.TarInfo("l")
+        link.type, link.linkname = tarfile.SYMTYPE, str(box.root)
+        tar.addfile(link)
+        info = tarfile.TarInfo("l/evil")
+        info.size = 1
+        tar.addfile(info, io.BytesIO(b"x"))
+    for name in ("l/evil", "../evil"):
+        box.run("cache", "import", "c", str(archive), status=1)
+        assert not (box.root / "evil").exists(), name
+    assert "no cache 'c'" in box.run("cache", "export", "c", status=2).stderr
+
+
+def test_a_corrupt_cache_is_told_and_the_image_is_right(made: Made) -> None:
+    made.spec("ls /c > /out", CACHE)
+    made.build()
+    (folder,) = (made.box.store / "caches").iterdir()
+    (copy,) = (each for each in folder.iterdir() if each.is_dir())
+    (copy / "data").rmdir()
+    (copy / "data").write_text("no folder")
+    made.spec("ls /c > /out; true", CACHE)
+    done = made.build()
+    assert "the cache 'c' is corrupt; it is made again" in done.stderr
+    assert made.layer() == {"out": ""}
