@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import BuilderError, UsageError
+from builder.errors import BuilderError, LayerError, UsageError
+from builder.layer.entry import FILE, SYMLINK, Entry
 from builder.secrets.given import MOST, Need, Secrets, parse_secrets, parse_ssh
 from builder.spec.model import Place
 
@@ -115,3 +116,30 @@ def test_what_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     for name, text in expected.items():
         assert text in said[name], said[name]
     assert all(error.place == AT for error in errors.values())
+
+
+def test_the_python_api(tmp_path: Path) -> None:
+    from builder.make.guard import Guard
+    from builder.project import Options, Project
+
+    (tmp_path / "specs").mkdir()
+    options = Options(str(tmp_path / "store"), str(tmp_path / "specs"), secrets={"a": b"value"})
+    project = Project(options)
+    assert project.secrets.value("a") == b"value"
+    guard = Guard({"a": b"value"}, project.secrets, project.agents)
+    entries = [
+        Entry(b"etc/x", FILE, 0o644, size=3),
+        Entry(b"etc/y", SYMLINK, 0o777, link=b"../a value"),
+        Entry(b"etc/z", FILE, 0o644, size=0, xattrs=((b"user.a", b"some value"),)),
+        Entry(b"etc/value", FILE, 0o644, size=0),
+        Entry(b"etc/w", FILE, 0o644, size=9),
+    ]
+    contents = [b"val", None, b"", b"", b"my value."]
+    said = []
+    for entry, content in zip(entries, contents, strict=True):
+        try:
+            assert list(guard.changes([(entry, content)])) == [(entry, content)]
+        except LayerError as error:
+            said.append(error.message)
+    holds = "would hold the secret 'a'"
+    assert said == [f"'/etc/{name}' {holds}" for name in ("y", "z", "***", "w")]
