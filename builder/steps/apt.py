@@ -47,6 +47,35 @@ _EXPLAIN = r"""explain() {
 }
 """
 
+_JAVA = r"""undated() { # the day out of each certificate of Java's store, in its own format (JKS 2)
+  perl -e '
+    my ($file, $time) = @ARGV;
+    open my $in, "<:raw", $file or exit; local $/; my $d = <$in>;
+    my ($magic, $version, $count) = unpack "NNN", $d;
+    exit unless length $d > 32 && $magic == 0xfeedfeed && $version == 2;
+    my $at = 12;
+    for (1 .. $count) {
+      exit unless unpack("N", substr $d, $at) == 2;
+      $at += 6 + unpack "n", substr $d, $at + 4;
+      substr $d, $at, 8, pack "Q>", $time * 1000;
+      $at += 10 + unpack "n", substr $d, $at + 8;
+      $at += 4 + unpack "N", substr $d, $at;
+      exit if $at > length($d) - 20;
+    }
+    exit unless $at == length($d) - 20;
+    my $body = substr $d, 0, $at;
+    open my $pipe, "|-", "sha1sum > $file.sum" or exit; binmode $pipe;
+    print $pipe pack("n*", map ord, split //, "changeit"), "Mighty Aphrodite", $body;
+    close $pipe or exit;
+    open my $sum, "<", "$file.sum" or exit;
+    open my $out, ">:raw", $file or die; print $out $body, pack "H40", <$sum>; close $out or die;
+  ' "$1" "$SOURCE_DATE_EPOCH"
+  rm -f "$1.sum"
+}
+store=/etc/ssl/certs/java/cacerts
+[ ! -f $store ] || [ -z "$(find $store -newer "$mark")" ] || undated $store
+"""
+
 _END = r"""[ -z "$policy" ] || rm -f $policy
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*
 rm -rf /var/log/apt/* /var/log/dpkg.log /var/log/alternatives.log /var/log/fontconfig.log
@@ -66,7 +95,7 @@ done
 _SCRIPT = (
     f"{NEAR}{_EXPLAIN}{BEGIN}{_BEGIN}{_REPOSITORIES}{_GET} update\n"
     f"set -f; {_GET} install $recommends -- $packages || explain $packages; set +f\n"
-    f"{_END}{END}"
+    f"{_END}{_JAVA}{END}"
 )
 """$1: the packages, $2: an option for what they recommend; then for each repository its name, its
 stanza and its key, which may be empty."""
