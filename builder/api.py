@@ -36,7 +36,10 @@ def make_plan(images: Sequence[str] = (), **options: Any) -> dict[str, ImagePlan
 
 
 def build(images: Sequence[str] = (), *, emit: Emit = ignore, **options: Any) -> dict[str, Built]:
-    """Build images and what they stand on, bases first; they are in the store by their names.
+    """Build images and what they stand on, bases first; they are in the store by their names. Of an
+    image for several platforms (`platforms=parse_platforms(["linux/amd64,linux/arm64"])` of
+    builder.oci.image, or what its spec says) there is one for each, by a name such as
+    `site (linux/arm64)`; its own name means the index in the store.
 
     Arguments as for make_plan; `emit` gets events as things happen. As an ordinary user with
     command steps to run, call it while the process has one thread: it enters a user namespace.

@@ -9,7 +9,8 @@ import sys
 from functools import partial
 
 from builder.cli import screen, wiring
-from builder.errors import SpecErrors, UsageError
+from builder.errors import SpecError, SpecErrors, UsageError
+from builder.oci.image import Platform, host_platform
 
 
 def lint(arguments: argparse.Namespace) -> int:
@@ -29,24 +30,35 @@ def lint(arguments: argparse.Namespace) -> int:
     context = Context(root, None)
     reader = Dockerfiles(root, options.target)
     file = load_project_file(above)
-    found = check(
-        arguments.images,
-        arguments.specs,
-        partial(look, context=context, environ=os.environ),
-        partial(advice, context=context),
-        verbs=VERBS,
-        environ=options.environ,
-        sets=options.variables,
-        vars_files=options.vars_files,
-        platform=next(iter(options.platforms or file.built_for), None),
-        groups=file.groups,
-        shared=file.vars,
-        dockerfiles=lambda: reader,
-    )
-    for warning in (*found.warnings, *reader.remarks.values()):
+    waiting = list(options.platforms or file.built_for or (host_platform(),))
+    done: set[Platform] = set()
+    errors: dict[str, SpecError] = {}  # templates may say the same for all platforms
+    warnings: dict[str, SpecError] = {}
+    while waiting:
+        platform = waiting.pop(0)
+        done.add(platform)
+        found = check(
+            arguments.images,
+            arguments.specs,
+            partial(look, context=context, environ=os.environ),
+            partial(advice, context=context),
+            verbs=VERBS,
+            environ=options.environ,
+            sets=options.variables,
+            vars_files=options.vars_files,
+            platform=platform,
+            groups=file.groups,
+            shared=file.vars,
+            dockerfiles=lambda: reader,
+        )
+        errors = {**{str(each): each for each in found.errors}, **errors}
+        warnings = {**{str(each): each for each in found.warnings}, **warnings}
+        if not options.platforms:
+            waiting += [each for each in found.platforms if each not in (*done, *waiting)]
+    for warning in (*warnings.values(), *reader.remarks.values()):
         screen.show_warning(warning)
-    if found.errors:
-        raise SpecErrors(found.errors)
+    if errors:
+        raise SpecErrors(tuple(errors.values()))
     return 0
 
 

@@ -25,6 +25,8 @@ class Findings(NamedTuple):
     errors: tuple[SpecError, ...]
     warnings: tuple[SpecError, ...]
     """What can be built and is hardly meant."""
+    platforms: tuple[Platform, ...] = ()
+    """What the specs say that they are built for."""
 
 
 Look = Callable[[ImageSpec], Iterable[SpecError]]
@@ -77,7 +79,8 @@ def lint(
         if each.key not in specs and each.left_out is None and not meant:
             warnings.append(error_at(each.place, f"the stage {each.stage!r} is used by nothing"))
     each_once = {str(warning): warning for warning in warnings}  # images of a matrix share lines
-    return Findings(tuple(errors), tuple(each_once.values()))
+    platforms = {each for spec in specs.values() for each in spec.platforms}
+    return Findings(tuple(errors), tuple(each_once.values()), tuple(sorted(platforms)))
 
 
 def render(

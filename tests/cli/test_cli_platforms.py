@@ -401,3 +401,20 @@ def test_digests_do_not_depend_on_order_or_company(project: Any) -> None:
                 }
                 digests.add(made["indexes"][0]["digest"])
             assert len(digests) == 1
+
+
+def test_lint_reads_a_spec_for_each_of_its_platforms(project: Any) -> None:
+    project.spec(
+        "site",
+        f"""\
+from: scratch
+platforms: [{", ".join(BOTH)}]
+steps:
+  - {{copy: "none-{{{{ target.arch }}}}", dest: /}}
+  - {{copy: none, dest: /}}
+""",
+    )
+    error = project.run("lint", status=2).stderr
+    for platform in BOTH:
+        assert error.count(f"none-{platform.split('/')[1]}'") == 1, error
+    assert error.count("specs/site.yaml:5:") == 1
