@@ -41,6 +41,9 @@ _SYSTEMS = (
     *("openbsd", "plan9", "solaris", "wasi", "wasip1", "windows"),
 )
 """Go's names, image-spec config.md."""
+_BARE = "|".join((*_KNOWN, *_ARCHITECTURES))
+PLATFORM = f"^(({'|'.join(_SYSTEMS)})/[A-Za-z0-9_-]+(/[A-Za-z0-9_]+)?|{_BARE})$"
+"""A pattern of what parse_platform takes."""
 
 
 LAST_SECOND = 253402300799

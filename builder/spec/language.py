@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from builder.errors import BuilderError
-from builder.oci.image import LAST_SECOND, Platform, parse_platform
+from builder.oci.image import LAST_SECOND, PLATFORM, Platform, parse_platform
 from builder.spec import syntax
 from builder.spec.base import BASE
 from builder.spec.conditions import COMMON, WHEN_FIELD
@@ -98,7 +98,9 @@ def _read_steps(reader: Reader, node: Node) -> Any:
 
 _CONTEXT = text(_folder, expected="a path below the context")
 _PLATFORMS = list_of(
-    text(_platform, expected="os/arch[/variant]"), least=1, expected="a list of platforms"
+    text(_platform, pattern=PLATFORM, expected="os/arch[/variant]"),
+    least=1,
+    expected="a list of platforms",
 )
 
 _FILES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
