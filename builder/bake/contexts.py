@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 
 from builder.bake.values import Val
@@ -85,6 +86,12 @@ def _short(reference: str) -> str:
     return reference.removesuffix(":latest")
 
 
+def _may_be(template: str, text: str) -> bool:
+    """Whether a template could give a text."""
+    parts = re.split(r"\{\{.*?\}\}|\{%.*?%\}", template)
+    return len(parts) > 3 or bool(re.fullmatch(".*".join(map(re.escape, parts)), text))
+
+
 def prune(top: Node) -> None:
     """Without the stages that nothing of the image needs."""
     stages = top.get("stages")
@@ -100,10 +107,10 @@ def prune(top: Node) -> None:
             found += [base.text for _, base in _bases(node)]
         waiting = []
         for base in found:
-            kind, _, name = base.partition(":")
-            if kind == "stage" and name in bodies and name not in needed:
-                needed.add(name)
-                waiting.append(bodies[name])
+            for name in bodies.keys() - needed:
+                if _may_be(base, f"stage:{name}"):
+                    needed.add(name)
+                    waiting.append(bodies[name])
         found = []
     stages.pairs = [(key, value) for key, value in stages.pairs if key.text in needed]
     if not stages.pairs:

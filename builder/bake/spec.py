@@ -51,9 +51,16 @@ class Spec:
         self.folder = folder
         self.head: list[str] = []
         self.fixed: dict[str, None] = {}
-        context = os.path.join(whole.project.root, folder)
+        self.values = {
+            name: shown(each.data)
+            for name, each in target.pairs("args").items()
+            if each.data is not None
+        }
         wish = Wish(
-            target=target.text("target") or "", context=context, excludes=whole.project.excludes
+            target=target.text("target") or "",
+            context=os.path.join(whole.project.root, folder),
+            excludes=_below(whole.project.excludes, folder),
+            defaults=self.values,
         )
         self.found: Converted = converted(source, wish)
         for remark in self.found.remarks:
@@ -128,9 +135,8 @@ class Spec:
     def _known(self, text_of: str) -> str:
         """What a template that has variables alone is by default."""
         values = self.top.get("vars")
-        args = self.target.pairs("args")
         known = {key.text: value.text for key, value in values.pairs} if values else {}
-        known |= {name: shown(each.data) for name, each in args.items() if each.data is not None}
+        known |= self.values
         for _ in range(5):  # defaults that have variables in them
             text_of = _NAMED.sub(lambda found: known.get(found[1], found[0]), text_of)[:1000]
         return text_of
@@ -142,7 +148,6 @@ class Spec:
             return []
         used = []
         values = self.top.get("vars")
-        bodies = self.top.get("stages")
         for name, value in self.target.pairs("args").items():
             if value.data is None:
                 continue
@@ -152,21 +157,11 @@ class Spec:
                 continue
             assert values is not None
             used.append(value)
-            for _, body in bodies.pairs if bodies else ():
-                own = body.get("vars")
-                if own is not None:  # a stage's default is not asked where a value is given
-                    drop(own, name)
-                    if not own.pairs:
-                        drop(body, "vars")
             if value.said and value.code == said_by(name):
                 self._drop_variable(values, name)
                 continue
             made = text(self.template(value, said, f"argument {name}"), self.at, ready=True)
-            key = put(values, name, made, self.at)
-            told = self.found.comments.get(id(key), [])
-            self.found.comments[id(key)] = [
-                each for each in told if "it has no default" not in each
-            ]
+            put(values, name, made, self.at)
         return used
 
     def _not_taken(self, name: str, place: Place) -> None:
@@ -295,6 +290,12 @@ class Spec:
         self.top.pairs.sort(
             key=lambda pair: order.index(pair[0].text) if pair[0].text in order else 3
         )
+
+
+def _below(paths: tuple[str, ...], folder: str) -> tuple[str, ...]:
+    """Paths of the project that are in a folder, from there."""
+    found = (os.path.relpath(each, folder) for each in paths)
+    return tuple(each for each in found if not each.startswith(".."))
 
 
 def _steps(node: Node) -> list[Node]:

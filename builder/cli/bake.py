@@ -23,7 +23,7 @@ def convert(arguments: argparse.Namespace, paths: Sequence[str]) -> int:
         raise UsageError(f"-o {folder} is one file, expected a folder for the specs", "-o specs")
     root = arguments.context or (os.path.dirname(folder) if folder else os.path.dirname(paths[0]))
     root = root or "."
-    excludes = (os.path.relpath(folder, root),) if folder else ()
+    excludes = (os.path.relpath(folder, root), PROJECT_FILE) if folder else ()
     made = specs_of(with_overrides(paths), root, excludes)
     for remark in made.remarks:
         screen.show_warning(remark)

@@ -35,8 +35,8 @@ class Wish(NamedTuple):
     """How it is converted. `given`: values of --build-arg, which are then text in the spec; None:
     ARGs become variables. `context`: the folder that sources are looked up in, None: none is.
     `excludes`: files of it that a copy of all of it leaves out. `platform`: what is built, where
-    that is text in the spec. `onbuild`: what the bases of stages
-    ask for, by the stage's name, "" for the image's."""
+    that is text in the spec. `onbuild`: what the bases of stages ask for, by the stage's name, ""
+    for the image's. `defaults` of ARGs count in place of their own."""
 
     given: Mapping[str, str] | None = None
     target: str = ""
@@ -44,6 +44,7 @@ class Wish(NamedTuple):
     excludes: tuple[str, ...] = ()
     platform: Platform | None = None
     onbuild: Mapping[str, tuple[str, ...]] = {}
+    defaults: Mapping[str, str] = {}
 
 
 class Converted(NamedTuple):
@@ -89,7 +90,7 @@ class _Converter(Values):
     def __init__(self, source: Source, file: Dockerfile, wish: Wish) -> None:
         self.wish = wish
         self.file = file
-        super().__init__(file.file.escape, Variables(wish.given))
+        super().__init__(file.file.escape, Variables(wish.given, wish.defaults))
         self.problems = Problems(source)
         self.globals = of_platforms(wish.platform)
         self.parts: list[Part] = []

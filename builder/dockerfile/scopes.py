@@ -44,10 +44,14 @@ _USUAL = {"target.os": "linux", "target.arch": "amd64", "host.os": "linux", "hos
 
 class Variables:
     """The spec's variables: of each ARG one, the first default counts. With `given` values of
-    --build-arg nothing is a variable, and what they say is text."""
+    --build-arg nothing is a variable, and what they say is text. `defaults` count in place of the
+    ARGs' own."""
 
-    def __init__(self, given: Mapping[str, str] | None) -> None:
+    def __init__(
+        self, given: Mapping[str, str] | None, defaults: Mapping[str, str] | None = None
+    ) -> None:
         self.given = given
+        self.defaults = defaults or {}
         self.top: dict[str, str] = {}  # name -> default, a template
         self.unset: set[str] = set()  # those without a default, which are empty here
         self.known: dict[str, str] = {}  # the defaults that hold no template
@@ -58,6 +62,8 @@ class Variables:
             if name in self.given:
                 return Bound((self.given[name],))
             return None if default is None else Bound(default)
+        if name in self.defaults:
+            default = (self.defaults[name],)
         if not (name.isascii() and name.isidentifier()) or name in _TAKEN:
             return None if default is None else Bound(default)
         text = "" if default is None else template(default)

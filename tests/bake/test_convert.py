@@ -275,3 +275,36 @@ def test_a_circle_of_contexts_is_told(folder: Project) -> None:
     folder.file("docker-bake.hcl", text)
     made = folder.run("convert", "docker-bake.hcl", status=2)
     assert "targets take from one another in a circle: a -> b -> c -> a" in made.stderr
+
+
+def test_arguments_count_where_a_template_does_not_say_what_a_dockerfile_does(
+    folder: Project,
+) -> None:
+    folder.file(
+        "Dockerfile",
+        "ARG BASE=one\nARG V=1\n"
+        "FROM scratch AS one\nCOPY lib.txt /one\n"
+        "FROM scratch AS two\nCOPY lib.txt /two\n"
+        "FROM $BASE AS last\nARG V=2\nLABEL v=$V w=${V%.*}\n"
+        "FROM last\nARG V\nLABEL x=$V\n",
+    )
+    folder.file(
+        "docker-bake.hcl",
+        'variable "V" { default = "7.8" }\n'
+        'target "t" { args = { BASE = "two", V = V } }\n'
+        'target "u" { args = { V = "9.${V}" } }\n',
+    )
+    folder.run("convert", "docker-bake.hcl", "-o", "specs")
+    files, config = _built(folder, "t")
+    assert files == {"two": "lib"}
+    assert config["Labels"] == {"v": "7.8", "w": "7", "x": "7.8"}
+    files, config = _built(folder, "u")
+    assert files == {"one": "lib"}
+    assert config["Labels"] == {"v": "9.7.8", "w": "9.7", "x": "9.7.8"}
+
+
+def test_a_copy_of_all_leaves_the_specs_out(folder: Project) -> None:
+    folder.file("docker-bake.hcl", 'target "t" { dockerfile-inline = "FROM scratch\\nCOPY . /" }\n')
+    before = set(_tree(folder.root))
+    folder.run("convert", "docker-bake.hcl", "-o", "specs")
+    assert set(_built(folder, "t")[0]) == before
