@@ -298,6 +298,10 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--force", action="store_true", help="write over a spec that is there")
     parser.add_argument("--context", metavar="DIR", help="default: the file's folder")
+    parser.add_argument(
+        "--idiomatic", action="store_true",
+        help="apt-get lines as `apt` steps, copies without the checkout's modes and times",
+    )  # fmt: skip
     _target(parser)
 
 

@@ -97,7 +97,13 @@ def convert(arguments: argparse.Namespace) -> int:
         excludes = () if relative.startswith("../") else (relative,)
     source = source_of(path, read_bytes(path, "Dockerfile"))
     found = converted(
-        source, Wish(target=arguments.target or "", context=context, excludes=excludes)
+        source,
+        Wish(
+            target=arguments.target,
+            context=context,
+            excludes=excludes,
+            idiomatic=arguments.idiomatic,
+        ),
     )
     text = text_of(found, [])
     check(text, output or "converted.yaml")

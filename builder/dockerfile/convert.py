@@ -34,14 +34,16 @@ class Remark(NamedTuple):
 class Wish(NamedTuple):
     """How it is converted. `given`: values of --build-arg, which are then text in the spec; None:
     ARGs become variables. `context`: the folder that sources are looked up in, None: none is.
-    `excludes`: files of it that a copy of all of it leaves out. `platform`: what is built, where
-    that is text in the spec. `onbuild`: what the bases of stages ask for, by the stage's name, ""
-    for the image's. `defaults` of ARGs count in place of their own."""
+    `excludes`: files of it that a copy of all of it leaves out. `idiomatic`: in the words of the
+    language where these do nearly the same. `platform`: what is built, where that is text in the
+    spec. `onbuild`: what the bases of stages ask for, by the stage's name, "" for the image's.
+    `defaults` of ARGs count in place of their own."""
 
     given: Mapping[str, str] | None = None
     target: str = ""
     context: str | None = None
     excludes: tuple[str, ...] = ()
+    idiomatic: bool = False
     platform: Platform | None = None
     onbuild: Mapping[str, tuple[str, ...]] = {}
     defaults: Mapping[str, str] = {}

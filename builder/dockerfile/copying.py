@@ -63,7 +63,7 @@ def copy(by: _Converter, part: Part, found: Instruction) -> None:
     paths = []
     for word in plain:
         value = by.value(word, part.scope.lookup)
-        path = template(value)
+        path = template(value).replace("[!", "[\\!")  # which is no negation there
         paths.append(path if inner else source(path))
     if found.word == "ADD":
         _add(by, part, found, paths, to)
@@ -125,7 +125,8 @@ def _copy(by: _Converter, part: Part, found: Instruction, paths: list[str], to: 
     if excludes:
         put(step, "exclude", texts(excludes, at), at)
     _own(step, to, found)
-    put(step, "rules", text("docker", at), at)
+    if not by.wish.idiomatic or any(map(syntax.is_glob, paths)):
+        put(step, "rules", text("docker", at), at)
     by.add(part, step, found)
     return step
 

@@ -6,6 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
+from builder.dockerfile.idioms import apt
 from builder.dockerfile.nodes import mapping, put, text, texts
 from builder.dockerfile.words import heredoc
 from builder.spec.node import BOOL, MAPPING, Node
@@ -57,6 +58,11 @@ def run(by: _Converter, part: Part, found: Instruction) -> None:
             )
         elif flag.name == "device":
             by.remark(where, f"--device={flag.value}: a step has no devices here", step)
+    if by.wish.idiomatic and not found.flags and (packages := apt(found.text)):
+        step = Node(MAPPING, *at)
+        put(step, "apt", texts(packages.packages, at), at)
+        if packages.recommends:
+            put(step, "recommends", Node(BOOL, *at, "true"), at)
     part.wanted = None
     part.ran = True
     by.add(part, step, found)

@@ -38,6 +38,13 @@ def whole(name: str, text: str, **options: object) -> None:
     CASES[name] = Case(text, **options)  # type: ignore[arg-type]
 
 
+OTHERS_COPY: dict[tuple[str, str], dict[str, str]] = {  # buildah drops set-id bits
+    (".", "/all/"): {"all/modes/setuid": "buildah"},
+    ("/", "/all"): {"all/modes/setuid": "buildah"},
+    ("modes", "/c"): {"c/setuid": "buildah"},
+    ("a.txt", "/flink"): {"file": "buildah", "flink": "buildah"},  # it replaces the link
+}
+
 # -- COPY ------------------------------------------------------------------------------------------
 for number, (sources, dest) in enumerate(
     [
@@ -77,6 +84,7 @@ for number, (sources, dest) in enumerate(
         ("conf/?.ini", "/c/"),
         ("conf/[ab].*", "/c/"),
         ("conf/[!a].ini", "/c/"),
+        ("conf/[^a].ini", "/c/"),
         ("pkg/*/package.json", "/c/"),
         ("pkg/*", "/c/"),
         ("d*", "/c/"),
@@ -91,7 +99,12 @@ for number, (sources, dest) in enumerate(
         ("dir", "./"),
     ]
 ):
-    case(f"copy {number:02} {sources} to {dest}", f"COPY {sources} {dest}")
+    case(
+        f"copy {number:02} {sources} to {dest}",
+        f"COPY {sources} {dest}",
+        differs=OTHERS_COPY.get((sources, dest), {}),
+        onto=("buildkit",) if sources == "none*" else ("buildkit", "buildah"),
+    )
 
 case("copy JSON form", 'COPY ["sp ace.txt", "a.txt", "/c d/"]')
 case("copy chown names", "COPY --chown=app:staff dir /c")
@@ -168,13 +181,11 @@ whole(
     "ARG NAME=one\nFROM {B} AS one\nRUN echo 1 > /x\nFROM {B} AS two\nRUN echo 2 > /x\nFROM ${NAME}\nRUN cat /x > /y\n",
     arguments={"NAME": "two"},
 )
-whole(
-    "scratch", "FROM scratch\nCOPY a.txt /\n", differs={"Env": "buildah", "WorkingDir": "buildah"}
-)
+whole("scratch", "FROM scratch\nCOPY a.txt /\n", differs={"WorkingDir": "buildah"})
 whole(
     "scratch with PATH",
     "FROM scratch\nENV A=$PATH B=${NOPE}x\nCOPY a.txt /\n",
-    differs={"Env": "buildah", "WorkingDir": "buildah"},
+    differs={"WorkingDir": "buildah"},
 )
 
 # -- ARG and ENV -----------------------------------------------------------------------------------
@@ -210,29 +221,39 @@ case("env old form", "ENV A the  rest", 'ENV B "quoted" word', 'RUN echo "$A|$B"
 case("env sees what was before", "ENV A=1", "ENV A=2 B=$A", "ENV C=$A", "RUN echo $B$C > /c")
 case("env of the base", "ENV X=${BASEVAR}-x Y=$NOPE Z=${NOPE:-z}", "RUN echo $X$Y$Z > /c")
 case("env changes the base's", "ENV BASEVAR=other NEW=$BASEVAR")
-case("path in front", "ENV PATH=/opt/a:$PATH", "RUN echo $PATH > /c")
-case("path twice", "ENV PATH=/opt/a:$PATH", "ENV PATH=/opt/b:${PATH}:/opt/c", "RUN echo $PATH > /c")
-case("path by a variable", "ENV HOME_=/opt/x", "ENV PATH=$HOME_/bin:$PATH", "RUN echo $PATH > /c")
-case("path anew", "ENV PATH=/bin:/usr/bin", "RUN echo $PATH > /c")
+case("path in front", "ENV PATH=/opt/a:$PATH", "RUN echo $PATH > /c", differs={"Env": "buildah"})
+case(
+    "path twice",
+    "ENV PATH=/opt/a:$PATH",
+    "ENV PATH=/opt/b:${PATH}:/opt/c",
+    "RUN echo $PATH > /c",
+    differs={"Env": "buildah"},
+)
+case(
+    "path by a variable",
+    "ENV HOME_=/opt/x",
+    "ENV PATH=$HOME_/bin:$PATH",
+    "RUN echo $PATH > /c",
+    differs={"Env": "buildah"},
+)
+case("path anew", "ENV PATH=/bin:/usr/bin", "RUN echo $PATH > /c", differs={"Env": "buildah"})
 case("empty values", 'ENV A= B=""', 'LABEL a= b=""', "RUN echo [$A$B] > /c")
 case(
     "dollars",
     "ENV A=\\$B C='$D' E=a$",
     'LABEL x="\\$y"',
-    differs={"Env": "buildah", "Labels": "buildah"},
 )
 case("braces", "ENV A='{{ x }}' B='{% y %}' C='{#'", 'RUN echo "{{ $A }} {% $B %} ${#A} {# x" > /c')
 case(
     "backslashes",
     "ENV A=\"a\\b\" B=a\\\\b C='a\\b'",
     'RUN echo "$A $B $C" > /c',
-    differs={"Env": "buildah", "c": "buildah"},
 )
 case(
     "defaults of names",
     "ENV A=1 E=",
-    "ENV P=${A:-x} Q=${U:-x} R=${E:-x} S=${E-x} T=${A:+y} V=${U:+y}",
-    differs={"Env": "buildah"},
+    "ENV P=${A:-x} Q=${U:-x} R=${E:-x} S=${E-x} T=${A:+y} V=${U:+y} W=${U-x} X=${E+y}",
+    others=on("ENV A=1 E=", "ENV P=1 Q=x R=x S= T=y V= W=x X=y"),
 )
 case("defaults within defaults", "ENV A=1", "ENV B=${U:-${A}2}")
 
@@ -254,7 +275,7 @@ case(
 )
 case("run removes", "RUN rm -r /dir && rm /file && mkdir /dir && echo x > /dir/new")
 case("run changes modes", "RUN chmod 600 /file && chown 5:6 /secret && chmod 2755 /dir")
-case("run without a network", "RUN --network=none echo x > /c", onto=("buildkit",))
+case("run without a network", "RUN --network=none echo x > /c", others=on("RUN echo x > /c"))
 case(
     "run with a tmpfs",
     "RUN --mount=type=tmpfs,target=/t echo x > /t/x && ls /t > /c",
@@ -314,27 +335,26 @@ case("workdir that exists", "WORKDIR /secret")
 case("workdir by a variable", "ENV D=/w", "WORKDIR $D/x", "RUN pwd > c")
 case("workdirs that nothing uses", "WORKDIR /a", "WORKDIR /b", "WORKDIR /c/d")
 case("workdir, then a user", "WORKDIR /w", "USER app")
-case("a user, then workdir", "USER app", "WORKDIR /w/x", differs={"w": "buildah", "w/x": "buildah"})
+case("a user, then workdir", "USER app", "WORKDIR /w/x")
 case(
     "workdir, copy, a user",
     "WORKDIR /w",
     "COPY a.txt .",
     "USER app",
     "WORKDIR /v",
-    differs={"v": "buildah"},
 )
 case("users in turn", "USER app", "RUN id -u > /tmp/a", "USER root", "RUN id -u > /b", "USER 33:44")
 case("a user by ARG", "ARG U=app", "USER ${U}", "RUN id -un > /tmp/c")
-case("workdir with a slash", "WORKDIR /w/", "RUN pwd > c")
+case("workdir with a slash", "WORKDIR /w/", "RUN pwd > c", others=on("WORKDIR /w", "RUN pwd > c"))
 
 # -- the rest of the config ------------------------------------------------------------------------
 case("labels", 'LABEL a=1 b.c="x y" "d"=\'e\'', "LABEL a=2", "LABEL old form of it")
 case("labels on lines", "LABEL a=1 \\", "      b=2 \\", '      c="3 4"')
 case("labels by variables", "ENV V=1.2", 'LABEL v=$V w="${V}-x"')
 case("ports", "EXPOSE 80 443/tcp 53/udp")
-case("a range of ports", "EXPOSE 8000-8003 90-91/udp")
+case("a range of ports", "EXPOSE 8000-8003 90-91/udp", differs={"ExposedPorts": "buildah"})
 case("ports by a variable", "ARG P=99", "EXPOSE $P ${P}9/udp")
-case("volumes", "VOLUME /v /w", 'VOLUME ["/x y"]')
+case("volumes", "VOLUME /v /w", 'VOLUME ["/x y"]', differs={"x y": "buildah"})
 case("a volume and a file in it", "RUN mkdir /v && echo x > /v/f", "VOLUME /v")
 case("a stop signal", "STOPSIGNAL SIGQUIT")
 case("a stop signal as a number", "STOPSIGNAL 9")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from builder.dockerfile.convert import Converted, Wish, convert
+from builder.dockerfile.idioms import apt
 from builder.dockerfile.yaml import text_of
 from builder.errors import SpecErrors
 from builder.oci.image import Platform
@@ -109,3 +110,28 @@ def test_projects_become_specs(path: Path) -> None:
         assert comment not in text
     spec = read(found)
     assert spec.steps
+
+
+IDIOMS = {
+    "apt-get update && apt-get install -y --no-install-recommends bb aa bb && rm -rf "
+    "/var/lib/apt/lists/*": (("bb", "aa"), False),
+    "apt-get -qq update && apt-get install -y g++=4:12* libc6:amd64 && apt-get clean": (
+        ("g++=4:12*", "libc6:amd64"), True,
+    ),
+    "apt-get install -y aa && make": None,
+    "apt-get install -y $A": None,
+    "apt-get update": None,
+    "apt-get install -y aa && rm -rf /etc": None,
+    "apt-get install -y aa; true": None,
+    "apt-get install -y -t backports a": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", IDIOMS)
+def test_idioms(command: str) -> None:
+    assert apt(command) == IDIOMS[command]
+    text = f"FROM x\n# tools\nRUN {command}\nCOPY a /a\nCOPY b* /b/\n"
+    first, copy, globs = plain(converted(text, idiomatic=True).top)["steps"]
+    assert ("apt" in first) == (IDIOMS[command] is not None) and first["name"] == "tools"
+    assert "rules" not in copy and globs["rules"] == "docker"
+    assert "apt" not in plain(converted(text).top)["steps"][0]
