@@ -71,11 +71,6 @@ class Chroot:
                 "chroot: `network: private` needs namespaces",
                 "`--executor sandbox` has them, or give the step `network: host`",
             )
-        if command.mounts:
-            raise CannotRun(
-                f"chroot: a mount at {command.mounts[0].target!r} needs namespaces",
-                "`--executor sandbox` has them",
-            )
         lowers = [os.fsencode(lower) for lower in parent.lowers()]
         with contextlib.ExitStack() as stack:
             folder = self._temporary()

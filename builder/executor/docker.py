@@ -23,13 +23,23 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import BuilderError, CannotRun, CommandFailed, ExecutorError, TransportError
 from builder.events import Lines
-from builder.executor.base import HOSTNAME, Command, Parent, Value
+from builder.executor.base import (
+    HOSTNAME,
+    Command,
+    File,
+    Folder,
+    Memory,
+    Mounted,
+    Parent,
+    Value,
+)
 from builder.executor.changes import changeset
 from builder.executor.docker_changes import StoppedContainer, read_changes, storage_of
+from builder.executor.docker_folders import Folders
 from builder.executor.docker_program import MACHINES
 from builder.executor.docker_session import LABEL, owner, sweep
 from builder.executor.docker_tree import LayerTree, LowerTree
-from builder.executor.mounting import missing
+from builder.executor.mounting import in_order, missing
 from builder.executor.overlay import remove_tree
 from builder.executor.process import failed, not_started, timed_out
 from builder.layer.entry import DIRECTORY, FILE, Change, Entry
@@ -105,11 +115,6 @@ class Docker:
     def run(
         self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
     ) -> Iterator[Iterable[Change]]:
-        if any(not isinstance(each, Value) for each in command.mounts):
-            raise CannotRun(
-                "docker: of the mounts only secrets can be had in an engine",
-                "`--executor sandbox` or runc has them all",
-            )
         # the SDK's client is not for several threads
         with self._turn, contextlib.ExitStack() as stack:
             folder = self._store.temporary()
@@ -119,16 +124,23 @@ class Docker:
                     self._session = _Session(connect(self._environ), self._quick, self._warn)
                 session = self._session
                 image = session.parent(parent.image, _layers(parent))
-                points = frozenset[bytes]()
-                shown = None
-                if command.mounts or command.hidden:
+                points, places, folders = frozenset[bytes](), dict[str, str](), None
+                files = [each for each in command.mounts if isinstance(each, Folder | File)]
+                others = tuple(each for each in command.mounts if not isinstance(each, Value))
+                if files:
+                    labels = {LABEL: session.owner}
+                    folders = Folders(session.engine, image, labels, files, folder)
+                    stack.callback(folders.close)
+                    places = {each.target: folders.place(at) for at, each in enumerate(files)}
+                if command.hidden or len(others) < len(command.mounts):
                     shown = session.shown(image, command)
                     stack.callback(shown.vault.close)
-                    command = shown.command
-                container = _Container(session, image, command, shown.places if shown else {})
+                    places |= shown.places
+                    command = shown.command._replace(mounts=(*others, *shown.command.mounts))
+                container = _Container(session, image, command, places)
                 stack.callback(container.remove)
                 view = _layers(parent).view(parent.image.layers)
-                if shown:
+                if command.mounts:
                     points = missing(
                         command,
                         lambda path: view.resolve(path, follow_last=True),
@@ -137,6 +149,8 @@ class Docker:
                 container.make_working_dir(view, epoch)
                 with self._cancel.ending(container.kill):
                     container.run(output)
+                if folders:
+                    folders.bring()
                 upper = container.changes(folder)
             except TransportError as error:
                 raise ExecutorError(error.message, error.hint) from error
@@ -150,6 +164,10 @@ class Docker:
             lower.extract(upper, epoch, parent.image.layers, _layers(parent))
             etc = view.resolve(b"etc", follow_last=True)
             yield changeset(upper, lower, epoch, etc=etc, points=points, note=self._warn)
+
+
+def _read_only(mounted: Mounted) -> bool:
+    return not (isinstance(mounted, Folder) and mounted.writable)
 
 
 def _layers(parent: Parent) -> Layers:
@@ -247,9 +265,15 @@ class _Container:
                 group_add=[str(group) for group in command.groups],
                 log_config={"Type": "none"},
                 mounts=[
-                    Mount(target, source, type="bind", read_only=True)
-                    for target, source in places.items()
+                    Mount(each.target, places[each.target], type="bind", read_only=_read_only(each))
+                    for each in in_order(command.mounts)
+                    if each.target in places
                 ],
+                tmpfs={
+                    each.target: "mode=1777,exec" + (f",size={each.size}" if each.size else "")
+                    for each in command.mounts
+                    if isinstance(each, Memory)
+                },
             )
             try:
                 made = api.create_container(

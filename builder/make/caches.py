@@ -5,26 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
 from builder.errors import UsageError
-from builder.executor.changes import Tree, Xattrs, changeset
-from builder.executor.overlay import NOWHERE
+from builder.executor.docker_folders import entries
 from builder.layer.archive import read_archive
 from builder.layer.entry import DIRECTORY, HARDLINK, Change
+from builder.layer.header import end_of_archive
 from builder.layer.write import write_layer
-from builder.oci.image import LAST_SECOND
 from builder.rootfs.jail import FOLDER, Jail
 from builder.store import caches
 from builder.store.files import failure
 from builder.store.store import Store
 
-_DATA = b"data/"
 
-
-def export(store: Store, name: str, platform: str, out: BinaryIO) -> int:
-    """Write a cache as a tar, the same bytes for the same files; gives their number. Raises
-    UsageError where there is none."""
+def export(store: Store, name: str, platform: str, out: BinaryIO) -> None:
+    """Write a cache as a tar, the same bytes for the same files. Raises UsageError where there is
+    none."""
     known = {each.name for each in caches.listed(store)}
     if not known:
         raise UsageError(f"no cache {name!r}: the store has none")
@@ -37,47 +34,22 @@ def export(store: Store, name: str, platform: str, out: BinaryIO) -> int:
             "builder cache ls tells all of them",
         )
     with use.held() as copy:
-        folder = os.path.dirname(copy.data)
-        upper = Tree(os.fsencode(folder))
-        try:
-            changes = list(_entries(upper))
-            written = write_layer(iter(changes), store, "none")
-            if written is None:
-                out.write(bytes(1024))
-                return 0
-            with store.open(written.layer.blob) as blob:
-                shutil.copyfileobj(blob, out, 1 << 20)
-        finally:
-            upper.close()
-    return len(changes)
+        written = write_layer(_entries(copy.data), store, "none")
+    if written is None:
+        out.write(end_of_archive())
+        return
+    with store.open(written.layer.blob) as blob:
+        shutil.copyfileobj(blob, out, 1 << 20)
 
 
-def _entries(upper: Tree) -> Iterator[Change]:
-    for entry, content in changeset(upper, _Nothing(), LAST_SECOND, etc=NOWHERE):
-        if entry.path.startswith(_DATA):
-            link = entry.link
-            if entry.type == HARDLINK:
-                link = link.removeprefix(_DATA)
-            yield entry._replace(path=entry.path.removeprefix(_DATA), link=link), content
-
-
-class _Nothing:
-    """The tree that a cache is compared with."""
-
-    def lstat(self, path: bytes) -> os.stat_result | None:
-        return None
-
-    def names(self, path: bytes) -> list[bytes]:
-        return []
-
-    def xattrs(self, path: bytes) -> Xattrs:
-        return ()
-
-    def readlink(self, path: bytes) -> NoReturn:
-        raise FileNotFoundError(path)
-
-    def open(self, path: bytes) -> NoReturn:
-        raise FileNotFoundError(path)
+def _entries(data: str) -> Iterator[Change]:
+    """What is below a folder, by path from there."""
+    folder, top = os.path.split(data)
+    name = os.fsencode(top) + b"/"
+    for entry, content in entries(folder, os.fsencode(top)):
+        if entry.path.startswith(name):
+            link = entry.link.removeprefix(name) if entry.type == HARDLINK else entry.link
+            yield entry._replace(path=entry.path.removeprefix(name), link=link), content
 
 
 def import_(store: Store, name: str, platform: str, archive: BinaryIO) -> int:

@@ -290,7 +290,8 @@ def test_what_a_hostile_step_left_in_a_cache_harms_nobody(made: Made) -> None:
     (outside / "file").write_text("stays")
     made.spec(
         f"ln -s {outside} /c/link; ln -s / /c/root; mkdir -p /c/sub; ln -s {outside}/file /c/sub/f;"
-        " cp /bin/busybox /c/busybox; chmod 4755 /c/busybox; mkfifo /c/fifo; mknod /c/node b 7 0 || true;"
+        " cp /bin/busybox /c/busybox; chmod 4755 /c/busybox; mkfifo /c/fifo;"
+        " mknod /c/node b 7 0 || true;"
         " mknod /c/null c 1 3 || true; rm -rf /c/sub2; mkdir -m 000 /c/closed",
         CACHE,
     )
@@ -348,3 +349,42 @@ def test_a_corrupt_cache_is_told_and_the_image_is_right(made: Made) -> None:
     done = made.build()
     assert "the cache 'c' is corrupt; it is made again" in done.stderr
     assert made.layer() == {"out": ""}
+
+
+@pytest.mark.needs("dockerd")
+def test_an_engine_makes_the_same_layer(box: Any, engine: Any) -> None:
+    box.file("src/a", "a")
+    box.file("src/sub/run", "#!/bin/sh\n").chmod(0o755)
+    stage = {"from": "rootfs:box.tar", "steps": [{"run": "echo 1 > /s; mkdir -m 700 /d; ln /s /t"}]}
+    steps = [
+        (
+            "cp -a /new/src /saved; cat /one /srv/n > /out; ! echo x > /new/src/b; echo m > /m/m;"
+            " ls -ld /m >> /out; mkdir /c/proc; echo c > /c/proc/c; ln -s proc /c/l;"
+            " echo b > /srv/b",
+            [
+                {"bind": "src", "target": "/new/src"},
+                {"bind": "src/a", "target": "/one"},
+                {"bind": "/s", "from": "stage:first", "target": "/srv/n"},
+                {"tmpfs": "/m", "size": "1m"},
+                CACHE,
+            ],
+        ),
+        ("cat /c/l/c > /etc/out; ls -l /c/l > /out; echo 2 > /c/2", [CACHE]),
+        (
+            "cat /c/2 /c/l/c > /out; ls -ln /all/d /all/s >> /out",
+            [
+                {**CACHE, "sharing": "locked"},
+                {"bind": "/", "from": "stage:first", "target": "/all"},
+            ],
+        ),
+    ]
+    found: dict[str, list[Any]] = {}
+    for kind in ("sandbox", "docker"):
+        box.store = box.root.parent / kind
+        made = Made(box, kind)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DOCKER_HOST", engine.socket)
+            for run, mounts in steps:
+                made.spec(run, *mounts, stages={"first": stage})
+                found.setdefault(kind, []).append(made.layer())
+    assert found["docker"] == found["sandbox"]
