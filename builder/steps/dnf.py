@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.spec.model import Place
-from builder.steps.packages import BEGIN, END, NEAR, PackageStep, package_list
+from builder.steps.packages import BEGIN, END, NEAR, PackageStep, package_list, several
 
 if TYPE_CHECKING:
-    from builder.spec.fields import Reader, Table
+    from builder.spec.fields import Kind, Reader, Table
     from builder.spec.node import Node
 
 PACKAGE = r"^[A-Za-z0-9@/_][A-Za-z0-9_+.:~^*?()/@-]*(=[A-Za-z0-9.:~^+_*?-]+)?$"
@@ -30,6 +30,16 @@ history | while read -r each; do mkdir -p "$kept${each%/*}"; cp -a "$each" "$kep
 specs() {
   for each do case $each in *=*) echo "${each%%=*}-${each#*=}" ;; *) echo "$each" ;; esac; done
 }
+"""
+
+_REPOSITORIES = r"""packages=$1 recommends=$2
+shift 2
+while [ $# -gt 0 ]; do
+  mkdir -p /etc/yum.repos.d
+  printf %s "$2" > "/etc/yum.repos.d/$1.repo"
+  [ -z "$3" ] || { mkdir -p /etc/pki/rpm-gpg; printf %s "$3" > "/etc/pki/rpm-gpg/$1.asc"; }
+  shift 3
+done
 """
 
 _EXPLAIN = r"""explain() {
@@ -61,11 +71,12 @@ done
 only root could read the database without it."""
 
 _SCRIPT = (
-    f"{NEAR}{_EXPLAIN}{BEGIN}{_BEGIN}set -f\n"
-    f"$dnf -y --refresh --best $2 install $(specs $1) || explain $1\n"
+    f"{NEAR}{_EXPLAIN}{BEGIN}{_BEGIN}{_REPOSITORIES}set -f\n"
+    "$dnf -y --refresh --best $recommends install $(specs $packages) || explain $packages\n"
     f"set +f\n{_END}{END}"
 )
-"""$1: the packages, $2: an option for what they recommend."""
+"""$1: the packages, $2: an option for what they recommend; then for each repository its name, its
+stanza and its key, which may be empty."""
 
 
 class _Dnf(NamedTuple):
@@ -74,6 +85,7 @@ class _Dnf(NamedTuple):
     packages: tuple[str, ...]
     places: tuple[Place, ...] = ()
     recommends: bool = False
+    repositories: Mapping[str, tuple[str, ...]] = {}  # by name: a stanza, and a key or ""
     env: Mapping[str, str] = {}
     timeout: int = 0
 
@@ -97,6 +109,9 @@ class Dnf(_Dnf, PackageStep):
             ),
             "name": NAME_FIELD,
             "recommends": Field(boolean(), "true: also what they recommend; else not."),
+            "repositories": Field(
+                _repositories(), "Further ones by name, which stay in the image: uri, key ..."
+            ),
             "env": Field(ENV, "Environment of the packages' scripts."),
             "timeout": Field(DURATION, "How long it may take, such as 10m; else as it likes."),
         }
@@ -112,6 +127,7 @@ class Dnf(_Dnf, PackageStep):
             packages,
             places,
             given.get("recommends", False),
+            given.get("repositories", {}),
             given.get("env", {}),
             given.get("timeout", 0),
         )
@@ -120,10 +136,33 @@ class Dnf(_Dnf, PackageStep):
 
     def arguments(self) -> tuple[str, ...]:
         weak = f"--setopt=install_weak_deps={int(self.recommends)}"
-        return (" ".join(self.packages), weak)
+        repositories = (
+            part for name, parts in self.repositories.items() for part in (name, *parts)
+        )
+        return (" ".join(self.packages), weak, *repositories)
 
     def name_of(self, package: str) -> str:
         return package.partition("=")[0]
+
+
+def _repositories() -> Kind:
+    """Names to repositories, each to its section of a .repo file and its key."""
+    from builder.steps.repositories import repositories
+
+    its = "/etc/pki/rpm-gpg/RPM-GPG-KEY-fedora"
+    return repositories({}, _section, lambda *_: None, keys="/etc/pki/rpm-gpg", its=its)
+
+
+def _section(name: str, given: Mapping[str, Any]) -> str:
+    key = f"/etc/pki/rpm-gpg/{name}.asc" if given.get("key") else given.get("signed_by")
+    lines = {
+        "name": name,
+        "baseurl": given["uri"],
+        "enabled": "1",
+        "gpgcheck": "1" if key else "0",
+        "gpgkey": key and f"file://{key}",
+    }
+    return f"[{name}]\n" + "".join(f"{field}={value}\n" for field, value in lines.items() if value)
 
 
 def package_name(value: str) -> str:
@@ -135,5 +174,7 @@ def package_name(value: str) -> str:
             "a file of yours: `copy` it, then `run: dnf install -y /x.rpm`",
         )
     if len(value) > 300 or not re.fullmatch(PACKAGE, value):
-        raise Malformed("is not a package, expected NAME, NAME=VERSION or @GROUP")
+        raise Malformed(
+            "is not a package, expected NAME, NAME=VERSION or @GROUP", several(value, PACKAGE)
+        )
     return value

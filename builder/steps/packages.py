@@ -69,6 +69,10 @@ BEGIN = r"""set -e
 umask 022
 mark=/tmp/.packages.$$
 : > "$mark"
+until : > "$mark.2"; [ -n "$(find "$mark.2" -newer "$mark")" ]; do
+  sleep 0.1 2> /dev/null || sleep 1
+done
+rm "$mark.2"
 machine_id=$(if [ -s /etc/machine-id ]; then echo set; elif [ -e /etc/machine-id ]; then echo empty
   else echo none; fi)
 [ -e /var/lib/dbus/machine-id ] && dbus_id=set || dbus_id=none
@@ -87,7 +91,8 @@ done
 rm -f "$mark"
 """
 """Before and after: what the scripts of packages make that is of this run alone. Files in /var/log
-that they wrote are emptied, as services may need them."""
+that they wrote are emptied, as services may need them. What comes after the mark is newer: clocks
+of files tick, and busybox's `find` sees seconds alone."""
 
 
 class PackageStep(CommandStep):

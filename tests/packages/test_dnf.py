@@ -19,11 +19,11 @@ from tests.cli.conftest import Project, project
 __all__ = ["project"]
 
 pytestmark = [
-    pytest.mark.needs("mmdebstrap", "rpmbuild", "createrepo_c", "rpm"),
+    pytest.mark.needs("mmdebstrap", "rpmbuild", "createrepo_c", "rpm", "rpmsign", "gpg"),
     pytest.mark.root,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
-BASE = "from: {debootstrap: bookworm, include: [dnf, libfaketime]}\n"
+BASE = "from: {debootstrap: bookworm, include: [dnf, rpm, libfaketime]}\n"
 LATER = {
     "LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
     "FAKETIME": "+437d",
@@ -79,12 +79,33 @@ def has_dnf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         options = [word for each in defined for word in ("--define", each)]
         subprocess.run(["rpmbuild", "-bb", *options, spec], check=True, capture_output=True)
     subprocess.run(["createrepo_c", "-q", folder / "repo"], check=True, capture_output=True)
+    sign(folder)
     return folder
+
+
+def sign(folder: Path) -> None:
+    """`signed`: the same packages with signatures; `mine.asc` and `other.asc`: whose key signed
+    them, and another."""
+    shutil.copytree(folder / "repo", folder / "signed")
+    home = folder / "gpg"
+    home.mkdir(mode=0o700)
+    gpg = ["gpg", "--homedir", home, "--batch", "--pinentry-mode", "loopback"]
+    for name in ("mine", "other"):
+        make = ["--passphrase", "", "--quick-generate-key", f"{name}@example.com", "rsa2048"]
+        subprocess.run([*gpg, *make], check=True, capture_output=True)
+        key = subprocess.run([*gpg, "--armor", "--export", name], check=True, capture_output=True)
+        (folder / f"{name}.asc").write_bytes(key.stdout)
+    defined = ["_gpg_name mine@example.com", f"_gpg_path {home}", f"__gpg {shutil.which('gpg')}"]
+    options = [word for each in defined for word in ("--define", each)]
+    for rpm in (folder / "signed").rglob("*.rpm"):
+        subprocess.run(["rpmsign", *options, "--addsign", rpm], check=True, capture_output=True)
+    subprocess.run(["createrepo_c", "-q", folder / "signed"], check=True, capture_output=True)
+    subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=True)
 
 
 @pytest.fixture
 def on_dnf(project: Project, has_dnf: Path) -> Project:
-    for name in ("base", "repo"):
+    for name in ("base", "repo", "signed"):
         shutil.copytree(has_dnf / name, project.root / name, copy_function=os.link)
     project.store = has_dnf / "shared"  # which has the base
     return project
@@ -125,7 +146,8 @@ def test_the_same_packages_are_the_same_bytes(on_dnf: Project, tmp_path: Path) -
     with tempfile.TemporaryDirectory() as folder:  # pytest's are root's alone
         os.chmod(folder, 0o755)
         database = f"{folder}/database"
-        shutil.copytree(tmp_path / "tree/root/.rpmdb", database)
+        (inside,) = (tmp_path / "tree").rglob("rpmdb.sqlite")
+        shutil.copytree(inside.parent, database)
         found = subprocess.run(
             ["setpriv", "--reuid=65534", "--clear-groups", "rpm", "--dbpath", database, "-qa"],
             capture_output=True, text=True, check=True,
@@ -150,6 +172,36 @@ def test_what_comes(on_dnf: Project, tmp_path: Path, step: str, there: str, not_
         assert paths["opt/hello/file"].size == len("hello 1.0\n")
     assert [status for status, _ in on_dnf.plan("a")["a"]] == ["hit"] * 3
     assert "package lists of 20" in on_dnf.run("plan", "a").stdout
+
+
+def repository(**given: object) -> str:
+    return json.dumps({"mine": {"uri": "file:///srv/signed", **given}})
+
+
+def test_a_repository_of_its_own(on_dnf: Project, has_dnf: Path, tmp_path: Path) -> None:
+    mine, other = ((has_dnf / f"{name}.asc").read_text() for name in ("mine", "other"))
+    copied = "from: oci:base\nsteps:\n  - {copy: signed, dest: /srv/signed}\n"
+    on_dnf.file("mine.asc", mine)
+    digests = []
+    for later in ({}, LATER):
+        step = f"{{dnf: hello, repositories: {repository(key=mine)}, env: {json.dumps(later)}}}"
+        on_dnf.spec("a", f"{copied}  - {step}\n")
+        on_dnf.build("a", "-o", f"oci:{tmp_path}/out{len(digests)}")
+        digest, paths = last_layer(tmp_path / f"out{len(digests)}")
+        digests.append(digest)
+    assert digests[0] == digests[1]
+    assert {"etc/yum.repos.d/mine.repo", "etc/pki/rpm-gpg/mine.asc"} <= paths.keys()
+    on_dnf.spec("a", f"{copied}  - {{dnf: hello, repositories: {repository(key=other)}}}\n")
+    assert "GPG" in on_dnf.run("build", "a", status=1).stderr
+    on_dnf.spec("a", f"{copied}  - {{dnf: hello, repositories: {repository(trusted=True)}}}\n")
+    on_dnf.build("a")
+    signed_by = repository(signed_by="/etc/mine.asc")
+    copied += "  - {copy: mine.asc, dest: /etc/mine.asc}\n"
+    on_dnf.spec("a", f"{copied}  - {{dnf: hello, repositories: {signed_by}}}\n")
+    on_dnf.build("a")
+    on_dnf.spec("a", f"{copied}  - {{dnf: hello, repositories: {repository()}}}\n")
+    told = on_dnf.run("build", "a", status=2).stderr
+    assert "nothing says who signs the repository" in told and "signed_by: /etc/pki" in told
 
 
 @pytest.mark.parametrize(

@@ -139,9 +139,19 @@ ROWS: Mapping[str, Row] = {
         },
         {"timeout": "5s"},
     ),
+    "apk": Row(
+        {"apk": ["nginx", "nodejs=20.*"]},
+        {"apk": "nginx", "repositories": "https://h/r", "env": {"A": "1"}},
+        {"timeout": "5s"},
+    ),
     "dnf": Row(
         {"dnf": ["nginx", "nodejs=20.*"]},
-        {"dnf": "@core", "recommends": True, "env": {"A": "1"}},
+        {
+            "dnf": "@core",
+            "recommends": True,
+            "repositories": {"r": {"uri": "http://h/r", "trusted": True}},
+            "env": {"A": "1"},
+        },
         {"timeout": "5s"},
     ),
     "pip": Row(
@@ -181,6 +191,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for path in (
             "usr/bin/apt-get",
             "usr/bin/dnf",
+            "sbin/apk",
             "usr/bin/npm",
             "usr/bin/python3",
             "app/package-lock.json",
