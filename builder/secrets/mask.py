@@ -19,6 +19,7 @@ LEAST = 4  # bytes
 STARS = b"***"
 _LONGEST = 4096  # bytes of a pattern: of a longer value its pieces are masked, its beginning found
 _LINES = 1000  # of a value, beyond which its lines are not masked each
+_KEYS = 100  # words of a value that are looked for alone: each takes its time with every byte
 _ENDS = b"\r\n"
 _WORD = re.compile(rb"[A-Za-z0-9+/_-]{16,}={0,2}")
 _HEX = re.compile(rb"[0-9a-f]{32,}|[0-9A-F]{32,}")
@@ -35,8 +36,8 @@ def forms(value: bytes) -> list[bytes]:
         return []
     found = [joined(core), *_encoded(core)]
     if b"\n" in core:
-        found += filter(_is_key, _WORD.findall(core))
-        found += _HEX.findall(core)
+        words = [word for word in _WORD.findall(core) if _is_key(word)] + _HEX.findall(core)
+        found += words[:_KEYS]
     return [each for each in dict.fromkeys(found) if len(each) >= LEAST]
 
 
@@ -184,9 +185,11 @@ class Finder:
     """Tells which secret some bytes hold."""
 
     def __init__(self, values: Mapping[str, bytes]) -> None:
-        self._patterns = tuple(
-            (each[:_LONGEST], name) for name, value in values.items() for each in forms(value)
-        )
+        found = {each[:_LONGEST]: name for name, value in values.items() for each in forms(value)}
+        self._patterns: list[tuple[bytes, str]] = []
+        for each in sorted(found, key=len):  # what holds another is found by that one
+            if not any(other in each for other, _ in self._patterns):
+                self._patterns.append((each, found[each]))
         self._most = max((len(each) for each, _ in self._patterns), default=1)
 
     def __bool__(self) -> bool:
