@@ -308,3 +308,15 @@ def test_a_copy_of_all_leaves_the_specs_out(folder: Project) -> None:
     before = set(_tree(folder.root))
     folder.run("convert", "docker-bake.hcl", "-o", "specs")
     assert set(_built(folder, "t")[0]) == before
+
+
+def test_the_example_of_the_documentation_is_what_comes_out(folder: Project) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "from-dockerfile.md").read_text()
+    hcl = text.split("```hcl\n")[1].split("```")[0]
+    wanted = text.split("```hcl\n")[1].split("```yaml\n")[1].split("```")[0]
+    folder.file("docker-bake.hcl", hcl + 'target "base" { dockerfile-inline = "FROM scratch" }\n')
+    folder.file("app/Dockerfile", "FROM base\nARG VERSION\nCOPY --from=certs /x /y\n")
+    folder.run("convert", "docker-bake.hcl", "-o", "specs")
+    made = yaml.safe_load((folder.root / "specs" / "app.yaml").read_text())
+    shown = yaml.safe_load(wanted.replace("[...]", "null"))
+    assert {**made, "steps": None} == shown
