@@ -40,7 +40,9 @@ def with_overrides(paths: Sequence[str]) -> list[str]:
     return [paths[0], *(each for each in others if os.path.isfile(each))]
 
 
-def specs_of(paths: Sequence[str], root: str, excludes: tuple[str, ...] = ()) -> Made:
+def specs_of(
+    paths: Sequence[str], root: str, excludes: tuple[str, ...] = (), *, idiomatic: bool = False
+) -> Made:
     """What bake or compose files become in the project of the folder `root`, which the paths in
     bake files are relative to. Raises UsageError, SpecErrors."""
     composed = [path for path in paths if path.lower().endswith(_SUFFIXES)]
@@ -60,7 +62,7 @@ def specs_of(paths: Sequence[str], root: str, excludes: tuple[str, ...] = ()) ->
             from builder.bake import read
 
             bake = read.read(sources)
-        return convert(bake, Project(root, base, dockerfile, excludes))
+        return convert(bake, Project(root, base, dockerfile, excludes, idiomatic))
     raise AssertionError  # collected() has raised
 
 

@@ -60,6 +60,7 @@ class Spec:
             target=target.text("target") or "",
             context=os.path.join(whole.project.root, folder),
             excludes=_below(whole.project.excludes, folder),
+            idiomatic=whole.project.idiomatic,
             defaults=self.values,
         )
         self.found: Converted = converted(source, wish)

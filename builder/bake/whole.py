@@ -14,12 +14,14 @@ from builder.spec.source import Fault, Source
 
 class Project(NamedTuple):
     """`root` is the project's folder, `base` what the paths of the files are relative to; `read`
-    gives a Dockerfile's text, None: there is none. `excludes`: what a copy of all leaves out."""
+    gives a Dockerfile's text, None: there is none. `excludes`: what a copy of all leaves out;
+    `idiomatic`: in words of the language, as `Wish` has it."""
 
     root: str
     base: str
     read: Callable[[str], Source | None]
     excludes: tuple[str, ...] = ()
+    idiomatic: bool = False
 
     def within(self, path: str) -> str:
         """A path that is relative to `base`, from the project's folder; `..` in front: outside."""

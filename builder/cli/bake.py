@@ -24,7 +24,7 @@ def convert(arguments: argparse.Namespace, paths: Sequence[str]) -> int:
     root = arguments.context or (os.path.dirname(folder) if folder else os.path.dirname(paths[0]))
     root = root or "."
     excludes = (os.path.relpath(folder, root), PROJECT_FILE) if folder else ()
-    made = specs_of(with_overrides(paths), root, excludes)
+    made = specs_of(with_overrides(paths), root, excludes, idiomatic=arguments.idiomatic)
     for remark in made.remarks:
         screen.show_warning(remark)
     for name, text in made.specs.items():
