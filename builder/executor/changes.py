@@ -152,9 +152,10 @@ def changeset(
 
     Written are: what is new; files whose bytes, mode, owner, kept xattrs or clamped mtime differ;
     directories whose mode, owner or kept xattrs differ; and the parents of all these. A directory
-    that was there before keeps its mtime, so that touching one leaves no trace. A file with several
-    names is always written whole: a layer cannot link to one below it. That one lost a name, or was
-    parted from another by being copied up, is no change.
+    that was there before keeps its mtime, so that touching one leaves no trace, and so does a file
+    whose mtime the command left alone. A file with several names is always written whole: a layer
+    cannot link to one below it. That one lost a name, or was parted from another by being copied
+    up, is no change.
 
     `etc` is where /etc really is. `points` were made to mount something on, and are written only
     for what else is in them. `complete`: upper is the whole tree after the command, so that what it
@@ -277,6 +278,8 @@ class _Walk:
             return
         regular = stat.S_ISREG(status.st_mode)
         entry = self._entry(path, status, self._upper.xattrs(path) if regular else ())
+        if before is not None and _seconds(status) == _seconds(before):
+            entry = entry._replace(mtime=_seconds(before))  # chmod and chown leave it alone
         if status.st_nlink > 1:
             self._links[key] = entry
         elif before is not None and self._same(entry, status, before):
@@ -347,6 +350,10 @@ _TYPES = {
     stat.S_IFDIR: DIRECTORY,
     stat.S_IFIFO: FIFO,
 }
+
+
+def _seconds(status: os.stat_result) -> int:
+    return int(status.st_mtime_ns // 10**9)
 
 
 def _owned(status: os.stat_result) -> tuple[int, int, int]:

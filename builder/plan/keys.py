@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from builder.executor.base import Command
     from builder.plan.changes import Changes
 
-KEY_VERSION = 4
+KEY_VERSION = 5
 """Raised whenever the same document would make another layer than before."""
 
 MANY = 200_000

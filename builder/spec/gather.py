@@ -258,10 +258,23 @@ class _Gathering:
             else:
                 self._check_word(spec, ref)
         if spec.waits:  # which of its stages it uses may be decided by what the base says
+            line = (*above, spec.key)
             for each in self._own_stages(spec):
-                if each.left_out is None and each.key not in (*above, spec.key):
-                    self._visit(each, (*above, spec.key))
+                if each.left_out is None and not self._leads_to(each, line):
+                    self._visit(each, line)
         self._done[spec.key] = spec
+
+    def _leads_to(self, spec: ImageSpec, line: tuple[str, ...]) -> bool:
+        """Whether it, or a stage below it, is one of those: it stands on what waits."""
+        seen, waiting = set[str](), [spec.key]
+        while waiting:
+            key = waiting.pop()
+            if key in line:
+                return True
+            if key not in seen and key in self._stages:
+                seen.add(key)
+                waiting += [ref.value for ref in self._stages[key].refs if ref.kind == "stage"]
+        return False
 
     def _own_stages(self, spec: ImageSpec) -> list[ImageSpec]:
         image = spec.key.partition(":")[0]

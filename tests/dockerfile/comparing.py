@@ -139,10 +139,10 @@ def base_archive() -> bytes:
         passwd = "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n"
         add("etc/passwd", b"0", 0o644, passwd.encode())
         add("etc/group", b"0", 0o644, b"root:x:0:\napp:x:1001:\nstaff:x:50:app\n")
-        for name in ("adduser", "addgroup", "cp", "head", "tail"):
+        for name in ("cp", "head", "tail"):
             add(f"bin/{name}", b"2", 0o777, link="busybox")
         add("bin/stub", b"0", 0o755, STUB.encode())
-        for name in ["apt-get", "go", "pip", "uv", "npm", "node", "mvn", "jlink"]:
+        for name in "apt-get go pip uv npm node mvn jlink adduser addgroup".split():  # noqa: SIM905
             add(f"bin/{name}", b"2", 0o777, link="stub")
         add("home", b"5", 0o755)
         add("dir", b"5", 0o755)
@@ -160,13 +160,20 @@ def base_archive() -> bytes:
 STUB = """\
 #!/bin/sh
 echo "${0##*/} $* $GOOS$GOARCH" >> /log 2> /dev/null
+name= id=0
 while [ $# -gt 0 ]; do
   case "$1" in
+    -u|-g) id=$2;;
+    [a-z]*) name=$1;;
     -o) mkdir -p "${2%/*}"; echo made > "$2";;
     --output) mkdir -p "$2/bin"; echo made > "$2/bin/it";;
   esac
   shift
 done
+case "${0##*/}" in
+  adduser) echo "$name:x:$id:$id::/home/$name:/bin/sh" >> /etc/passwd;;
+  addgroup) echo "$name:x:$id:" >> /etc/group;;
+esac
 """
 
 BASE = """\

@@ -123,6 +123,10 @@ def test_onbuild_of_a_base(folder: Project) -> None:
     folder.file("on.Dockerfile", "FROM oci:base\nENV y=1\nCOPY b.txt /own/\n")
     folder.build("on.Dockerfile", "-o", "dir:out")
     assert tree(folder.root / "out") == {"on/a.txt": "a", "own/b.txt": "b"}
+    stages = "FROM oci:base AS a\nFROM a AS b\nCOPY b.txt /b\nFROM a\nCOPY --from=b /b /c\n"
+    folder.file("three.Dockerfile", stages)
+    folder.build("three.Dockerfile", "-o", "dir:three")
+    assert tree(folder.root / "three") == {"on/a.txt": "a", "c": "b"}
     folder.file("two.Dockerfile", "FROM oci:base AS a\nFROM scratch\nCOPY --from=a / /all/\n")
     folder.build("two.Dockerfile", "-o", "dir:two")
     assert tree(folder.root / "two") == {"all/on/a.txt": "a"}
