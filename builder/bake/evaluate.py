@@ -272,8 +272,8 @@ class Evaluator:
             first, second = entries(then), entries(otherwise)
             if first is not None and second is not None:
                 loose = (
-                    *(_only(condition.code, each, Val("")) for each in first),
-                    *(_only(condition.code, Val(""), each) for each in second),
+                    *(_only(condition, each, Val("")) for each in first),
+                    *(_only(condition, Val(""), each) for each in second),
                 )
         return Val(
             found.data,
@@ -288,10 +288,10 @@ def entries(value: Val) -> tuple[Val, ...] | None:
     return tuple(value.data) if not value.names else value.loose
 
 
-def _only(condition: str, then: Val, other: Val) -> Val:
-    names = then.names | other.names | {""}  # one that hangs on something in any case
+def _only(condition: Val, then: Val, other: Val) -> Val:
+    names = condition.names | then.names | other.names
     data = then.data or other.data
-    return Val(data, names, say(f"({then.code} if {condition} else {other.code})"))
+    return Val(data, names, say(f"({then.code} if {condition.code} else {other.code})"))
 
 
 def _all_sayable(value: Val) -> bool:

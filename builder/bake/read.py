@@ -144,9 +144,7 @@ class _Reader:
         if name in self.variables:
             # others say it by its name; a list's entries are what they are here
             self.order.append(Default(name, value, self._place(at.text, at.found.at)))
-            said = (
-                None if value.data is None or isinstance(value.data, dict) else say(said_by(name))
-            )
+            said = None if isinstance(value.data, dict) else say(said_by(name))
             value = Val(value.data, frozenset((name,)), said)
         self.values[name] = value
         return value

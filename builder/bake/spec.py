@@ -8,17 +8,19 @@ import re
 from builder.bake import contexts
 from builder.bake.secrets import secret_of
 from builder.bake.target import Place, Said, Target
-from builder.bake.values import Val, depends, said_by, shown
+from builder.bake.values import MARK, Val, depends, said_by, shown
 from builder.bake.variables import Names, names_in
 from builder.bake.whole import Whole
 from builder.dockerfile.convert import Converted, Wish
 from builder.dockerfile.convert import convert as converted
+from builder.dockerfile.expand import Ref, quoted
 from builder.dockerfile.nodes import below, drop, put, template, text, texts
 from builder.dockerfile.scopes import PLATFORM
 from builder.dockerfile.yaml import text_of
 from builder.errors import Place as FilePlace
 from builder.errors import SpecError
 from builder.spec.node import LIST, MAPPING, Node
+from builder.spec.render import is_template
 from builder.spec.source import Source
 
 _LEFT = {
@@ -29,8 +31,8 @@ _LEFT = {
     "call": "builder lint checks",
     "entitlements": "commands have no more rights than an image needs",
     "extra-hosts": "commands see the hosts of the builder",
-    "no-cache": "builder build --no-cache runs all again",
-    "no-cache-filter": "builder build --no-cache runs all again",
+    "no-cache": "what has not changed gives the same bytes",
+    "no-cache-filter": "what has not changed gives the same bytes",
     "output": "builder build -o writes images and files, --push pushes",
     "policy": "there are no policies",
     "pull": "builder build --pull looks for newer bases",
@@ -39,6 +41,8 @@ _LEFT = {
     "ulimits": "a command's limits are those of the builder",
 }
 _NETWORKS = ("none", "host")
+_FIXED = ("context", "dockerfile", "dockerfile-inline", "target", "network")
+"""What no template says: it decides what the spec is made of."""
 _NAMED = re.compile(r"\{\{ (\w+) \}\}")
 
 
@@ -83,6 +87,11 @@ class Spec:
         for name in target.said:
             if name in _LEFT and (target.items(name) or target.text(name)):
                 self.left(name, _LEFT[name])
+        for name, said in target.said.items():
+            if name in _FIXED and depends(said.value):
+                self.hangs(said.place, name, depends(said.value))
+            elif name in ("args", "labels") and said.value.names:
+                self.hangs(said.place, f"which {name} there are", said.value.names)
         used = self._contexts()
         contexts.prune(top)
         used += self._arguments()
@@ -107,13 +116,16 @@ class Spec:
         self.whole.remark(place, message)
         self.head.append(f"builder: {message}")
 
+    def hangs(self, place: Place, what: str, names: frozenset[str]) -> None:
+        told = ", ".join(sorted(names))
+        self.note(place, f"{what} hangs on {told}, and is here what it was by default")
+
     def template(self, value: Val, said: Said, what: str) -> str:
         """A value as a text of the spec; what no template says is told."""
         if value.sayable:
             return template(self.names.said(value.parts))
-        names = ", ".join(sorted(value.names))
         if what not in self.fixed:
-            self.note(said.place, f"{what} hangs on {names}, and is here what it was by default")
+            self.hangs(said.place, what, value.names)
         self.fixed[what] = None
         return template(shown(value.data))
 
@@ -151,6 +163,7 @@ class Spec:
         values = self.top.get("vars")
         for name, value in self.target.pairs("args").items():
             if value.data is None:
+                self._unset(name, value)
                 continue
             known = {key.text for key in self._keys("vars")}
             if name not in known:
@@ -164,6 +177,17 @@ class Spec:
             made = text(self.template(value, said, f"argument {name}"), self.at, ready=True)
             put(values, name, made, self.at)
         return used
+
+    def _unset(self, name: str, value: Val) -> None:
+        """An argument that is a variable without a value: the environment may have one, else the
+        ARG's default holds."""
+        values = self.top.get("vars")
+        default = values.get(name) if values else None
+        if values is None or default is None or not value.said or is_template(default.text):
+            return
+        variable = value.code.removeprefix(MARK)
+        code = f"env({quoted(variable)}, {quoted(default.text)})"
+        put(values, name, text((Ref(code),), self.at), self.at)
 
     def _not_taken(self, name: str, place: Place) -> None:
         """An argument that the Dockerfile makes no variable of; those of BuildKit are for that."""
@@ -216,11 +240,7 @@ class Spec:
             put(self.top, "tags", text(code, self.at, ready=True), self.at)
             return [value]
         if value.names:
-            names = ", ".join(sorted(depends(value)))
-            self.note(
-                said.place,
-                f"which tags there are hangs on {names}, and is here what it was by default",
-            )
+            self.hangs(said.place, "which tags there are", depends(value))
         made: dict[str, None] = {}
         for each in value.data:
             if each.data not in (None, "") or each.said:
@@ -256,8 +276,7 @@ class Spec:
         if said is None or not said.value.data:
             return
         if depends(said.value):
-            names = ", ".join(sorted(depends(said.value)))
-            self.note(said.place, f"platforms hangs on {names}, and is here what it was by default")
+            self.hangs(said.place, "platforms", depends(said.value))
         named = dict.fromkeys(shown(each.data) for each in said.value.data if each.data)
         found = [each for each in named if each.startswith("linux/")]
         for each in named:

@@ -41,4 +41,6 @@ class Whole:
 
     def remark(self, place: Place, message: str) -> None:
         source, line, column = place
-        self.remarks.append(source.error(Fault(line, column, message)))
+        error = source.error(Fault(line, column, message))
+        if not any(each.message == error.message for each in self.remarks):
+            self.remarks.append(error)

@@ -33,6 +33,7 @@ check validate fmt format > builder lint checks specs
 diff explain reason > builder why IMAGE names what differs
 status show graph dry-run changes > builder plan says what would be built
 config print template > builder render IMAGE prints a spec after its templates
+bake compose > builder convert docker-bake.hcl -o specs writes specs, or compose.yaml
 new generate scaffold > builder init writes a first spec
 info version env > builder doctor says what works here, builder --version which one it is
 help man usage > builder --help lists the commands
