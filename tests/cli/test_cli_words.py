@@ -18,8 +18,9 @@ COPY = "from: scratch\nsteps:\n- {file: /a, content: x}\n"
 
 def parsers() -> Iterator[argparse.ArgumentParser]:
     for name in COMMANDS:
-        for action in ("ls", "check", "gc") if name == "cache" else ("",):
-            needed = {"tag": ["x", "y"]}.get(name, ["x"] * (name in ONE))
+        actions = {"cache": ("ls", "check", "gc"), "index": ("create",)}
+        for action in actions.get(name, ("",)):
+            needed = {"tag": ["x", "y"], "index": ["x"]}.get(name, ["x"] * (name in ONE))
             yield parse([name, *([action] if action else []), *needed]).parser
 
 
