@@ -142,7 +142,7 @@ def _mounts(
             was, now = load_document(store, CacheKey(before[each][0])), held.get(CacheKey(value[0]))
             if was and now:
                 said = first_difference(parse(was), parse(now)).replace(f"/{NAME}", "", 1)
-                return f"{_mount(each)}: {said}"
+                return f"{_mount(each)}: {said.removeprefix(': ')}"
         return f"{_mount(each)}: changed"
     return f"{_mount(next(each for each in before if each not in after))}: gone"
 

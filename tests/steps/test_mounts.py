@@ -146,6 +146,14 @@ def test_what_changes_a_bind_runs_the_step_again(made: Made) -> None:
     assert made.why() == ("build", "mount /other: new")
 
 
+def test_a_changed_file_is_told_by_its_mount(made: Made) -> None:
+    file = made.box.file("a", "a")
+    made.spec("cat /x > /out", {"bind": "a", "target": "/x"})
+    made.build()
+    file.write_text("b")
+    assert made.why()[1].startswith("mount /x: content ")
+
+
 FAULTS = [
     ({"bind": "none", "target": "/x"}, (), "'none' does not exist in the context"),
     (
