@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 import weakref
 from collections import deque
@@ -115,6 +116,11 @@ class Docker:
     def run(
         self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
     ) -> Iterator[Iterable[Change]]:
+        if any(isinstance(each, File) and _is_socket(each.source) for each in command.mounts):
+            raise CannotRun(
+                "docker: an agent cannot be had in an engine, which may be far away",
+                "`--executor sandbox` or runc has it",
+            )
         # the SDK's client is not for several threads
         with self._turn, contextlib.ExitStack() as stack:
             folder = self._store.temporary()
@@ -164,6 +170,10 @@ class Docker:
             lower.extract(upper, epoch, parent.image.layers, _layers(parent))
             etc = view.resolve(b"etc", follow_last=True)
             yield changeset(upper, lower, epoch, etc=etc, points=points, note=self._warn)
+
+
+def _is_socket(path: str) -> bool:
+    return stat.S_ISSOCK(os.lstat(path).st_mode)
 
 
 def _read_only(mounted: Mounted) -> bool:
