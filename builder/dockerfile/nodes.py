@@ -84,14 +84,29 @@ def mapping(pairs: Mapping[str, Node | str], at: Place) -> Node:
     return made
 
 
+class _Table(Node):
+    """A mapping of which there may be thousands of keys, none of which is taken out."""
+
+    __slots__ = ("places",)
+
+    def __init__(self, kind: str, line: int, column: int) -> None:
+        super().__init__(kind, line, column)
+        self.places: dict[str, int] = {}
+
+
 def put(into: Node, name: str, value: Node, at: Place) -> Node:
     """Set a key; one that is there keeps its place. Gives the key's node."""
-    for number, (key, _) in enumerate(into.pairs):
-        if key.text == name:
-            into.pairs[number] = (key, value)
-            return key
-    key = Node(TEXT, *at, name)
-    into.pairs.append((key, value))
+    if isinstance(into, _Table):
+        number = into.places.setdefault(name, len(into.pairs))
+    else:
+        names = [key.text for key, _ in into.pairs]
+        number = names.index(name) if name in names else len(names)
+    if number < len(into.pairs):
+        key = into.pairs[number][0]
+        into.pairs[number] = (key, value)
+    else:
+        key = Node(TEXT, *at, name)
+        into.pairs.append((key, value))
     return key
 
 
@@ -103,6 +118,6 @@ def below(into: Node, name: str, at: Place, kind: str = MAPPING) -> Node:
     """The mapping or list under a key, made when it is not there."""
     found = into.get(name)
     if found is None:
-        found = Node(kind, *at)
+        found = _Table(kind, *at) if kind == MAPPING else Node(kind, *at)
         put(into, name, found, at)
     return found

@@ -34,7 +34,7 @@ class _Writer:
     def mapping(self, node: Node, indent: str) -> Iterator[str]:
         for key, value in node.pairs:
             yield from self._above(key, indent)
-            yield from self._value(f"{indent}{written(key.text)}:", value, indent)
+            yield from self._value(f"{indent}{_key(key.text)}:", value, indent)
 
     def _value(self, start: str, value: Node, indent: str) -> Iterator[str]:
         """What follows a key, or the dash of an entry; `indent` is the key's."""
@@ -62,7 +62,7 @@ class _Writer:
         first = True
         for key, value in item.pairs:
             yield from self._above(key, indent + "  ")
-            start = f"{indent}{'-' if first else ' '} {written(key.text)}:"
+            start = f"{indent}{'-' if first else ' '} {_key(key.text)}:"
             yield from self._value(start, value, indent + "  ")
             first = False
 
@@ -71,7 +71,7 @@ class _Writer:
         if node.kind == MAPPING:
             if any(id(key) in self._comments for key, _ in node.pairs) or _steps(node):
                 return None
-            parts = [(written(key.text), self._line(value)) for key, value in node.pairs]
+            parts = [(_key(key.text), self._line(value)) for key, value in node.pairs]
             if any(part is None for _, part in parts):
                 return None
             return "{" + ", ".join(f"{key}: {part}" for key, part in parts) + "}"
@@ -88,6 +88,10 @@ class _Writer:
         if node.kind == TEXT and _block(node.text, "") is not None:
             return None
         return _scalar(node)
+
+
+def _key(text: str) -> str:
+    return written(text) if text and scalar_kind(text) == TEXT else json.dumps(text)
 
 
 def _steps(node: Node) -> bool:

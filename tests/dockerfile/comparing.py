@@ -171,7 +171,8 @@ while [ $# -gt 0 ]; do
   shift
 done
 case "${0##*/}" in
-  adduser) echo "$name:x:$id:$id::/home/$name:/bin/sh" >> /etc/passwd;;
+  adduser) echo "$name:x:$id:$id::/home/$name:/bin/sh" >> /etc/passwd
+    echo "$name:x:$id:" >> /etc/group;;
   addgroup) echo "$name:x:$id:" >> /etc/group;;
 esac
 """

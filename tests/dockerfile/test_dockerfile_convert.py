@@ -43,6 +43,7 @@ TEXTS = {
     "braces": "FROM a\nRUN echo '{{ x }}' ${#y} '{%' {\nENV A='{{' B={\nLABEL a=\"{# b\"\n",
     "long": "FROM a\nRUN " + " && ".join(f"echo {n}" for n in range(100)) + "\n",
     "lines of white space": "FROM a\nCOPY <<E /a\n\n  x\n \n\ty\n\nE\n",
+    "keys": "FROM a\nLABEL 9=a no=b \"a b\"=c null=d true=e\nENV 1=2 null=3\n",
     "signs": "FROM a\nRUN echo \u00e4 \u2028 \x1b[0m\nLABEL a=': #' b='- x' c='' d=' ' e=no f=~\n",
 }  # fmt: skip
 
