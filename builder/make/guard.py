@@ -104,7 +104,7 @@ class Guard:
         for entry, content in changes:
             names = (entry.path, entry.link, *(part for pair in entry.xattrs for part in pair))
             found = self._finder.in_bytes(b"\0".join(names))
-            if not found and entry.type == FILE:
+            if not found and entry.type == FILE and content is not None:  # no whiteout
                 looked = content._replace(digest=None) if isinstance(content, HostFile) else content
                 found = self._finder.in_chunks(read_chunks(entry, looked))
             if found:

@@ -258,11 +258,16 @@ class Planner:
         if not step.mounts:
             return ()
         from builder.plan import mounts
-        from builder.spec.mounts import Bind, origin_of
+        from builder.spec.mounts import Bind, Cache, is_own, origin_of
 
         copies, left, found = iter(step.copies()), iter(images), []
         for placed in mounts.place(step.mounts, command, view):
             image = next(left) if origin_of(placed.mount) else None
+            if isinstance(placed.mount, Cache) and is_own(placed.mount):
+                if self.settings.executor():
+                    continue
+                name = f"{placed.mount.name}-{hex_of(self.settings.project.encode())[:12]}"
+                placed = placed._replace(mount=placed.mount._replace(name=name))
             if isinstance(placed.mount, Bind):
                 with mounts.at(placed.mount.place):
                     changes = self._copied(spec, next(copies), image)

@@ -24,7 +24,9 @@ class Bind(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """A folder of the store that outlives the step, by its name and the platform."""
+    """A folder of the store that outlives the step, by its name and the platform. One whose name
+    begins with a dot is a verb's own, which no spec can name: it is there for speed alone, so where
+    an executor has no caches the step does without, and each project has its own."""
 
     place: Place
     target: str
@@ -65,6 +67,10 @@ class Tmpfs(NamedTuple):
 
 Mount = Bind | Cache | Secret | Ssh | Tmpfs
 KINDS: dict[str, type[Any]] = {each.__name__: each for each in (Bind, Cache, Secret, Ssh, Tmpfs)}
+
+
+def is_own(mount: Mount) -> bool:
+    return isinstance(mount, Cache) and mount.name.startswith(".")
 
 
 def origins_of(mounts: Iterable[Mount]) -> tuple[BaseRef, ...]:

@@ -10,10 +10,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.spec.model import Place
-from builder.steps.packages import BEGIN, END, NEAR, PackageStep, package_list, several
+from builder.steps.packages import (
+    BEGIN,
+    DOWNLOADS,
+    END,
+    NEAR,
+    PackageStep,
+    downloads,
+    package_list,
+    several,
+)
 
 if TYPE_CHECKING:
     from builder.spec.fields import Reader, Table
+    from builder.spec.mounts import Mount
     from builder.spec.node import Node
 
 NAME = r"[a-z0-9][a-z0-9+.-]+"
@@ -23,9 +33,12 @@ _GET = (
     "apt-get -q -y -o APT::Update::Error-Mode=any -o Acquire::Retries=3 -o Acquire::Languages=none"
     " -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-unsafe-io"
     " -o Dpkg::Use-Pty=0 -o APT::Install-Suggests=false"
+    " -o APT::Keep-Downloaded-Packages=true -o Dir::Cache::archives=$archives"
 )
 
-_BEGIN = r"""policy=/usr/sbin/policy-rc.d
+_BEGIN = r"""archives=/tmp/.archives.$$
+mkdir -p $archives/partial
+policy=/usr/sbin/policy-rc.d
 if [ -e $policy ] || [ -L $policy ]; then policy=
 else printf '#!/bin/sh\nexit 101\n' > $policy; chmod 755 $policy; fi
 """
@@ -92,10 +105,37 @@ while [ $# -gt 0 ]; do
 done
 """
 
+_KEPT = rf"""digest() {{ sha256sum < "$1" | cut -c -64; }}
+if [ -d {DOWNLOADS} ]; then
+  set -f
+  {_GET} -qq -o Acquire::ForceHash=SHA256 --print-uris install $recommends -- $packages \
+    2> /dev/null | while read -r uri name size hash; do
+    hash=${{hash#SHA256:}}
+    case $name$hash in */*) continue ;; esac
+    [ ${{#hash}} = 64 ] && [ -f "{DOWNLOADS}/$hash" ] || continue
+    cp "{DOWNLOADS}/$hash" "$archives/partial/$name" || continue
+    [ "$(digest "$archives/partial/$name")" != "$hash" ] ||
+      cp "$archives/partial/$name" "$archives/$name"
+    rm -f "$archives/partial/$name"
+  done
+  set +f
+fi
+"""
+_KEEP = rf"""[ ! -d {DOWNLOADS} ] || for each in $archives/*.deb; do
+  [ -f "$each" ] || continue
+  hash=$(digest "$each")
+  [ -e "{DOWNLOADS}/$hash" ] || {{
+    cp "$each" "{DOWNLOADS}/new.$hash.$$" && mv "{DOWNLOADS}/new.$hash.$$" "{DOWNLOADS}/$hash"
+  }} || rm -f "{DOWNLOADS}/new.$hash.$$"
+done
+"""
+"""Downloads are kept by their SHA-256. A copy of one counts if it has the one that the signed lists
+say, whatever another step did to what is kept."""
+
 _SCRIPT = (
-    f"{NEAR}{_EXPLAIN}{BEGIN}{_BEGIN}{_REPOSITORIES}{_GET} update\n"
+    f"{NEAR}{_EXPLAIN}{BEGIN}{_BEGIN}{_REPOSITORIES}{_GET} update\n{_KEPT}"
     f"set -f; {_GET} install $recommends -- $packages || explain $packages; set +f\n"
-    f"{_END}{_JAVA}{END}"
+    f"{_KEEP}{_END}{_JAVA}{END}"
 )
 """$1: the packages, $2: an option for what they recommend; then for each repository its name, its
 stanza and its key, which may be empty."""
@@ -164,6 +204,10 @@ class Apt(_Apt, PackageStep):
         }
 
     script = _SCRIPT
+
+    @property
+    def mounts(self) -> tuple[Mount, ...]:  # type: ignore[override]
+        return (downloads(self.verb, self.place),)
 
     def arguments(self) -> tuple[str, ...]:
         recommends = f"--{'' if self.recommends else 'no-'}install-recommends"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from builder.oci.image import Document
     from builder.rootfs.view import View
     from builder.spec.fields import Kind, Reader
+    from builder.spec.mounts import Cache
     from builder.spec.node import Node
 
 PROGRAMS = {
@@ -32,6 +33,8 @@ PROGRAMS = {
 
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 _TITLE = 60  # characters
+DOWNLOADS = "/run/packages"
+"""Where a step sees its own cache of downloads, if it has one."""
 
 NEAR = r"""near() {
   awk -v wanted="$1" '
@@ -170,6 +173,13 @@ class PackageStep(CommandStep):
             f"{self.verb} needs {PROGRAMS[self.verb][0]}, which the image does not have here",
             other_verb(view),
         )
+
+
+def downloads(verb: str, place: Place) -> Cache:
+    """A verb's own cache, at DOWNLOADS."""
+    from builder.spec.mounts import Cache
+
+    return Cache(place, DOWNLOADS, f".{verb}")
 
 
 def base_environment(epoch: int) -> dict[str, str]:

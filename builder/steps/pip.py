@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from builder.errors import BuilderError
 from builder.plan.step import Explained, FileStep
 from builder.spec.model import Place, shown
-from builder.steps.packages import BEGIN, END, PackageStep, is_there, package_list, several
+from builder.steps.packages import (
+    BEGIN,
+    DOWNLOADS,
+    END,
+    PackageStep,
+    downloads,
+    is_there,
+    package_list,
+    several,
+)
 
 if TYPE_CHECKING:
     from builder.errors import CommandFailed
@@ -31,6 +40,12 @@ FOLDER = "/run/requirements/"
 
 _SCRIPT = (
     BEGIN
+    + rf"""export PIP_CACHE_DIR=/tmp/.cache.$$
+mkdir $PIP_CACHE_DIR
+[ ! -d {DOWNLOADS} ] || for each in http http-v2; do
+  mkdir -p {DOWNLOADS}/$each; ln -s {DOWNLOADS}/$each $PIP_CACHE_DIR/$each
+done
+"""
     + r"""packages=$1 python=$2 venv=$3 system=$4 files=$5
 command -v "$python" > /dev/null || { echo "no python '$python'"; exit 127; }
 if [ -n "$venv" ]; then
@@ -44,7 +59,7 @@ case $packages in *"$newline"*) IFS=$newline ;; *) IFS=' ' ;; esac
 set -f
 set -- $packages
 IFS=$newline
-"$python" -m pip install --no-cache-dir $files -- "$@"
+"$python" -m pip install $files -- "$@"
 set +f
 IFS=' '
 """
@@ -52,7 +67,8 @@ IFS=' '
 )
 """$1: the packages, between spaces, or behind each a newline where one of them has spaces; $2 the
 interpreter, $3 the folder of an environment or "", $4 whether a distribution's Python may be
-changed or "", $5 options that name files, a line each word."""
+changed or "", $5 options that name files, a line each word. Of pip's cache what it downloaded is
+kept, not the wheels that it built: those may hang on what the image had."""
 
 
 class _Pip(NamedTuple):
@@ -161,19 +177,20 @@ class Pip(_Pip, PackageStep):
         from builder.spec.mounts import Bind
 
         files = dict.fromkeys((*self.requirements, *self.constraints))
-        return tuple(Bind(self.place, FOLDER + file, (file,)) for file in files)
+        binds = (Bind(self.place, FOLDER + file, (file,)) for file in files)
+        return (downloads(self.verb, self.place), *binds)
 
-    def binds(self) -> tuple[FileStep, ...]:
+    def copies(self) -> tuple[FileStep, ...]:
         from builder.steps.bound import copies
 
         return copies(self.mounts)
 
     @property
     def hashes(self) -> bool:  # type: ignore[override]
-        return bool(self.mounts)
+        return bool(self.requirements or self.constraints)
 
     def scan(self, context: Context) -> Scanned:
-        return [found for copy in self.binds() for found in copy.scan(context)]
+        return [found for copy in self.copies() for found in copy.scan(context)]
 
     def settings(self, given: Mapping[str, str]) -> dict[str, str]:
         """What says which Python, and where packages come from, counts of the config, too."""
