@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,6 +65,18 @@ def on_debian(project: Project, debian: Path) -> Project:
     return project
 
 
+def _server(folder: Path, asked: list[str]) -> ThreadingHTTPServer:
+    """A server of a folder; `asked` takes the paths of files that it gave."""
+
+    def log(handler: SimpleHTTPRequestHandler, code: Any = "", size: Any = "") -> None:
+        if str(getattr(code, "value", code)) == "200":
+            asked.append(handler.path)
+
+    silent = {"log_message": lambda *_: None, "log_request": log}
+    handler = type("Handler", (SimpleHTTPRequestHandler,), silent)
+    return ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
+
+
 class Repository:
     """A repository on loopback: `url`, with the suite `test` and the component `main`."""
 
@@ -74,9 +87,8 @@ class Repository:
         self._home.mkdir(mode=0o700)
         self._gpg("--quick-generate-key", "--passphrase", "", "test@example.com", "default")
         self.key = self._gpg("--armor", "--export").decode()
-        quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-        handler = partial(quiet, directory=str(folder))
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.asked: list[str] = []
+        self.server = _server(folder, self.asked)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -184,8 +196,8 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=str(folder)))
+        self.asked: list[str] = []
+        self.server = _server(folder, self.asked)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 

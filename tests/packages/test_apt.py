@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,53 @@ def test_real_packages_are_the_same_bytes(on_debian: Project) -> None:
         on_debian.spec("x", json.dumps({"from": "oci:debian", "steps": [step]}))
         found.append(layer(on_debian.build())["digest"])
     assert found[0] == found[1]
+
+
+def test_downloads_are_kept_by_their_checksum(on_debian: Project, repository: Repository) -> None:
+    """They come once, also with other packages beside them; what was done to them counts not."""
+    for name in ("mine", "more"):
+        repository.add(name, **{f"usr__share__{name}": name})
+    own = {"mine": repository.stanza}
+
+    def downloads() -> list[str]:
+        found = sorted(each for each in repository.asked if each.endswith(".deb"))
+        repository.asked.clear()
+        return found
+
+    install(on_debian, "mine", repositories=own)
+    first = on_debian.build()
+    assert downloads() == ["/mine_1_all.deb"]
+    install(on_debian, ["mine", "more"], repositories=own)
+    both = on_debian.build()
+    assert downloads() == ["/more_1_all.deb"]
+    kept = [each for each in on_debian.store.glob("caches/*/*/data/*") if len(each.name) == 64]
+    assert len(kept) == 2
+    for number, path in enumerate(kept):
+        data = path.read_bytes()
+        path.unlink()
+        if number:
+            path.symlink_to("/etc/passwd")
+        else:
+            path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    time.sleep(1)  # what was made within the second of a run's start is of this run
+    assert layer(on_debian.build("--pull=always"))["digest"] == layer(both)["digest"]
+    assert downloads() == ["/mine_1_all.deb", "/more_1_all.deb"]
+    on_debian.store = on_debian.root.parent / "other"
+    install(on_debian, "mine", repositories=own)
+    assert layer(on_debian.build())["digest"] == layer(first)["digest"]
+
+
+@pytest.mark.parametrize("executor", ["runc", "chroot"])
+@pytest.mark.needs("runc")
+def test_other_executors_make_the_same(
+    on_debian: Project, repository: Repository, executor: str
+) -> None:
+    script = OF_THIS_RUN.replace("$(cat /proc/sys/kernel/hostname)", "x")  # a chroot's is ours
+    repository.add("mine", script=script, usr__share__mine="mine")
+    install(on_debian, "mine", repositories={"mine": repository.stanza})
+    found = layer(on_debian.build())["diff_id"]
+    on_debian.store = on_debian.root.parent / "other"
+    assert layer(on_debian.build("--executor", executor))["diff_id"] == found
 
 
 def test_the_docs_tell_what_is_left_out() -> None:

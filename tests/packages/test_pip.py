@@ -89,6 +89,17 @@ def test_files_of_requirements(on_python: Project, index: Index) -> None:
     assert "a file of requirements names 'reqs/base.txt', which the step does not have" in said
 
 
+def test_downloads_are_kept_and_change_nothing(on_python: Project, index: Index) -> None:
+    for name in ("one", "two"):
+        index.add(name)
+    install(on_python, index, "one", venv="/v")
+    on_python.build()
+    install(on_python, index, ["one", "two"], venv="/v")
+    with_cache = on_python.build()["x"]["layers"][-1]["digest"]
+    on_python.store = on_python.root.parent / "other"
+    assert on_python.build()["x"]["layers"][-1]["digest"] == with_cache
+
+
 def test_the_config_says_which_python_and_index(on_python: Project, index: Index) -> None:
     index.add("one")
     steps = [
