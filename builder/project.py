@@ -439,8 +439,10 @@ class Project:
             if wanted:
                 self.agents.close()
                 raise SpecErrors(tuple(wanted.values()))
-        self._telling.guard = Guard(values, self.secrets, self.agents)
-        return self._telling.guard
+        self._telling.guard = guard = Guard(values, self.secrets, self.agents)
+        for name, size in guard.too_short():
+            self.emit(Warned(f"secret {name!r} has {size} bytes: too few to be masked or found"))
+        return guard
 
     def _rotated(self, mount: Secret) -> str:
         """See Settings: an HMAC with a key that the store made for itself."""

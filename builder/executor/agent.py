@@ -77,7 +77,7 @@ class Agents:
             raise BuilderError(
                 f"ssh agent {name!r}: {os.fsdecode(error.filename)!r}: {error.strerror}", how
             ) from None
-        own_one = _Own(name, self._temporary())
+        own_one = _Own(name, self._temporary(), self._environ.get("PATH", os.defpath))
         self._own.append(own_one)
         for path, key in zip(paths, keys, strict=True):
             own_one.add(path, key)
@@ -106,8 +106,10 @@ class _Own:
     """An ssh-agent of ours. It ends with the program it was started with, which ends when a pipe
     does: with the builder, however that ends."""
 
-    def __init__(self, name: str, folder: str) -> None:
+    def __init__(self, name: str, folder: str, path: str) -> None:
+        """`path`: where programs are. Nothing else of the caller's environment is handed on."""
         self._name, self._folder = name, folder
+        self._environment = {"PATH": path}
         self.path = os.path.join(folder, "agent")
         self._pid = 0
         try:
@@ -117,6 +119,7 @@ class _Own:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 cwd=folder,
+                env=self._environment,
             )
         except OSError as error:
             remove_tree(folder)
@@ -138,7 +141,11 @@ class _Own:
             input=key,
             capture_output=True,
             cwd=self._folder,
-            env={**os.environ, "SSH_AUTH_SOCK": "agent", "SSH_ASKPASS_REQUIRE": "never"},
+            env={
+                **self._environment,
+                "SSH_AUTH_SOCK": "agent",
+                "SSH_ASKPASS_REQUIRE": "never",
+            },
             start_new_session=True,  # without a terminal nobody is asked for a passphrase
         )
         if done.returncode:

@@ -14,7 +14,7 @@ from builder.layer.read import show
 from builder.oci.image import Document, Image
 from builder.plan.step import CommandStep, own_steps
 from builder.secrets.given import Need, Secrets
-from builder.secrets.mask import Finder, Mask, Stream
+from builder.secrets.mask import Finder, Mask, Stream, forms
 from builder.spec.files import error_at, snippet_at
 from builder.spec.model import ImageSpec
 from builder.spec.mounts import Secret, Ssh
@@ -73,6 +73,10 @@ class Guard:
                     return None
                 self._keep({**self.values, mount.name: self._secrets.value(mount.name)})
             return self.values[mount.name]
+
+    def too_short(self) -> list[tuple[str, int]]:
+        """Secrets that nothing can be done for, with their bytes."""
+        return [(name, len(value)) for name, value in self.values.items() if not forms(value)]
 
     def event(self, event: Event) -> Event:
         """The event as it may be told."""

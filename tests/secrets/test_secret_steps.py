@@ -370,3 +370,41 @@ steps:
       rm /tmp/all
 """.replace("@", str(sandbox.base.store)))  # fmt: skip
     sandbox.build("--jobs", "2")
+
+
+@pytest.mark.parametrize("steps", ["sandbox", "docker"], indirect=True)
+def test_what_a_killed_builder_leaves(steps: Steps) -> None:
+    steps.base.spec("x", """
+from: rootfs:base.tar
+steps:
+  - run: echo RUNNING; sleep 60
+    mounts: [{secret: file}, {secret: token, env: TOKEN}]
+""")  # fmt: skip
+    process = steps.start("build", "--executor", steps.executor, "--progress", "plain")
+    assert process.stderr is not None
+    said = b""
+    while b"RUNNING" not in said:
+        said += os.read(process.stderr.fileno(), 1 << 16)
+    process.kill()
+    process.communicate()
+    steps.clean()
+    if steps.engine:  # in its memory, until the next one
+        assert steps.engine.docker("volume", "ls", "-q") != b""
+        steps.base.spec("x", f"from: rootfs:base.tar\nsteps: [{USES.removeprefix('- ')}]\n")
+        steps.build()
+        assert steps.engine.docker("volume", "ls", "-q") == b""
+        assert steps.engine.docker("ps", "-a", "-q") == b""
+
+
+def test_values_that_are_too_short_or_not_there(sandbox: Steps) -> None:
+    (sandbox.base.root.parent / "outside" / "file").write_text("abc\n")
+    uses = "{run: '@', mounts: [{secret: file}, {secret: none}]}"
+    run = "test -s /run/secrets/file; test -f /run/secrets/none; test ! -s /run/secrets/none"
+    sandbox.base.spec("x", f"from: rootfs:base.tar\nsteps: [{uses.replace('@', run)}]\n")
+    sandbox.given += ["--secret", "id=none,src=/dev/null"]
+    told = sandbox.build(status=2)
+    assert b"not a regular file" in told  # of a device's bytes there is no end
+    (sandbox.base.root / "none").write_text("")
+    sandbox.given[-1] = "id=none,src=none"
+    told = sandbox.build()
+    assert b"secret 'file' has 4 bytes: too few" in told and b"'none' has 0 bytes" in told, told

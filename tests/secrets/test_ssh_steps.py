@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -130,9 +131,7 @@ def test_a_clone_with_a_key_of_a_file(project: Any, server: Server, executor: st
         with tarfile.open(project.root / "out.tar") as tar:
             names = tar.getnames()
         assert "tmp/clone/hello" in names and not [each for each in names if "agent" in each]
-    left = subprocess.run(["pgrep", "-f", "ssh-agent -a agent"], capture_output=True, text=True)
-    mine = [pid for pid in left.stdout.split() if _below(int(pid), project.store)]
-    assert not mine
+    assert _agents(project.store) == []
 
 
 def _below(pid: int, folder: Path) -> bool:
@@ -182,3 +181,39 @@ def test_executors_that_cannot(project: Any, server: Server, engine: Any) -> Non
     assert "more than 512000 bytes" in done.stderr
     done = project.run("build", "--executor", "chroot", "--secret", "a=specs/x.yaml", status=1)
     assert "could not be run: chroot: mounts need namespaces" in done.stderr
+
+
+def test_an_agent_of_ours_ends_with_a_builder_that_is_killed(project: Any, server: Server) -> None:
+    project.spec(
+        "x", "from: rootfs:base.tar\nsteps: [{run: 'echo RUN; sleep 60', mounts: [ssh]}]\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "builder", "build", "--ssh", f"default={server.folder}/key",
+         "--progress", "plain"],
+        cwd=project.root, env={**os.environ, "BUILDER_CACHE_DIR": str(project.store)},
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stderr is not None
+    while b"RUN" not in process.stderr.readline():
+        pass
+    (agent,) = _agents(project.store)
+    process.kill()
+    process.communicate()
+    until = time.monotonic() + 30  # it looks every ten seconds
+    while os.path.exists(f"/proc/{agent}") and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not os.path.exists(f"/proc/{agent}")
+
+
+def _agents(store: Path) -> list[str]:
+    """Those whose parent, what they were started with, is in a folder of the store."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = Path(f"/proc/{name}/cmdline").read_bytes()
+            parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+        if words.startswith(b"ssh-agent\0-a") and _below(int(parent), store):
+            found.append(name)
+    return found
