@@ -86,7 +86,6 @@ def test_an_option_of_another_tool_is_told(project: Any, option: str) -> None:
         (("images", "-q"), "--json"),
         (("build", "specs/"), "--context DIR"),
         (("build", "-f", "Dockerfile", "site"), "builder build -f Dockerfile ."),
-        (("build", "--platform", "linux/amd64,linux/arm64"), "once for each"),
         (("build", "-o", "type=oci,dest=x.tar"), "write oci-archive:x.tar"),
         (("build", "-o", "type=oci,tar=false,dest=x"), "write oci:x"),
         (("build", "-o", "type=docker,dest=x.tar"), "write docker-archive:x.tar"),

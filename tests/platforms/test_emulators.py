@@ -143,3 +143,19 @@ def test_a_debian_for_another_cpu(emulated: Emulated) -> None:
     emulated.run("build", "-o", "tar:out.tar")
     told = subprocess.run(["tar", "-xOf", emulated.root / "out.tar", "arch"], capture_output=True)
     assert told.stdout == b"arm64\n"
+
+
+@pytest.mark.root
+@pytest.mark.needs("dockerd")
+def test_an_engine_without_an_emulator_is_told(
+    project: Any, trees: dict[str, Path], engine: Any
+) -> None:
+    if subprocess.run(["sh", "-c", "ls /proc/sys/fs/binfmt_misc/qemu-aarch64"]).returncode == 0:
+        pytest.skip("this machine has one")
+    place(project, trees)
+    project.spec("site", SITE.replace("linux/386, ", ""))
+    env = {"DOCKER_HOST": engine.socket}
+    error = project.run("build", "--executor", "docker", env=env, status=1).stderr
+    assert "error: specs/site.yaml:4:10: step " in error
+    assert "no emulator for linux/arm64 in the Docker engine" in error
+    assert "tonistiigi/binfmt --install arm64" in error
