@@ -22,6 +22,7 @@ from builder.errors import UsageError
 from builder.oci.image import Platform
 from builder.spec.node import LIST, MAPPING, Node
 from builder.spec.source import Fault, Problems, Source, did_you_mean, quote
+from builder.spec.syntax import Malformed, parse_name
 
 
 class Remark(NamedTuple):
@@ -173,11 +174,12 @@ class _Converter(Values):
         parent = self._stage_named(found.args[0], named)
         scope = parent.scope.child() if parent else StageScope.new(on_scratch=named == "scratch")
         part = Part(stage, number, parent, scope)
+        part.name = self._name(stage, number)
         self.parts.append(part)
         at = found.line.at(found.args[0].at)
         if parent:
             part.needs.add(parent.name)
-            part.base = text(f"stage:{named}", at, ready=True)
+            part.base = text(f"stage:{named if '{{' in named else parent.name}", at, ready=True)
         else:
             part.base = text(named, at, ready=True)
             if named == "scratch":
@@ -190,6 +192,15 @@ class _Converter(Values):
         for each in stage.steps:
             self._guarded(each, partial(self._do, part))
         settings.finish(self, part)
+
+    def _name(self, stage: Stage, number: int) -> str:
+        """What it is called in the spec: a name that another has had already is that one's."""
+        try:
+            name = parse_name(stage.name)
+        except Malformed:
+            return f"stage-{number}"
+        taken = any(each.name == name for each in self.parts)
+        return f"{name}-{number}" if taken else name
 
     def _stage_named(self, word: Word, named: str) -> Part | None:
         """The stage that FROM names; where variables decide, the one that their defaults mean."""
@@ -222,7 +233,7 @@ class _Converter(Values):
         )
         if flag.value.strip("${}") == "BUILDPLATFORM" or said == (host or "{{ host.platform }}"):
             part.host = True
-        elif said != (target or "{{ target.platform }}"):
+        elif (said if "/" in said else f"linux/{said}") != (target or "{{ target.platform }}"):
             self.remark(
                 found.line.at(flag.at),
                 f"--platform={said} is not said here: the image is for the platform that is built",

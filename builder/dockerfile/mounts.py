@@ -45,6 +45,8 @@ def mount(by: _Converter, part: Part, found: Instruction, flag: Flag, step: Node
         _put(made, where, tmpfs=target, size=said.get("size", ""))
     elif kind == "ssh":
         _put(made, where, ssh=said.get("id", "default"))
+        if said.get("required", "false") != "true":
+            put(made, "required", Node(BOOL, *where, "false"), where)
         if target:
             by.remark(where, "the agent's socket is where SSH_AUTH_SOCK says, not at target=", made)
     else:

@@ -40,6 +40,12 @@ class Agents:
         self._paths: dict[str, str] = {}
         self._own: list[_Own] = []
 
+    def known(self, name: str) -> bool:
+        """Whether there is one of this name, whatever comes of it."""
+        return name in self._given or (
+            name == "default" and bool(self._environ.get("SSH_AUTH_SOCK"))
+        )
+
     def path(self, name: str) -> str:
         """The socket of an agent that answers. Raises BuilderError."""
         with self._lock:

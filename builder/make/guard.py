@@ -33,14 +33,16 @@ def needs_of(specs: Iterable[ImageSpec]) -> Iterator[Need]:
                 env = each.env is not None
                 yield Need(each.name, each.place, step.place, env, each.required)
             elif isinstance(each, Ssh):
-                yield Need(each.name, each.place, step.place, ssh=True)
+                yield Need(each.name, each.place, step.place, required=each.required, ssh=True)
 
 
 def lacking_agents(agents: Agents, needs: Iterable[Need]) -> dict[Need, SpecError]:
     """What is wrong with the agents that are needed."""
     faults: dict[str, BuilderError | None] = {}
     errors = {}
-    for need in (need for need in needs if need.ssh):
+    for need in (each for each in needs if each.ssh):
+        if not (need.required or agents.known(need.name)):
+            continue
         if need.name not in faults:
             faults[need.name] = None
             try:

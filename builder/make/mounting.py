@@ -58,8 +58,11 @@ def mounted(
                 if each.target:
                     mode = int(mount.mode or "0400", 8)
                     found.append(Value(each.target, value, mode, *each.owner))
-            case Ssh(name=name):
-                agent = _guard(shop).agents.forwarded(name, command.uid, command.gid)
+            case Ssh(name=name, required=required):
+                agents = _guard(shop).agents
+                if not (required or agents.known(name)):
+                    continue
+                agent = agents.forwarded(name, command.uid, command.gid)
                 found.append(File(each.target, held.enter_context(agent)))
                 env["SSH_AUTH_SOCK"] = each.target
     return command._replace(mounts=tuple(found), env={**command.env, **env}, hidden=hidden)

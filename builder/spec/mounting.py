@@ -112,7 +112,10 @@ _TABLES: dict[str, Table] = {
         "required": Field(boolean(), "false: the step runs without it where it is not given."),
         "rotate": Field(boolean(), "true: another value runs the step again."),
     },
-    "ssh": {"ssh": Field(_NAMED, "An agent by the name it is given under.", required=True)},
+    "ssh": {
+        "ssh": Field(_NAMED, "An agent by the name it is given under.", required=True),
+        "required": Field(boolean(), "false: the step runs without it where there is none."),
+    },
     "tmpfs": {
         "tmpfs": Field(_WHERE, "Where an empty folder in memory is seen.", required=True),
         "size": Field(
@@ -149,7 +152,7 @@ def _made(reader: Reader, node: Node, kind: str, given: Mapping[str, Any]) -> Mo
     if kind == "tmpfs":
         return Tmpfs(at, given["tmpfs"], given.get("size"))
     if kind == "ssh":
-        return Ssh(at, given["ssh"])
+        return Ssh(at, given["ssh"], given.get("required", True))
     rest = {name: value for name, value in given.items() if name not in (kind, "target")}
     if kind == "cache":
         return Cache(at, given["target"], given["cache"], **rest)

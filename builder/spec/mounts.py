@@ -55,6 +55,7 @@ class Ssh(NamedTuple):
 
     place: Place
     name: str = "default"
+    required: bool = True
 
 
 class Tmpfs(NamedTuple):

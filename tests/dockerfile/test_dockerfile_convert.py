@@ -136,3 +136,16 @@ def test_idioms(command: str) -> None:
     assert ("apt" in first) == (IDIOMS[command] is not None) and first["name"] == "tools"
     assert "rules" not in copy and globs["rules"] == "docker"
     assert "apt" not in plain(converted(text).top)["steps"][0]
+
+
+def test_names_of_stages() -> None:
+    text = (
+        "FROM a AS x\nRUN a\nFROM x AS x\nCOPY --from=x / /\nFROM b AS a__-\n"
+        "FROM x\nCOPY --from=0 a b\nCOPY --from=2 a b\n"
+    )
+    spec = read(converted(text))
+    made = {each.stage: (str(each.base), *map(str, each.refs[1:])) for each in (*spec.stages, spec)}
+    assert made == {
+        "x": ("a",), "x-1": ("stage:x", "stage:x"), "stage-2": ("b",),
+        "": ("stage:x-1", "stage:x", "stage:stage-2"),
+    }  # fmt: skip
