@@ -38,7 +38,7 @@ from builder.work.cancel import Cancel
 from builder.work.schedule import Done, Failed, NotRun, Outcome, Task, run
 
 if TYPE_CHECKING:
-    from builder.dockerfile.loading import Dockerfiles
+    from builder.dockerfile.reader import Dockerfiles
     from builder.executor.agent import Agents
     from builder.executor.base import Executor
     from builder.executor.emulator import Emulation
@@ -239,7 +239,7 @@ class Project:
     def _of_dockerfiles(self) -> Dockerfiles:
         """What reads Dockerfiles, once there is one."""
         if self._dockerfiles is None:
-            from builder.dockerfile.loading import Dockerfiles
+            from builder.dockerfile.reader import Dockerfiles
 
             self._dockerfiles = Dockerfiles(self.context, self.options.target)
         return self._dockerfiles

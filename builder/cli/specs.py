@@ -14,7 +14,7 @@ from builder.oci.image import Platform, host_platform
 
 
 def lint(arguments: argparse.Namespace) -> int:
-    from builder.dockerfile.loading import Dockerfiles
+    from builder.dockerfile.reader import Dockerfiles
     from builder.plan.context import Context
     from builder.plan.sources import advice
     from builder.plan.sources import lint as look

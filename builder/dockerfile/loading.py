@@ -93,32 +93,6 @@ def read_dockerfile(
     return tuple(specs), converted
 
 
-class Dockerfiles:
-    """Reads Dockerfiles as specs, as spec.load.Dockerfiles has it. `remarks` is what was said of
-    them, by place."""
-
-    def __init__(self, root: str, target: str = "") -> None:
-        self.root, self.key = root, target
-        self.remarks: dict[Place, SpecError] = {}
-
-    def read(
-        self,
-        path: str,
-        data: bytes,
-        given: Inputs,
-        base: Mapping[str, Any] | None,
-        stage: str,
-        named: str,
-    ) -> tuple[tuple[ImageSpec, ...], bool]:
-        specs, converted = read_dockerfile(
-            path, data, given, base, stage, named, root=self.root, target=self.key
-        )
-        for remark in converted.remarks:
-            place = Place(path, *remark.place)
-            self.remarks.setdefault(place, SpecError(remark.message).at(place))
-        return specs, not converted.remarks and not converted.looked
-
-
 def _finished(
     spec: ImageSpec, converted: Converted, folder: Folder | None, *, known: bool
 ) -> ImageSpec:

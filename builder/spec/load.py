@@ -14,7 +14,7 @@ from builder.spec.model import ImageSpec, Verbs, holds_env
 
 
 class Dockerfiles(Protocol):
-    """What reads a Dockerfile as a spec (builder.dockerfile.loading)."""
+    """What reads a Dockerfile as a spec (builder.dockerfile.reader)."""
 
     key: str
     """What it goes by beside the file, its build arguments and the platform."""
