@@ -104,13 +104,17 @@ def _run(cpu: _Cpu, temporary: Callable[[], str]) -> str | None:
             env={},
             cwd="/",
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
+    except OSError:
+        return None  # it cannot be tried
+    except subprocess.TimeoutExpired:
+        return "a program of it does not end"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if not made.returncode:
         return None
     said = made.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    if f"[Errno {errno.EPERM}]" in said:  # an ordinary user has no root of its own to try it in
+        return None
     if f"[Errno {errno.ENOEXEC}]" in said:
         return "no emulator is registered with the kernel (binfmt_misc)"
     if f"[Errno {errno.ENOENT}]" in said:
