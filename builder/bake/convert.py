@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from builder.bake.model import Bake, resolved
+from builder.bake.model import Bake, Resolver
 from builder.bake.spec import Spec
 from builder.bake.target import Target
 from builder.bake.whole import Project, Whole
@@ -39,7 +39,8 @@ class _Converter:
             self.remark(place, message)
 
     def made(self) -> Made:
-        targets = {name: resolved(self.bake, name) for name in self.bake.targets}
+        resolver = Resolver(self.bake)
+        targets = {name: resolver.target(name) for name in self.bake.targets}
         self._circles(targets)
         sources: dict[str, tuple[Source, str]] = {}  # the Dockerfile and the context's folder
         for name, target in targets.items():
@@ -55,30 +56,29 @@ class _Converter:
 
     def _circles(self, targets: Mapping[str, Target]) -> None:
         """Raises Fault where targets take from one another in a circle."""
+
+        def linked(name: str) -> Iterator[str]:
+            texts = (str(each.data) for each in targets[name].pairs("contexts").values())
+            named = (text.removeprefix("target:") for text in texts if text.startswith("target:"))
+            return (each for each in named if each in targets)
+
         done: set[str] = set()
         for start in targets:
-            way: list[str] = []
-            waiting = [(start, 0)]
-            while waiting:
-                name, depth = waiting.pop()
-                del way[depth:]
-                if name in way:
-                    source, line, column = targets[way[-1]].place
-                    shown_as = " -> ".join((*way[way.index(name) :][-5:], name))
-                    message = f"targets take from one another in a circle: {shown_as}"
-                    raise Fault(line, column, message, None, source)
-                if name in done or name not in targets:
-                    continue
-                way.append(name)
-                linked = [
-                    str(each.data)[len("target:") :]
-                    for each in targets[name].pairs("contexts").values()
-                    if str(each.data).startswith("target:")
-                ]
-                if not linked:
+            way = {start: linked(start)} if start not in done else {}
+            while way:
+                name = next(reversed(way))
+                following = next(way[name], None)
+                if following is None:
                     done.add(name)
-                waiting += [(each, len(way)) for each in linked]
-            done.add(start)
+                    del way[name]
+                elif following in way:
+                    source, line, column = targets[name].place
+                    names = list(way)
+                    told = " -> ".join((*names[names.index(following) :][-5:], following))
+                    message = f"targets take from one another in a circle: {told}"
+                    raise Fault(line, column, message, None, source)
+                elif following not in done:
+                    way[following] = linked(following)
 
     # -- which targets are images ------------------------------------------------------------------
 
@@ -128,8 +128,7 @@ class _Converter:
         return target.name.startswith("_") or not any(each in own for each in images)
 
     def _called(self, target: Target) -> str:
-        name = re.sub(r"[^a-z0-9._-]", "-", target.name.lower())
-        name = re.sub(r"[._-]*([._-])[._-]*", r"\1", name).strip("._-") or "image"
+        name = _name(target.name) or "image"
         while name in self.names.values():
             name += "-2"
         return name
@@ -140,8 +139,8 @@ class _Converter:
         lines = []
         groups = {}
         for group in self.bake.groups.values():
-            members = self._members(group.name, ())
-            name = re.sub(r"[^a-z0-9._-]", "-", group.name.lower()).strip("._-")
+            members = self._members(group.name)
+            name = _name(group.name)
             if not members or [name] == members:
                 continue
             if name in self.names.values() or not name:
@@ -160,17 +159,31 @@ class _Converter:
                 lines.append(f"  {written(name)}: {{{pairs}}}")
         return "\n".join(lines) + "\n" if lines else ""
 
-    def _members(self, name: str, above: tuple[str, ...]) -> list[str]:
-        """The images of a group, with those of groups in it, once each."""
-        group = self.bake.groups[name]
+    def _members(self, name: str) -> list[str]:
+        """The images of a group, with those of groups in it, once each, in their order."""
         made: dict[str, None] = {}
-        for each in group.targets:
-            if each in self.bake.groups and each not in (*above, name) and len(above) < 20:
-                made |= dict.fromkeys(self._members(each, (*above, name)))
-            elif each in self.names:
+        seen = {name}
+        waiting = [name]
+        while waiting:
+            each = waiting.pop()
+            if each in self.names and each != name:
                 made[self.names[each]] = None
-            elif each not in self.bake.targets and each not in self.bake.groups:
-                source, line, column = group.place
-                message = f"group {quote(name)} has {quote(each)}, which is no target and no group"
-                raise Fault(line, column, message, None, source)
+                continue
+            group = self.bake.groups.get(each)
+            if group is None:
+                continue
+            for member in group.targets:
+                if member not in self.bake.targets and member not in self.bake.groups:
+                    source, line, column = group.place
+                    message = f"group {quote(each)} has {quote(member)}, no target and no group"
+                    raise Fault(line, column, message, None, source)
+            fresh = [member for member in dict.fromkeys(group.targets) if member not in seen]
+            seen.update(fresh)
+            waiting += reversed(fresh)
         return list(made)
+
+
+def _name(text: str) -> str:
+    """As images and groups are called: lower-case letters and digits, one sign between them."""
+    text = re.sub(r"[^a-z0-9._-]", "-", text.lower())
+    return re.sub(r"[._-]*([._-])[._-]*", r"\1", text).strip("._-")

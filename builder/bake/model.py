@@ -37,22 +37,34 @@ class Bake(NamedTuple):
     remarks: tuple[tuple[Place, str], ...]
 
 
-def resolved(bake: Bake, name: str, place: Place | None = None) -> Target:
-    """A target with all that it inherits. Raises Fault."""
-    return _resolved(bake, name, place, ())
+class Resolver:
+    """Targets with all that they inherit; each is put together once."""
 
+    def __init__(self, bake: Bake) -> None:
+        self._bake = bake
+        self._done: dict[str, Target] = {}
 
-def _resolved(bake: Bake, name: str, place: Place | None, above: tuple[str, ...]) -> Target:
-    target = bake.targets.get(name)
-    if target is None:
-        source, line, column = place or next(iter(bake.targets.values())).place
-        near = did_you_mean(name, sorted(bake.targets))
-        raise Fault(line, column, f"there is no target {quote(name)}{near}", None, source)
-    if name in above or len(above) > MAX_INHERITED:
-        source, line, column = bake.targets[above[-1]].place
-        way = " -> ".join((*above[-5:], name))
-        raise Fault(line, column, f"targets inherit in a circle: {way}", None, source)
-    said: dict[str, Said] = {}
-    for each in target.inherits:
-        said = merged(said, _resolved(bake, each, target.place, (*above, name)).said)
-    return target._replace(said=merged(said, target.said), inherits=())
+    def target(self, name: str) -> Target:
+        """Raises Fault."""
+        return self._resolved(name, None, ())
+
+    def _resolved(self, name: str, place: Place | None, above: tuple[str, ...]) -> Target:
+        if name in self._done:
+            return self._done[name]
+        targets = self._bake.targets
+        target = targets.get(name)
+        if target is None:
+            source, line, column = place or next(iter(targets.values())).place
+            near = did_you_mean(name, sorted(targets)[:1000])
+            raise Fault(line, column, f"there is no target {quote(name)}{near}", None, source)
+        if name in above or len(above) > MAX_INHERITED:
+            source, line, column = targets[above[-1]].place
+            way = " -> ".join((*above[-5:], name))
+            why = "in a circle" if name in above else f"over more than {MAX_INHERITED} others"
+            raise Fault(line, column, f"targets inherit {why}: {way}", None, source)
+        said: dict[str, Said] = {}
+        for each in target.inherits:
+            said = merged(said, self._resolved(each, target.place, (*above, name)).said)
+        found = target._replace(said=merged(said, target.said), inherits=())
+        self._done[name] = found
+        return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from builder.bake.values import Val
+from builder.bake.values import Val, plain
 from builder.spec.source import Source
 
 Place = tuple[Source, int, int]
@@ -77,6 +77,11 @@ def merged(first: Mapping[str, Said], second: Mapping[str, Said]) -> dict[str, S
             given = {key: each for key, each in said.value.data.items() if each.data is not None}
             data = {**before.value.data, **given}
         else:
-            data = [*before.value.data, *said.value.data]
+            data = _once([*before.value.data, *said.value.data])
         made[name] = Said(Val(data, names), said.place)
     return made
+
+
+def _once(values: list[Val]) -> list[Val]:
+    """Without those that stand before already."""
+    return list({repr(plain(each)): each for each in reversed(values)}.values())[::-1]

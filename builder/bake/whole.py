@@ -36,11 +36,12 @@ class Whole:
         self.bake = bake
         self.project = project
         self.remarks: list[SpecError] = []
+        self._told: set[tuple[str, int, int, str]] = set()
         self.secrets: dict[str, dict[str, str]] = {}
         self.names: dict[str, str] = {}
 
     def remark(self, place: Place, message: str) -> None:
         source, line, column = place
-        error = source.error(Fault(line, column, message))
-        if not any(each.message == error.message for each in self.remarks):
-            self.remarks.append(error)
+        if (source.file, line, column, message) not in self._told:
+            self._told.add((source.file, line, column, message))
+            self.remarks.append(source.error(Fault(line, column, message)))

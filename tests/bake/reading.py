@@ -6,7 +6,7 @@ from typing import Any
 
 from builder.bake.evaluate import Evaluator, Meter
 from builder.bake.functions import function
-from builder.bake.model import Bake, resolved
+from builder.bake.model import Bake, Resolver
 from builder.bake.parse import parse_file
 from builder.bake.read import read
 from builder.bake.text import Text
@@ -28,8 +28,9 @@ def bake_of(*texts: str, names: tuple[str, ...] = ()) -> Bake:
 
 def printed(bake: Bake) -> dict[str, dict[str, Any]]:
     """The targets with all that they inherit, in plain values."""
+    resolver = Resolver(bake)
     return {
-        name: {key: plain(said.value) for key, said in resolved(bake, name).said.items()}
+        name: {key: plain(said.value) for key, said in resolver.target(name).said.items()}
         for name in bake.targets
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from builder.bake import compose
-from builder.bake.files import load
+from builder.bake.files import load, specs_of
 from builder.errors import SpecErrors
 from builder.spec.source import Problems, Source
 from tests.bake.reading import wrong
@@ -22,7 +22,7 @@ _LISTS = "".join(
     f'variable "V{n}" {{ default = concat(V{n - 1}, V{n - 1}) }}\n' for n in range(1, 40)
 )
 _CHAIN = "".join(f'target "t{n}" {{ inherits = ["t{n + 1}"] }}\n' for n in range(900))
-_FANS = "".join(f'target "t{n}" {{ inherits = ["t{n + 1}", "t{n + 1}"] }}\n' for n in range(35))
+_FANS = "".join(f'target "t{n}" {{ inherits = ["t{n + 1}", "t{n + 1}"]\n }}\n' for n in range(35))
 
 HCL = {
     "brackets": _T % ("(" * 100_000),
@@ -57,7 +57,7 @@ HCL = {
     "a slower pattern": _T % 'regex("a*a*a*a*a*a*b", "%s")' % ("a" * 5000),
     "a choice in a loop": _T % 'regex("(a|a|aa)*$", "%s!")' % ("a" * 5000),
     "inherited": _CHAIN + 'target "t900" {}',
-    "inherited twice": _FANS + 'target "t35" { tags = 1 }',
+    "inherited twice": _FANS + 'target "t35" { inherits = ["none"] }',
     "a circle": 'target "a" { inherits = ["b"] }\ntarget "b" { inherits = ["a"] }',
     "variables": "".join(f'variable "v{n}" {{ default = v{n + 1} }}\n' for n in range(2000)),
     "functions": "".join(
@@ -126,3 +126,43 @@ def test_a_hostile_compose_file_ends_in_one_line(tmp_path: Path, name: str) -> N
     else:
         raise AssertionError("no error")
     assert time.monotonic() - start < 10
+
+
+def _doubled(kind: str, count: int, more: str = "") -> str:
+    """Each of two stands on both of the next."""
+    return "".join(
+        f'{kind} "{a}{n}" {{ {more}\n {_LINK[kind] % (n + 1, n + 1)}\n}}\n'
+        for n in range(count)
+        for a in "ab"
+    )
+
+
+_LINK = {
+    "target": 'inherits = ["a%d", "b%d"]',
+    "group": 'targets = ["a%d", "b%d"]',
+}
+_LEAF = ' dockerfile-inline = "FROM scratch"\n'
+BIG = {
+    "targets": _doubled("target", 35, _LEAF + ' cache-from = ["x", "y"]')
+    + "".join(f'target "{a}35" {{\n{_LEAF}}}\n' for a in "ab"),
+    "groups": _doubled("group", 200) + "".join(f'target "{a}200" {{\n{_LEAF}}}\n' for a in "ab"),
+    "contexts": "".join(
+        f'target "{a}{n}" {{\n{_LEAF}'
+        f' contexts = {{ x = "target:a{n + 1}", y = "target:b{n + 1}" }}\n}}\n'
+        for n in range(200)
+        for a in "ab"
+    )
+    + "".join(f'target "{a}200" {{\n{_LEAF}}}\n' for a in "ab"),
+    "a matrix": 'target "t" {\n name = "t${n}"\n matrix = { n = range(1000) }\n' + _LEAF + "}\n",
+    "names": "".join(f'target "{"A" * n}" {{\n{_LEAF}}}\n' for n in range(1, 200)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BIG)
+def test_a_large_file_is_converted_in_time(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "docker-bake.hcl"
+    path.write_text(BIG[name])
+    start = time.monotonic()
+    made = specs_of([str(path)], str(tmp_path))
+    assert time.monotonic() - start < 20
+    assert made.specs
