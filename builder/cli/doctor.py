@@ -14,7 +14,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     """1 when no executor works."""
     from builder.executor.choose import AUTO, private_network
     from builder.executor.choose import doctor as examine
-    from builder.executor.emulator import EMULATED, emulation, hint_for
+    from builder.executor.emulator import EMULATED, NOT_TRIED, emulation, hint_for
     from builder.oci.image import Platform
 
     emit = screen.renderer("plain")
@@ -55,7 +55,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     if not chosen and fault and fault.hint:
         sys.stdout.write(f"hint: {fault.hint}\n")
     for name, each in emulated.items():
-        if each.works:
+        if each.works and each.why != NOT_TRIED:
             sys.stdout.write(f"linux/{name:<9} runs on {each.why}\n")
     others = [name for name, each in emulated.items() if not each.works]
     if others:

@@ -52,11 +52,14 @@ _TRY = "import os, sys; os.chroot(sys.argv[1]); os.execv('/try', ['/try'])"
 _SECONDS = 20
 
 
+NOT_TRIED = "not tried"
+
+
 class Emulation(NamedTuple):
     """Whether programs for an architecture run here."""
 
     works: bool
-    why: str  # "this CPU", "an emulator"; or in a line why not
+    why: str  # "this CPU", "an emulator", NOT_TRIED; or in a line why not
 
 
 def emulation(architecture: str, temporary: Callable[[], str]) -> Emulation:
@@ -66,8 +69,10 @@ def emulation(architecture: str, temporary: Callable[[], str]) -> Emulation:
         return Emulation(True, "this CPU")
     cpu = _CPUS.get(architecture)
     if cpu is None:
-        return Emulation(True, "not tried")
+        return Emulation(True, NOT_TRIED)
     said = _run(cpu, temporary)
+    if said == "":
+        return Emulation(True, NOT_TRIED)
     if said is None:
         native = (host_platform().architecture, architecture) in (
             ("amd64", "386"),
@@ -86,7 +91,7 @@ def hint_for(platform: Platform) -> str:
 
 
 def _run(cpu: _Cpu, temporary: Callable[[], str]) -> str | None:
-    """None when it ran, else why not."""
+    """None when it ran, else why not; "" where it cannot be tried."""
     import shutil
     import subprocess
 
@@ -105,7 +110,7 @@ def _run(cpu: _Cpu, temporary: Callable[[], str]) -> str | None:
             cwd="/",
         )
     except OSError:
-        return None  # it cannot be tried
+        return ""
     except subprocess.TimeoutExpired:
         return "a program of it does not end"
     finally:
@@ -114,7 +119,7 @@ def _run(cpu: _Cpu, temporary: Callable[[], str]) -> str | None:
         return None
     said = made.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
     if f"[Errno {errno.EPERM}]" in said:  # an ordinary user has no root of its own to try it in
-        return None
+        return ""
     if f"[Errno {errno.ENOEXEC}]" in said:
         return "no emulator is registered with the kernel (binfmt_misc)"
     if f"[Errno {errno.ENOENT}]" in said:
