@@ -52,7 +52,7 @@ def check(store: Store, *, repair: bool = False) -> list[Problem]:
 def _wrong(store: Store, item: Item) -> str | None:
     try:
         mode = store.files.lstat(item.path).st_mode
-        if item.kind == "unpacked":
+        if item.kind in ("unpacked", "caches"):
             return None if stat.S_ISDIR(mode) else "not a folder"
         if not stat.S_ISREG(mode):
             return "not a regular file"

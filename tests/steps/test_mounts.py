@@ -206,6 +206,7 @@ def test_a_cache_outlives_its_step_and_is_in_no_layer(made: Made) -> None:
     assert run("ls /c > /out; true", cache="other") == {"out": ""}
     made.spec("cat /c/a", {**CACHE, "cache": "third"})
     made.build(status=1)
+    made.box.run("cache", "check", "--deep")
     listed = made.box.run("cache", "ls").stdout
     assert {"c", "other", "third"} <= {line.split()[0] for line in listed.splitlines() if line}
 
