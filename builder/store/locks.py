@@ -1,6 +1,7 @@
 """Locks among builders: flock on files below locks/, gone with the process that held them.
 
-Order, outermost first: one step's key, then "index", then the collector's. Nobody waits for a lock
+Order, outermost first: one step's key, what it mounts (caches by name, each bind), then "index",
+then the collector's. Nobody waits for a lock
 on the left while holding one on the right, so nobody waits in a circle.
 """
 
