@@ -60,6 +60,12 @@ def _take(arguments: argparse.Namespace, path: str, folder: str) -> None:
             f"rename it to {os.path.basename(path)}.Dockerfile",
         )
     context = arguments.context or folder or os.path.dirname(path) or "."
+    # as in Docker a name alone takes what the environment says, if that says anything
+    arguments.sets = [
+        each if "=" in each else f"{each}={os.environ[each]}"
+        for each in arguments.sets
+        if "=" in each or each in os.environ
+    ]
     arguments.images = [path]
     arguments.image = path
     arguments.context = context

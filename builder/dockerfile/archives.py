@@ -7,7 +7,6 @@ import os
 from builder.spec import syntax
 
 _NAMES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
-_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 
 
 def among(context: str | None, path: str) -> list[tuple[str, bool]]:
@@ -44,32 +43,20 @@ def _is_archive(context: str | None, path: str) -> bool:
     """Whether a file of the context is a tar, packed or not; a folder or nothing is none."""
     if context is None:
         return path.endswith(_NAMES)
-    import tarfile
-
     root = os.path.realpath(context)
     whole = os.path.realpath(os.path.join(root, path))
     if os.path.commonpath((root, whole)) != root or not os.path.isfile(whole):
         return not os.path.lexists(whole) and path.endswith(_NAMES)
-    try:
-        with open(whole, "rb") as file:
-            head = file.read(512)
-            if len(head) >= 262 and head[257:262] == b"ustar":
-                return True
-            if head.startswith(_PACKED):
-                return _holds_tar(whole, head)
-            tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")  # an old one, by its checksum
-    except (OSError, tarfile.TarError):
-        return False
-    return True
-
-
-def _holds_tar(path: str, head: bytes) -> bool:
     import tarfile
 
-    if head.startswith(_PACKED[3]):
-        return path.endswith(_NAMES)
+    from builder.errors import LayerError
+    from builder.layer.decompress import open_layer
+
     try:
-        with tarfile.open(path) as tar:
-            return tar.next() is not None
-    except (OSError, tarfile.TarError, EOFError, ValueError):
+        with open(whole, "rb") as file:
+            # the first header alone: what the next says may be made to cost much
+            block = open_layer(file).read(512)
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (OSError, LayerError, tarfile.TarError, ValueError):
         return False
+    return True

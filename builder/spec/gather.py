@@ -328,6 +328,11 @@ class _Gathering:
     def _dockerfile(self, ref: BaseRef) -> tuple[ImageSpec, ...]:
         """The image of a Dockerfile of the context, whose folder is its own."""
         reader = self._given.dockerfiles
+        root = os.path.realpath(reader().root if reader else ".")
+        path = os.path.join(root, ref.value)
+        if os.path.commonpath((root, os.path.realpath(path))) != root:
+            self._wrong(ref.place, f"base {str(ref)!r} leads out of the context through a symlink")
+            return ()
         path = os.path.join(reader().root if reader else "", ref.value)
         if not os.path.isfile(path):
             self._wrong(ref.place, f"base {str(ref)!r} is not there, expected a file")

@@ -79,6 +79,27 @@ def test_target_and_arguments(folder: Project) -> None:
     assert "no Dockerfile is named" in said
 
 
+def test_arguments_of_the_environment_and_platforms(folder: Project) -> None:
+    text = "FROM scratch\nARG A TARGETARCH\nLABEL a=$A t=$TARGETARCH b=${B-unset}\n"
+    folder.file("Dockerfile", text)
+
+    def labels(*arguments: str) -> list[dict[str, str]]:
+        shown = folder.run("plan", ".", "--json", *arguments, env={"A": "1"})
+        assert shown.returncode == 0
+        folder.run("build", ".", "-o", "oci:out", *arguments, env={"A": "1"})
+        found = []
+        for path in sorted((folder.root / "out/blobs/sha256").iterdir()):
+            if b'"rootfs"' in (data := path.read_bytes())[:4096] and data.startswith(b"{"):
+                found.append(json.loads(data)["config"]["Labels"])
+        shutil.rmtree(folder.root / "out")
+        return sorted(found, key=str)
+
+    (own,) = labels("--build-arg", "A", "--build-arg", "B")
+    assert (own["a"], own["b"]) == ("1", "unset")
+    both = labels("--platform", "linux/amd64,linux/arm64")
+    assert [each["t"] for each in both] == ["amd64", "arm64"]
+
+
 def test_what_is_ignored(folder: Project) -> None:
     folder.file("Dockerfile", "FROM scratch\nCOPY . /\n")
     folder.file(".dockerignore", "a.txt\n.dockerignore\n*Dockerfile*")
