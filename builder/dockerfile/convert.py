@@ -292,6 +292,8 @@ class _Converter(Values):
         """A step, with what the comments above its instruction say."""
         part.steps.items.append(step)
         kept = list(found.line.comments)
+        if self.wish.given is not None:
+            step.pairs.insert(0, (text("name", found.place), text(_shown(found), found.place)))
         if self.wish.given is None and len(kept) == 1 and _is_name(kept[0]):
             name = text(kept.pop().rstrip("."), found.place)
             step.pairs.insert(0, (text("name", found.place), name))
@@ -369,6 +371,12 @@ class _Converter(Values):
         if said.isdecimal() and len(said) < 6:
             return before[int(said)] if int(said) < len(before) else None
         return next((each for each in reversed(before) if each.stage.name == said.lower()), None)
+
+
+def _shown(found: Instruction) -> str:
+    """An instruction on one line, for progress and history."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in found.line.text).split())
+    return line if len(line) <= 200 else line[:199] + "…"
 
 
 def _is_name(comment: str) -> bool:

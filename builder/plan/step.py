@@ -225,7 +225,9 @@ def step_name(step: Step) -> str:
 def history(step: Step, epoch: int) -> dict[str, Any]:
     """A history entry (image-spec config.md). `created_by` is the step as one reads it."""
     entry = {"created": timestamp(epoch), "created_by": _published(step.created_by())}
-    if step.name:
+    if step.name and is_dockerfile(step.place.file):
+        entry["created_by"] = _published(shown(step.name))
+    elif step.name:
         entry["comment"] = _published(shown(step.name))
     return entry
 

@@ -112,7 +112,7 @@ def test_what_is_ignored(folder: Project) -> None:
 
 def test_lines_are_told(folder: Project) -> None:
     plan = folder.run("plan", ".").stdout
-    assert "line 4: copy a.txt" in plan and "line 8: copy /b from stage:other" in plan
+    assert "line 4: COPY a.txt /a/" in plan and "line 8: COPY --from=other /b /c/" in plan
     folder.file(
         "Dockerfile", TEXT + "# more\nCOPY --chown=nobody:1 \\\n  none /x\nCOPY <<E /y\n${\nE\n"
     )
