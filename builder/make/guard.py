@@ -16,12 +16,15 @@ from builder.plan.step import CommandStep, own_steps
 from builder.secrets.given import Need, Secrets
 from builder.secrets.mask import Finder, Mask, Stream, forms
 from builder.spec.files import error_at, snippet_at
-from builder.spec.model import ImageSpec
+from builder.spec.model import ImageSpec, shown
 from builder.spec.mounts import Secret, Ssh
 
 if TYPE_CHECKING:
     from builder.executor.agent import Agents
+    from builder.executor.base import Command
 
+_SAID = ("config", "history", "author")
+"""Of an image's document: the rest is made of digests, times and names of platforms."""
 _SHORT = 8  # bytes; a shorter value may stand somewhere by chance
 
 
@@ -117,14 +120,16 @@ class Guard:
                 raise self._fault(found, self.mask.text(show(b"/" + entry.path)))
             yield entry, content
 
-    def check(self, document: bytes) -> None:
-        """What a step's key is made of. Raises LayerError."""
-        if found := self._finder.in_bytes(document):
+    def check(self, command: Command) -> None:
+        """What is kept of a step's texts. Raises LayerError."""
+        kept = [shown(text) for text in (*command.argv, *command.env.values())]
+        if found := self._finder.in_bytes("\0".join(kept).encode("utf-8", "surrogateescape")):
             raise self._fault(found, "what the step says")
 
     def check_image(self, image: Image) -> None:
         """Its config with its history. Raises LayerError."""
-        for where, text in _texts(image.config, ""):
+        said = {name: image.config[name] for name in _SAID if name in image.config}
+        for where, text in _texts(said, ""):
             if found := self._finder.in_bytes(text.encode("utf-8", "surrogateescape")):
                 raise self._fault(found, f"the image's {self.mask.text(where)}")
 

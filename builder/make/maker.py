@@ -274,8 +274,8 @@ class Maker:
         shop, started = self._shop, time.monotonic()
         match planned.decision:
             case BuildRun(_, command, mounts):
-                if shop.guard and planned.document:
-                    shop.guard.check(planned.document)
+                if shop.guard:
+                    shop.guard.check(command)
                 written = self._run(planned, command, mounts, stack)
             case BuildFiles(_, changes):
                 written = self._write(planned, changes)

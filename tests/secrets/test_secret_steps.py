@@ -408,3 +408,16 @@ def test_values_that_are_too_short_or_not_there(sandbox: Steps) -> None:
     sandbox.given[-1] = "id=none,src=none"
     told = sandbox.build()
     assert b"secret 'file' has 4 bytes: too few" in told and b"'none' has 0 bytes" in told, told
+
+
+def test_short_values_are_not_found_in_what_the_builder_makes_itself(sandbox: Steps) -> None:
+    outside = sandbox.base.root.parent / "outside" / "file"
+    sandbox.base.spec("x", f"from: rootfs:base.tar\nsteps: [{USES.removeprefix('- ')}]\n")
+    for value in ("linux", "amd64", "sha256", "layers", "mounts"):
+        outside.write_text(value)
+        sandbox.build("--platform", "linux/amd64")
+    outside.write_text("/sbin")
+    text = USES.replace("true", "id").removeprefix("- ")
+    sandbox.base.spec("y", f"from: rootfs:base.tar\nsteps: [{text}]\n")
+    told = sandbox.build("y", status=1)
+    assert b"would hold the secret 'file'" in told and b"by chance" in told, told
