@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-CANARY = "Zq7canary91xK"
+REST = f"nary{os.getpid()}xK"  # other runs of these tests have others
+CANARY = "Zq7ca" + REST
 OTHER = "yT5other+canary/33Q"
 FORMS = [
     CANARY.encode(),
@@ -35,7 +36,7 @@ steps:
       cat /run/secrets/file; echo "$TOKEN"; echo "token=$TOKEN;"
       printf %s "$TOKEN" | fold -w 5; echo
       printf %s "$TOKEN" | base64; printf "u:%s" "$TOKEN" | base64
-      printf Zq7ca; sleep 0.3; echo nary91xK
+      printf Zq7ca; sleep 0.3; echo REST
       echo yT5other%2Bcan"ary%2F33Q"
       test "$(id -u)" = 0; stat -c %a:%u:%g /run/secrets/file
       test "$(wc -c < /run/secrets/file)" = 20
@@ -164,7 +165,11 @@ def of_the_builder(lines: list[str], pid: int) -> list[str]:
     indirect=["steps"],
 )
 def test_a_canary_is_seen_by_its_step_alone(steps: Steps, progress: str, ends: str) -> None:
-    script = SAYS.replace("@", "2", 1).replace("@", "true" if ends == "well" else "exit 3")
+    script = (
+        SAYS.replace("REST", REST)
+        .replace("@", "2", 1)
+        .replace("@", "true" if ends == "well" else "exit 3")
+    )
     steps.base.spec("x", "from: rootfs:base.tar" + script)
     process = steps.start("build", "--executor", steps.executor, "--progress", progress)
     assert process.stderr is not None and process.stdout is not None
@@ -361,14 +366,14 @@ from: rootfs:base.tar
 steps:
   - run: |
       sleep 1
-      half=Zq7canary; rest=91xK; other=yT5other; end=+canary
+      half=Zq7ca; rest=REST; other=yT5other; end=+canary
       cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline > /tmp/all 2>/dev/null || true
       for each in $half$rest $other$end; do
         ! grep -r "$each" /tmp/all /run /dev/shm /root /srv @ 2>/dev/null
       done
       ls /run/secrets 2>/dev/null && exit 1
       rm /tmp/all
-""".replace("@", str(sandbox.base.store)))  # fmt: skip
+""".replace("@", str(sandbox.base.store)).replace("REST", REST))  # fmt: skip
     sandbox.build("--jobs", "2")
 
 
