@@ -114,6 +114,13 @@ def test_the_same_packages_are_the_same_bytes(alpine: Project, tmp_path: Path) -
     assert "package lists of 20" in alpine.run("plan", "a").stdout
 
 
+def test_an_image_without_find(alpine: Project, tmp_path: Path) -> None:
+    write(alpine, "remove: /bin/find\n  - apk: hello")
+    alpine.build("a", "-o", f"dir:{tmp_path}/tree")
+    assert (tmp_path / "tree/opt/hello").exists()
+    assert not list((tmp_path / "tree/tmp").glob(".*"))
+
+
 @pytest.mark.parametrize(
     ("step", "place", "message", "hint"),
     [
