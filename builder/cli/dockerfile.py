@@ -81,6 +81,7 @@ def convert(arguments: argparse.Namespace) -> int:
     from builder.dockerfile.convert import Wish
     from builder.dockerfile.convert import convert as converted
     from builder.dockerfile.loading import source_of
+    from builder.dockerfile.nodes import text as node_text
     from builder.dockerfile.yaml import text_of
     from builder.errors import Place
     from builder.spec.files import read_bytes
@@ -111,6 +112,8 @@ def convert(arguments: argparse.Namespace) -> int:
             idiomatic=arguments.idiomatic,
         ),
     )
+    if output and (below := _below_project(context, output)):
+        found.top.pairs.insert(0, (node_text("context", (1, 1)), node_text(below, (1, 1))))
     text = text_of(found, [])
     check(text, output or "converted.yaml")
     for remark in found.remarks:
@@ -123,6 +126,14 @@ def convert(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{output!r} is there already", "--force writes over it")
     write(output, text)
     return 0
+
+
+def _below_project(context: str, output: str) -> str:
+    """The context as a spec at `output` says it, below the folder that holds the specs' folder; "":
+    it is that folder, or is given to each call with --context."""
+    root = os.path.dirname(os.path.dirname(os.path.realpath(output)))
+    below = os.path.relpath(os.path.realpath(context), root)
+    return "" if below == "." or below.startswith("../") or below == ".." else below + "/"
 
 
 def write(path: str, text: str) -> None:

@@ -505,6 +505,68 @@ case(
     ),
 )
 
+# -- together --------------------------------------------------------------------------------------
+whole(
+    "the whole of a stage onto another",
+    "FROM {B} AS a\nRUN rm -r /dir && mkdir -m 700 /new && echo x > /secret/x && chmod 711 /open\n"
+    "FROM {B}\nRUN chown 5:6 /real\nCOPY --from=a / /\n",
+)
+case("removed, then copied again", "COPY dir /c", "RUN rm -r /c", "COPY dir /c")
+case("a folder for a file", "COPY dir /c", "RUN rm -r /c && echo x > /c")
+case(
+    "a volume that is written to",
+    "VOLUME /v",
+    "RUN mkdir -p /v && echo x > /v/x",
+    onto=("buildkit",),
+)
+case("an entrypoint that is taken away", 'ENTRYPOINT ["x"]', "ENTRYPOINT []")
+case("a port twice", "EXPOSE 80 80/tcp 80/udp", "EXPOSE 80")
+whole(
+    "settings of three stages",
+    "FROM {B} AS a\nENV A=1 PATH=/a:$PATH\nLABEL l=a\nFROM a AS b\nENV B=$A-2 PATH=/b:$PATH A=3\n"
+    "WORKDIR sub\nFROM b\nENV C=$A$B$BASEVAR\nLABEL l=c$C\nWORKDIR x\nRUN env | grep ^[ABCP] | sort > c\n",
+    onto=("buildkit",),
+)
+case(
+    "an ARG in all places",
+    "ARG A=a.txt U=7 P=81 D=/d",
+    "COPY --chown=$U:$U $A $D/x/",
+    "EXPOSE $P",
+    "WORKDIR $D",
+    "LABEL a=$A",
+    "VOLUME $D/v",
+    "ENV E=$A",
+    "USER $U",
+    onto=("buildkit",),
+)
+case(
+    "a user of numbers, then files",
+    "USER 7:8",
+    "WORKDIR /w",
+    "COPY a.txt .",
+    "ADD b.sh y/",
+    "RUN echo x > z",
+)
+case(
+    "HOME",
+    "ENV HOME=/h",
+    "USER app",
+    "RUN echo $HOME > /tmp/c",
+    "WORKDIR $HOME",
+    onto=("buildkit",),
+)
+case(
+    "modes of folders",
+    "COPY dir/sub /secret",
+    "COPY modes /real/",
+    "COPY --chown=1:2 dir /real",
+    differs={"real/setuid": "buildah"},
+)
+case("links onto folders", "COPY links /c", "COPY a.txt /c/dir/x")
+case("an archive over files", "COPY dir /c/in", "ADD arch.tar /c/")
+case("quotes in commands", """CMD ["a b", "c\\"d", "e\\\\f"]""", """ENTRYPOINT echo "a b" 'c'""")
+case("JSON that is none", "CMD ['a', 'b']", "ENTRYPOINT [a", onto=("buildkit",))
+
 # -- as projects have them -------------------------------------------------------------------------
 POINTS = {"secrets": {"mnt": "buildkit"}}  # it leaves what it mounts on
 FILES = Path(__file__).parent / "files"

@@ -207,3 +207,12 @@ def test_a_spec_on_a_dockerfile(folder: Project) -> None:
     folder.spec("web", "from: dockerfile:api/Nope.Dockerfile\n")
     said = folder.run("plan", "web", status=2).stderr
     assert "specs/web.yaml:1:7: base 'dockerfile:api/Nope.Dockerfile' is not there" in said
+
+
+def test_a_converted_spec_has_the_dockerfiles_context(folder: Project) -> None:
+    folder.file("api/Dockerfile", "FROM scratch\nCOPY . /f/\n")
+    folder.file("api/f", "f")
+    folder.run("convert", "api", "-o", "specs/api.yaml")
+    assert yaml.safe_load((folder.root / "specs/api.yaml").read_text())["context"] == "api/"
+    folder.build("api", "-o", "dir:out")
+    assert tree(folder.root / "out") == {"f/Dockerfile": "FROM scratch\nCOPY . /f/\n", "f/f": "f"}
