@@ -18,10 +18,10 @@ from builder.dockerfile.nodes import below, drop, put, template, text, texts
 from builder.dockerfile.scopes import PLATFORM
 from builder.dockerfile.yaml import text_of
 from builder.errors import Place as FilePlace
-from builder.errors import SpecError
+from builder.errors import SpecError, UsageError
 from builder.spec.node import LIST, MAPPING, Node
 from builder.spec.render import is_template
-from builder.spec.source import Source
+from builder.spec.source import Fault, Source, quote
 
 _LEFT = {
     "annotations": "annotations are not written",
@@ -67,7 +67,12 @@ class Spec:
             idiomatic=whole.project.idiomatic,
             defaults=self.values,
         )
-        self.found: Converted = converted(source, wish)
+        try:
+            self.found: Converted = converted(source, wish)
+        except UsageError as error:  # a stage that is not there
+            place, line, column = target.said["target"].place
+            message = f"target {quote(wish.target)}: {source.file} has no such stage"
+            raise Fault(line, column, message, error.hint, place) from None
         for remark in self.found.remarks:
             place = FilePlace(source.file, *remark.place)
             whole.remarks.append(SpecError(remark.message).at(place))

@@ -227,6 +227,7 @@ def test_a_compose_file_becomes_specs_that_build(folder: Project) -> None:
         (("broken.hcl", "-o", "specs"), "broken.hcl:1:10: the line ends here, expected a value"),
         (("empty.hcl",), "no target is an image here"),
         (("away.hcl",), "no target is an image here"),
+        (("stage.hcl",), "stage.hcl:1:14: target 'x': app/Dockerfile has no such stage"),
         (("app/Dockerfile", "app/Dockerfile"), "several files, expected one Dockerfile"),
     ],
 )
@@ -236,6 +237,7 @@ def test_what_cannot_be_converted_is_told(
     folder.file("compose.yaml", _COMPOSE)
     folder.file("broken.hcl", "target = \n")
     folder.file("empty.hcl", "")
+    folder.file("stage.hcl", 'target "a" { target = "x"\n context = "app"\n}\n')
     folder.file("away.hcl", 'target "a" { context = "https://example.org/a.git" }\n')
     made = folder.run("convert", *arguments, status=2)
     assert told in made.stderr
