@@ -131,7 +131,8 @@ def test_no_file_names_a_machine_or_a_registrys_host() -> None:
         "|".join(
             [
                 r"(?<![\w}])/" + "work/",
-                r"(?<![\w}])/" + "root/[.a-z]",  # not /proc/1/root
+                # not /proc/1/root, nor what an image has in its root's home
+                r"(?<![\w}])/" + r"root/(?!\.(?:cache|npm|m2|rpmdb)\b)[.a-z]",
                 "/" + r"home/(?!app\b|user\b)[a-z]+/",
                 "pypi" + r"\.org",
                 "pythonhosted" + r"\.org",

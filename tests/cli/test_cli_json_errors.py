@@ -21,7 +21,7 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
     "a missing base": ("from: image:nope\n", {"line": 1, "column": 7}),
     "an unknown owner": (
         STEP + "file: /a\n    content: x\n    owner: nobody\n",
-        {"line": 3, "column": 11, "step": 1, "name": "file /a"},
+        {"line": 5, "column": 12, "step": 1, "name": "file /a"},
     ),
     "a target that is a folder": (
         STEP + "directory: /a\n  - name: second\n    file: /a\n    content: x\n",
