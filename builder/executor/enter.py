@@ -271,14 +271,15 @@ def make_tree(plan: Plan) -> None:
 
 def make_mount(source: int, target: str, directory: bool, flags: int, options: str) -> None:
     """`source` is a handle, or -1 for memory. What it is mounted on is there, unless that is in
-    another mount."""
+    another mount; memory has the mode of it."""
+    mode = os.stat(target).st_mode & 0o7777 if os.path.exists(target) else 0o1777
     if not os.path.lexists(target):
         os.makedirs(target if directory else os.path.dirname(target), 0o755, exist_ok=True)
         if not directory:
             os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
     flags |= MS_NOSUID | MS_NODEV
     if source < 0:
-        mount("tmpfs", target, "tmpfs", flags, options)
+        mount("tmpfs", target, "tmpfs", flags, f"mode={mode:o}{options}")
         return
     mount(f"/proc/self/fd/{source}", target, None, MS_BIND)
     os.close(source)

@@ -18,11 +18,15 @@ Resolve = Callable[[bytes], bytes | None]
 """A path with the image's symlinks followed; None: they lead in a circle."""
 
 
+_ALL = 0o1777  # runc gives a tmpfs the mode of what it is mounted on
+
+
 class Point(NamedTuple):
     """Where something is mounted, relative to the root."""
 
     path: bytes
     directory: bool
+    mode: int = 0o755  # of what is made there
 
 
 def in_order(mounts: Iterable[Mounted]) -> list[Mounted]:
@@ -36,7 +40,8 @@ def points_of(mounts: Iterable[Mounted]) -> tuple[Point, ...]:
     for each in in_order(mounts):
         path = os.fsencode(each.target.strip("/"))
         if not any(path.startswith(other.path + b"/") for other in found):
-            found.append(Point(path, isinstance(each, Folder | Memory)))
+            mode = _ALL if isinstance(each, Memory) else 0o755
+            found.append(Point(path, isinstance(each, Folder | Memory), mode))
     return tuple(found)
 
 
@@ -104,7 +109,7 @@ def mount_plan(mounts: Iterable[Mounted]) -> dict[str, Any]:
         match each:
             case Memory(target, size):
                 sources.append("")
-                plan.append((target, True, 0, "mode=1777" + (f",size={size}" if size else "")))
+                plan.append((target, True, 0, f",size={size}" if size else ""))
             case Folder(target, source, writable):
                 sources.append(source)
                 plan.append((target, True, 0 if writable else MS_RDONLY, ""))

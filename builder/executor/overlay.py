@@ -131,7 +131,8 @@ def make_sheet(
         folders |= set(ancestors(point.path))
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
         if point.directory:
-            os.mkdir(path, 0o755)
+            os.mkdir(path)
+            os.chmod(path, point.mode)
         else:
             with open(path, "xb"):
                 pass
