@@ -70,9 +70,9 @@ class Spec:
         try:
             self.found: Converted = converted(source, wish)
         except UsageError as error:  # a stage that is not there
-            place, line, column = target.said["target"].place
+            file, line, column = target.said["target"].place
             message = f"target {quote(wish.target)}: {source.file} has no such stage"
-            raise Fault(line, column, message, error.hint, place) from None
+            raise Fault(line, column, message, error.hint, file) from None
         for remark in self.found.remarks:
             place = FilePlace(source.file, *remark.place)
             whole.remarks.append(SpecError(remark.message).at(place))

@@ -20,7 +20,8 @@ _JSON = """{"variable": {"TAG": {"default": "v${N}"}, "N": {"default": 1, "type"
 "group": {"default": {"targets": ["a"]}},
 "target": {"a": [{"name": "a-${x}", "matrix": {"x": ["1", "2"]}, "inherits": ["b"],
   "args": {"X": "${x}", "T": "%{ if N > 1 }y%{ else }n%{ endif }", "N": null},
-  "tags": ["${f(\\"r/a\\", TAG, x)}"], "platforms": ["linux/amd64"], "output": [{"type": "docker"}]}],
+  "tags": ["${f(\\"r/a\\", TAG, x)}"], "platforms": ["linux/amd64"],
+  "output": [{"type": "docker"}]}],
  "b": {"dockerfile-inline": "FROM scratch\\nARG X\\nLABEL x=$X", "secret": ["id=x,env=Y"]}}}
 """
 _MORE = """
