@@ -299,6 +299,8 @@ def boolean() -> Kind:
     """true or false, also as text (a rendered scalar is text)."""
 
     def read(reader: Reader, node: Node) -> Any:
+        if node.kind == NULL:
+            raise node.fault("nothing is given, expected true or false")
         value = node.text.lower() if node.kind == BOOL else reader.text(node, "true or false")
         if value not in ("true", "false"):
             raise node.fault(f"{quote(value)} is not expected here, expected true or false")
