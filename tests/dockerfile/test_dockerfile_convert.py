@@ -149,3 +149,11 @@ def test_names_of_stages() -> None:
         "x": ("a",), "x-1": ("stage:x", "stage:x"), "stage-2": ("b",),
         "": ("stage:x-1", "stage:x", "stage:stage-2"),
     }  # fmt: skip
+
+
+def test_the_example_of_the_docs_is_what_is_written() -> None:
+    docs = (Path(__file__).parents[2] / "docs/from-dockerfile.md").read_text()
+    before, after = (
+        docs.split(f"```{kind}\n")[1].split("```")[0] for kind in ("dockerfile", "yaml")
+    )
+    assert text_of(converted(before, excludes=("specs/app.yaml",)), []) == after
