@@ -68,6 +68,8 @@ def _decode(data: bytes | None) -> ProjectFile | None:
     try:
         document: Any = json.loads(data) if data else None
         found = None if document is None else ProjectFile(**document)
+        if found is not None:
+            found = found._replace(platforms=tuple(found.platforms))
     except (ValueError, TypeError):
         return None
     mappings = found is not None and all(

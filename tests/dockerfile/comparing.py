@@ -243,6 +243,24 @@ class Builders:
             return Made({}, {}, wrong)
         return docker_image(out) if who == "buildkit" else oci_image(out)
 
+    def converted(self, case: Case) -> Made:
+        """What the spec makes that `convert` writes."""
+        path, specs = self._work / "converted.Dockerfile", self._work / "specs"
+        path.write_bytes(case.text.replace("{B}", self._bases["ours"]).encode())
+        out = self._work / "converted.out"
+        shutil.rmtree(out, ignore_errors=True)
+        builder = [sys.executable, "-m", "builder"]
+        context = ["--context", str(self.context)]
+        convert = ["convert", str(path), "-o", f"{specs}/ours.yaml", "--force", *context]
+        wrong = self._run(
+            [*builder, *convert, *([f"--target={case.target}"] if case.target else [])]
+        )
+        build = ["build", "ours", "--specs", str(specs), "-o", f"oci:{out}"]
+        sets = [f"--set={name}={value}" for name, value in case.arguments.items()]
+        store = ["--cache-dir", f"{self._work}/store", "--progress", "plain"]
+        wrong = wrong or self._run([*builder, *build, *store, *sets])
+        return Made({}, {}, wrong) if wrong else oci_image(out)
+
     def _ours(self, path: Path, out: Path, arguments: list[str]) -> str:
         command = [
             *(sys.executable, "-m", "builder", "build", "-f", str(path), str(self.context)),
@@ -373,6 +391,8 @@ def main() -> None:
                 if sys.argv[1:] and not any(each in name for each in sys.argv[1:]):
                     continue
                 ours = builders.build("ours", case)
+                if found := differing(builders.converted(case), ours):
+                    print(f"{name} (converted): {found}", flush=True)
                 for who in case.onto:
                     theirs = builders.build(who, case)
                     found = differing(ours, theirs)
