@@ -226,7 +226,11 @@ def enter_namespaces(plan: Plan) -> None:
     make_tree(plan)
     checked(libc.pivot_root(b".", b"."), "pivot_root")
     for source, mounted in zip(sources, plan["mounts"], strict=True):  # paths lead into the image
-        make_mount(source, *mounted)
+        try:
+            make_mount(source, *mounted)
+        except OSError as error:
+            error.filename = mounted[0]
+            raise
     checked(libc.umount2(b".", MNT_DETACH), "the old root")
     os.chdir("/")
     name = plan["hostname"].encode()
@@ -270,20 +274,49 @@ def make_tree(plan: Plan) -> None:
 
 
 def make_mount(source: int, target: str, directory: bool, flags: int, options: str) -> None:
-    """`source` is a handle, or -1 for memory. What it is mounted on is there, unless that is in
-    another mount; memory has the mode of it."""
-    mode = os.stat(target).st_mode & 0o7777 if os.path.exists(target) else 0o1777
-    if not os.path.lexists(target):
-        os.makedirs(target if directory else os.path.dirname(target), 0o755, exist_ok=True)
-        if not directory:
-            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+    """`source` is a handle, or -1 for memory, which has the mode of what it is mounted on."""
+    folder = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    *parents, name = target.strip("/").split("/")
+    for parent in parents:
+        inner, _ = step_into(folder, parent, True)
+        os.close(folder)
+        folder = inner
+    place, made = step_into(folder, name, directory)
     flags |= MS_NOSUID | MS_NODEV
     if source < 0:
-        mount("tmpfs", target, "tmpfs", flags, f"mode={mode:o}{options}")
-        return
-    mount(f"/proc/self/fd/{source}", target, None, MS_BIND)
-    os.close(source)
-    remount(target, flags)
+        mode = 0o1777 if made else os.stat(place).st_mode & 0o7777
+        mount("tmpfs", f"/proc/self/fd/{place}", "tmpfs", flags, f"mode={mode:o}{options}")
+    else:
+        mount(f"/proc/self/fd/{source}", f"/proc/self/fd/{place}", None, MS_BIND)
+        os.close(place)
+        place, _ = step_into(folder, name, directory)  # what is mounted there
+        remount(f"/proc/self/fd/{place}", flags)
+        os.close(source)
+    os.close(place)
+    os.close(folder)
+
+
+def step_into(folder: int, name: str, directory: bool) -> tuple[int, bool]:
+    """A handle of what is called so in a folder, and whether it was made. Where it is missing, and
+    where a link is, the folder is in another mount: what lies there is hostile, and until the old
+    root is gone `/..` is the host. So nothing is followed."""
+    flags, made = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, False
+    try:
+        handle = os.open(name, flags, dir_fd=folder)
+    except FileNotFoundError:
+        made = True
+        try:
+            if directory:
+                os.mkdir(name, 0o755, dir_fd=folder)
+            else:
+                new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                os.close(os.open(name, new, 0o644, dir_fd=folder))
+        except FileExistsError:
+            pass  # another step, with the same cache
+        handle = os.open(name, flags, dir_fd=folder)
+    if os.stat(handle).st_mode & 0o170000 == 0o120000:
+        raise OSError(40, "is a symlink in another mount", name)
+    return handle, made
 
 
 def bind_host_sys(plan: Plan) -> None:

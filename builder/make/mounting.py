@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO
 
+from builder.errors import BuilderError
 from builder.executor.base import File, Folder, Memory, Mounted, Value
+from builder.executor.mounting import in_order
 from builder.executor.syscalls import initial_user_namespace
 from builder.layer.entry import DIRECTORY, HARDLINK, Change, Content, HostFile
 from builder.layer.write import write_layer
-from builder.plan.mounts import NAME, Held, Placed
+from builder.plan.mounts import NAME, Held, Placed, at
 from builder.spec.mounts import Bind, Cache, Secret, Ssh, Tmpfs
 from builder.store.files import failure
 from builder.store.records import Record, add_blob, load_record, save_document, save_record
@@ -65,7 +68,47 @@ def mounted(
                 agent = agents.forwarded(name, command.uid, command.gid)
                 found.append(File(each.target, held.enter_context(agent)))
                 env["SSH_AUTH_SOCK"] = each.target
+    _check_nested(mounts, found)
     return command._replace(mounts=tuple(found), env={**command.env, **env}, hidden=hidden)
+
+
+def _check_nested(mounts: Iterable[Placed], found: Iterable[Mounted]) -> None:
+    """What lies in a folder that is mounted fits what is there. No link is followed: in a cache it
+    is hostile, and where it leads nobody looked. Raises SpecError."""
+    places = {each.target: each.mount for each in mounts}
+    within: list[Folder | Memory] = []  # each in the one before
+    for each in in_order(found):
+        while within and not each.target.startswith(within[-1].target + "/"):
+            within.pop()
+        if within and isinstance(outer := within[-1], Folder):
+            with at(places[each.target].place):
+                _check_in(outer, each)
+        if isinstance(each, Folder | Memory):
+            within.append(each)
+
+
+def _check_in(outer: Folder, inner: Mounted) -> None:
+    what = f"nothing can be mounted at {inner.target!r}"
+    path, shown = outer.source, outer.target
+    *parents, name = inner.target[len(outer.target) + 1 :].split("/")
+    for part, last in (*((parent, False) for parent in parents), (name, True)):
+        path, shown = f"{path}/{part}", f"{shown}/{part}"
+        try:
+            mode = os.lstat(path).st_mode
+        except FileNotFoundError:
+            if outer.writable:
+                return
+            raise BuilderError(
+                f"{what}: {shown!r} is missing in what is bound at {outer.target!r}",
+                "a bind is read-only, and nothing can be made in it: have it there,"
+                " or mount both beside each other",
+            ) from None
+        if stat.S_ISLNK(mode):
+            raise BuilderError(f"{what}: {shown!r} is a symlink in what is mounted there")
+        directory = not last or isinstance(inner, Folder | Memory)
+        if stat.S_ISDIR(mode) != directory:
+            is_one = "is no directory" if directory else "is a directory"
+            raise BuilderError(f"{what}: {shown!r} {is_one} in what is mounted there")
 
 
 def _guard(shop: Workshop) -> Guard:

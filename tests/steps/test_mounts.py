@@ -318,6 +318,42 @@ def test_what_a_hostile_step_left_in_a_cache_harms_nobody(made: Made) -> None:
     assert (outside / "file").read_text() == "stays"
 
 
+@pytest.mark.parametrize("link", ["/etc", "/../../tmp", "../../../../../tmp", "sub", "nothing"])
+def test_a_link_in_a_cache_is_nothing_to_mount_on(made: Made, link: str) -> None:
+    made.spec(f"mkdir -p /c/sub; ln -s {link} /c/sub/link", CACHE)
+    made.build()
+    for target in ("/c/sub/link", "/c/sub/link/new"):
+        for mount in ({"tmpfs": target}, {"bind": "box.tar", "target": target}):
+            made.spec("true", CACHE, mount)
+            said = made.build(status=2).stderr
+            assert f"nothing can be mounted at '{target}': '/c/sub/link' is a symlink" in said
+            assert "error: specs/x.yaml:" in said
+
+
+@pytest.mark.parametrize(
+    ("mount", "said"),
+    [
+        ({"tmpfs": "/b/new"}, "'/b/new' is missing in what is bound at '/b'"),
+        ({"tmpfs": "/b/new/more"}, "'/b/new' is missing in what is bound at '/b'"),
+        ({"tmpfs": "/b/file"}, "'/b/file' is no directory in what is mounted there"),
+        ({"tmpfs": "/b/file/x"}, "'/b/file' is no directory in what is mounted there"),
+        ({"bind": "src/file", "target": "/b/sub"}, "'/b/sub' is a directory in what is mounted"),
+    ],
+)
+def test_what_does_not_fit_in_another_mount(made: Made, mount: Any, said: str) -> None:
+    made.box.file("src/file", "")
+    made.box.file("src/sub/file", "")
+    made.spec("true", {"bind": "src", "target": "/b"}, mount)
+    assert said in made.build(status=2).stderr
+    made.spec(
+        "ls -R /b > /out",
+        {"bind": "src", "target": "/b"},
+        {"tmpfs": "/b/sub"},
+        {"bind": "src/file", "target": "/b/sub/new/file"},
+    )
+    assert made.layer() == {"out": "/b:\nfile\nsub\n\n/b/sub:\nnew\n\n/b/sub/new:\nfile\n"}
+
+
 def test_a_cache_is_moved_by_a_tar(made: Made) -> None:
     made.spec(
         "mkdir /c/proc; echo 1 > /c/proc/a; ln -s a /c/l; echo 2 > /c/hosts", CACHE, user="app"
