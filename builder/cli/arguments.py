@@ -378,7 +378,7 @@ def _secrets(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-_ANY_IMAGE = (_no_build, _project, _secrets, _common, _running)
+_ANY_IMAGE = (_no_build, _target, _project, _secrets, _common, _running)
 """Options where IMAGE may be a spec, which is built if need be, a reference or a digest."""
 
 COMMANDS = {

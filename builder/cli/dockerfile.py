@@ -23,6 +23,8 @@ def prepare(arguments: argparse.Namespace) -> None:
     named = [each for each in files if not each.endswith(SUFFIXES) and os.path.isfile(each)]
     specs = arguments.specs  # what is a spec's name is that, also where a folder is called so
     folders = [each for each in others if _is_folder(each) and not is_spec(each, specs)]
+    if not hasattr(arguments, "images"):  # where a word may be the name of a stored image, too
+        folders = [each for each in folders if "/" in each or each in (".", "..")]
     if named and files == named:
         if len(named) > 1:
             raise UsageError("-f names two Dockerfiles, expected one", "build each by itself")

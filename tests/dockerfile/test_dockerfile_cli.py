@@ -79,6 +79,15 @@ def test_target_and_arguments(folder: Project) -> None:
     assert "no Dockerfile is named" in said
 
 
+def test_a_spec_goes_before_a_folder_of_its_name(folder: Project) -> None:
+    folder.file("web/Dockerfile", "FROM scratch\nLABEL x=1\n")
+    assert list(folder.build("web")) == ["web"]
+    assert "FROM scratch" not in folder.run("inspect", "web/").stdout
+    folder.spec("web", "from: scratch\nsteps: [{file: /x, content: x}]\n")
+    assert folder.build("web")["web"]["layers"]
+    assert not folder.build("web/")["web"]["layers"]
+
+
 def test_arguments_of_the_environment_and_platforms(folder: Project) -> None:
     text = "FROM scratch\nARG A TARGETARCH\nLABEL a=$A t=$TARGETARCH b=${B-unset}\n"
     folder.file("Dockerfile", text)
