@@ -58,6 +58,10 @@ _LEFT_OUT = (
     *(b"var/cache/apt/archives/partial", b"var/lib/apt/lists/partial"),
 )
 _GRACE = 10  # seconds mmdebstrap has to clean up
+_OWN_MOUNTS = 'unshare -m true 2> /dev/null && exec unshare -m "$0" "$@"; exec "$0" "$@"'
+"""As root mmdebstrap mounts the machine's /dev/shm and others in its tree. In a mount namespace of
+its own they end with it, however it is killed, and nobody who removes the tree finds them. Who may
+make no namespace may not mount either."""
 
 
 class DebootstrapSource:
@@ -254,21 +258,19 @@ def _running(
     argv: list[str], environment: Mapping[str, str], where: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """mmdebstrap in a process group of its own, which has ended when this ends."""
+    import shutil
     import subprocess
 
-    try:
-        process = subprocess.Popen(
-            argv,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C comes through us: once, and in order
-        )
-    except FileNotFoundError as error:
-        raise TransportError(
-            f"{where}: mmdebstrap is not installed", "apt-get install mmdebstrap"
-        ) from error
+    if shutil.which(argv[0], path=environment["PATH"]) is None:
+        raise TransportError(f"{where}: mmdebstrap is not installed", "apt-get install mmdebstrap")
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", _OWN_MOUNTS, *argv],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # a Ctrl-C comes through us: once, and in order
+    )
     try:
         yield process
     finally:

@@ -175,19 +175,29 @@ def test_an_interrupt_leaves_nothing(mirror: str, tmp_path: Path) -> None:
     until = time.monotonic() + 30
     while not (tmp_path / "begun").exists() and time.monotonic() < until:
         time.sleep(0.01)
+    at_work = [each for each, argv in _commands() if argv[1:2] == [b"/usr/bin/mmdebstrap"]]
+    ours = [each for each in at_work if _parent(each) == process.pid]
+    assert [os.readlink(f"/proc/{each}/ns/mnt") for each in ours] != [
+        os.readlink("/proc/self/ns/mnt")
+    ]
+    assert len(ours) == 1
     process.send_signal(signal.SIGINT)
     process.wait(20)
     assert os.listdir(tmp_path / "store" / "tmp") == []
     assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
-    assert not [each for each in _commands() if b"mmdebstrap" in each and mirror.encode() in each]
+    assert not [argv for _, argv in _commands() if mirror.encode() in argv]
 
 
-def _commands() -> list[bytes]:
+def _commands() -> list[tuple[int, list[bytes]]]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
-            found.append(path.read_bytes())
+            found.append((int(path.parent.name), path.read_bytes().split(b"\0")))
     return found
+
+
+def _parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def apt(folder: Path, files: dict[str, str]) -> Apt:
