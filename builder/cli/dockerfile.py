@@ -21,6 +21,9 @@ def prepare(arguments: argparse.Namespace) -> None:
     files = list(getattr(arguments, "files", None) or ())
     others = images[: len(images) - len(files)] if files else images
     named = [each for each in files if not each.endswith(SUFFIXES) and os.path.isfile(each)]
+    for each in files:
+        if not each.endswith(SUFFIXES) and not os.path.isfile(each):
+            raise UsageError(f"-f {each}: there is no such file")
     specs = arguments.specs  # what is a spec's name is that, also where a folder is called so
     folders = [each for each in others if _is_folder(each) and not is_spec(each, specs)]
     if not hasattr(arguments, "images"):  # where a word may be the name of a stored image, too

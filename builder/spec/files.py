@@ -71,6 +71,9 @@ def spec_files(folder: str) -> list[str]:
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
+        if os.path.isfile(os.path.join(os.path.dirname(folder), "Dockerfile")):
+            text = f"there is no folder {folder!r}"
+            raise UsageError(text, "builder build . builds the Dockerfile") from None
         raise UsageError(
             f"cannot read the folder {folder!r}: {error.strerror}",
             "call it where the folder `specs` is, or name another with --specs; "
