@@ -225,7 +225,8 @@ def test_config_reaches_commands_alone(shop: Any, context: Path) -> None:
 def test_what_else_a_spec_says_is_in_no_key(shop: Any, context: Path) -> None:
     more = {"tags": ("x:1",), "variables": {"unused": "1"}, "environment": {"USER": "me"}}
     more |= {"key": "y", "skipped": (), "left_out": None, "row": 1, "axes": ("a",), "parts": ("z",)}
-    more |= {"stages": (), "stage": "z"}
+    more |= {"stages": (), "stage": "z", "task": "z"}
+    more |= {"platforms": (Platform(), Platform("linux", "arm64")), "target": Platform()}
     known = {"name", "file", "base", "steps", "config", "platform", "waits", "context", *more}
     assert set(ImageSpec._fields) == known
     for step in STEPS.values():
