@@ -92,6 +92,11 @@ class Repository:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        subprocess.run(["gpgconf", "--homedir", self._home, "--kill", "all"], check=True)
+
     def _gpg(self, *arguments: str, text: bytes = b"") -> bytes:
         return subprocess.run(
             ["gpg", "--homedir", self._home, "--batch", "--pinentry-mode", "loopback", *arguments],
@@ -159,8 +164,7 @@ def repository(tmp_path: Path) -> Iterator[Repository]:
     folder.mkdir()
     made = Repository(folder)
     yield made
-    made.server.shutdown()
-    made.server.server_close()
+    made.close()
 
 
 def files_of(store: Path, layer: str) -> dict[str, bytes]:
