@@ -20,11 +20,11 @@ def prepare(arguments: argparse.Namespace) -> None:
     images = list(arguments.images if hasattr(arguments, "images") else [arguments.image])
     files = list(getattr(arguments, "files", None) or ())
     others = images[: len(images) - len(files)] if files else images
-    named = [each for each in files if not each.endswith(SUFFIXES) and os.path.isfile(each)]
-    for each in files:
-        if not each.endswith(SUFFIXES) and not os.path.isfile(each):
-            raise UsageError(f"-f {each}: there is no such file")
     specs = arguments.specs  # what is a spec's name is that, also where a folder is called so
+    for each in files:
+        if not each.endswith(SUFFIXES) and not os.path.isfile(each) and not is_spec(each, specs):
+            raise UsageError(f"-f {each}: there is no such file", _near(each))
+    named = [each for each in files if not each.endswith(SUFFIXES) and os.path.isfile(each)]
     folders = [each for each in others if _is_folder(each) and not is_spec(each, specs)]
     if not hasattr(arguments, "images"):  # where a word may be the name of a stored image, too
         folders = [each for each in folders if "/" in each or each in (".", "..")]
@@ -46,6 +46,18 @@ def prepare(arguments: argparse.Namespace) -> None:
             f"--target {arguments.target!r}: no Dockerfile is named",
             "builder build IMAGE:STAGE builds a stage of a spec",
         )
+
+
+def _near(path: str) -> str:
+    """For a file that is not there: the Dockerfiles beside where it would be."""
+    folder = os.path.dirname(path)
+    try:
+        there = [name for name in sorted(os.listdir(folder or ".")) if is_dockerfile(name)]
+    except OSError:
+        return "the path is from the folder that builder runs in, not from the context"
+    if not there:
+        return "a Dockerfile's path is from the folder that builder runs in"
+    return f"there is {', '.join(os.path.join(folder, name) for name in there[:5])}"
 
 
 def _is_folder(text: str) -> bool:

@@ -62,7 +62,15 @@ def test_ways_to_name_one(folder: Project, name: str) -> None:
     made = folder.build(*arguments, "-o", "dir:out", "-t", "team/app:1")
     assert list(made) == [f"{image}:base", f"{image}:other", image]
     assert tree(folder.root / "out") == {"a/a.txt": "a", "c/b.txt": "b"}
-    assert made[image]["digest"] in folder.run("inspect", "team/app:1").stdout
+    digest = made[image]["digest"]
+    assert digest in folder.run("inspect", "team/app:1").stdout
+    if "-f" not in arguments:  # all that take an IMAGE take it by these names
+        assert digest in folder.run("inspect", "--no-build", *arguments).stdout
+        assert "COPY --from=other" in folder.run("history", *arguments).stdout
+        folder.run("tag", *arguments, "team/app:2")
+        assert digest in folder.run("inspect", "team/app:2").stdout
+        said = folder.run("push", *arguments, status=2).stderr
+        assert "no `tags`, so where to push is not known" in said
     assert {status for steps in folder.plan(*arguments).values() for status, _ in steps} == {"hit"}
 
 
@@ -71,6 +79,8 @@ def test_target_and_arguments(folder: Project) -> None:
     assert list(made) == ["my-app:base", "my-app"]
     assert tree(folder.root / "out") == {"a/a.txt": "a", "b/b.txt": "b"}
     assert list(folder.build(".", "--target", "0")) == ["my-app"]
+    other = folder.run("inspect", ".", "--target", "other").stdout
+    assert other != folder.run("inspect", ".").stdout
     said = folder.run("build", ".", "--target", "nope", status=2).stderr
     assert "no such stage" in said and "hint: its stages: base, other" in said
     said = folder.run("build", ".", "--build-arg", "NAEM=x", status=2).stderr
@@ -86,6 +96,17 @@ def test_a_spec_goes_before_a_folder_of_its_name(folder: Project) -> None:
     folder.spec("web", "from: scratch\nsteps: [{file: /x, content: x}]\n")
     assert folder.build("web")["web"]["layers"]
     assert not folder.build("web/")["web"]["layers"]
+
+
+def test_a_file_that_is_not_there(folder: Project) -> None:
+    folder.file("docker/web.Dockerfile", TEXT)
+    for path, hint in (
+        ("Dockerfil", "there is Dockerfile"),
+        ("docker/Dockerfile.web", "there is docker/web.Dockerfile"),
+        ("dokcer/web.Dockerfile", "the path is from the folder that builder runs in"),
+    ):
+        said = folder.run("build", "-f", path, ".", status=2).stderr
+        assert said.startswith(f"error: -f {path}: there is no such file\nhint: {hint}")
 
 
 def test_arguments_of_the_environment_and_platforms(folder: Project) -> None:
