@@ -11,12 +11,12 @@ from functools import partial
 from typing import NamedTuple
 
 from builder.dockerfile import copying, running, settings
-from builder.dockerfile.expand import Bad, Bound, expanded, known
+from builder.dockerfile.arguments import Arguments
+from builder.dockerfile.expand import Bad, expanded, known
 from builder.dockerfile.instructions import Dockerfile, Instruction, Stage, instruction, read
 from builder.dockerfile.lines import read_lines
 from builder.dockerfile.nodes import Place, below, mapping, put, template, text, variable
-from builder.dockerfile.scopes import PLATFORM, StageScope, Variables, of_platforms
-from builder.dockerfile.values import Values
+from builder.dockerfile.scopes import StageScope, Variables
 from builder.dockerfile.words import Word
 from builder.errors import UsageError
 from builder.oci.image import Platform
@@ -74,6 +74,7 @@ class Part:
         self.scope = scope
         self.name = stage.name or f"stage-{number}"
         self.own: dict[str, str] = dict(parent.own) if parent else {}
+        self.declared: set[str] = set(parent.declared) if parent else set()
         at = stage.base.place
         self.base = text("scratch", at)
         self.host = False
@@ -89,25 +90,21 @@ class Part:
         self.late: list[Fault] = []  # what is wrong once the stage is used
 
 
-class _Converter(Values):
+class _Converter(Arguments):
     def __init__(self, source: Source, file: Dockerfile, wish: Wish) -> None:
         self.wish = wish
         self.file = file
-        super().__init__(file.file.escape, Variables(wish.given, wish.defaults))
+        super().__init__(wish.platform, file.file.escape, Variables(wish.given, wish.defaults))
         self.problems = Problems(source)
-        self.globals = of_platforms(wish.platform)
-        self.parts: list[Part] = []
         self.comments: dict[int, list[str]] = {}
         self.remarks: list[Remark] = []
-        self.heads: dict[str, list[str]] = {}  # comments above variables
         self.looked = False
-        self.arguments: dict[str, str] = {}
 
     def converted(self) -> Converted:
         with self.problems.collected():
             self._directives()
             for each in self.file.arguments:
-                self._guarded(each, self._global)
+                self._guarded(each, self.before_stages)
             for number, stage in enumerate(self.file.stages):
                 self._guarded(stage.base, partial(self._stage, number, stage))
             if not len(self.problems):
@@ -140,27 +137,6 @@ class _Converter(Values):
                     (each.line, 1),
                     f"the syntax {quote(each.value)} is not followed: it is read as a Dockerfile",
                 )
-
-    # -- ARG before FROM ---------------------------------------------------------------------------
-
-    def _global(self, found: Instruction) -> None:
-        for pair in found.pairs:
-            default = self.value(pair.value, self.globals.get) if pair.value else None
-            bound = self.variables.bind(pair.name.text, default, {})
-            self._told(pair.name.text, bound)
-            if bound:
-                self.globals[pair.name.text] = bound
-            elif pair.name.text not in PLATFORM:
-                self.globals.pop(pair.name.text, None)
-        self._note(found)
-
-    def _told(self, name: str, bound: Bound | None) -> None:
-        self.arguments[name] = (known(bound.value) if bound else None) or ""
-
-    def _note(self, found: Instruction) -> None:
-        """Comments above an ARG go above its variable."""
-        if found.line.comments:
-            self.heads.setdefault(found.pairs[0].name.text, []).extend(found.line.comments)
 
     # -- stages ------------------------------------------------------------------------------------
 
@@ -259,7 +235,7 @@ class _Converter(Values):
     def _do(self, part: Part, found: Instruction) -> None:
         word = found.word
         if word == "ARG":
-            self._argument(part, found)
+            self.argument(part, found)
         elif word == "RUN":
             running.run(self, part, found)
         elif word in ("COPY", "ADD"):
@@ -270,21 +246,6 @@ class _Converter(Values):
             triggers.items.append(text(found.text, found.place))
         else:
             settings.change(self, part, found)
-
-    def _argument(self, part: Part, found: Instruction) -> None:
-        for pair in found.pairs:
-            name = pair.name.text
-            if pair.value is not None:
-                default = self.value(pair.value, part.scope.lookup)
-                bound = self.variables.bind(name, default, part.own)
-            elif name in self.globals:
-                bound = self.globals[name]
-            else:
-                bound = self.variables.bind(name, None, part.own)
-            self._told(name, bound)
-            if bound:
-                part.scope.argument(name, bound)
-        self._note(found)
 
     # -- steps -------------------------------------------------------------------------------------
 
@@ -304,6 +265,7 @@ class _Converter(Values):
 
     def _whole(self, target: Part) -> Node:
         at = (1, 1)
+        self.settle(target)
         top = Node(MAPPING, *at)
         if self.variables.top:
             values = Node(MAPPING, *at)

@@ -75,15 +75,11 @@ class Variables:
                 self.unset.add(name)
             elif (plain := known(default)) is not None:
                 self.known[name] = plain
-        elif self.top[name] != text and own.get(name) != text and default is not None:
+        elif self.top[name] != text and own.get(name) != text:
             if name in own:
-                return Bound(default)  # a second default in one stage
-            if name in self.unset:
-                self.top[name] = text
-                self.unset.discard(name)
-            else:
-                own[name] = text
-        return Bound((Ref(name),), name if name in self.unset else "")
+                return Bound(default or ())  # a second default in one stage
+            own[name] = text
+        return Bound((Ref(name),), name if default is None else "")
 
     def usual(self, expression: str) -> str | None:
         """What a variable is by default, and a platform on most machines."""

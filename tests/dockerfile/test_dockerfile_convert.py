@@ -157,3 +157,27 @@ def test_the_example_of_the_docs_is_what_is_written() -> None:
         docs.split(f"```{kind}\n")[1].split("```")[0] for kind in ("dockerfile", "yaml")
     )
     assert text_of(converted(before, excludes=("specs/app.yaml",)), []) == after
+
+
+def test_defaults_of_several_stages() -> None:
+    text = (
+        "ARG G=1\nFROM x:$G AS a\nARG V=1\nARG G=2\nRUN echo $V\nFROM a AS b\nRUN echo $V\n"
+        "FROM y AS c\nARG V\nRUN echo\nFROM z:$G\nARG V=2\nARG G\nRUN echo\n"
+    )
+    found = converted(text)
+    assert [each.message for each in found.remarks] == ["ARG G is '2' here, whatever --set says"]
+
+    def environments(spec: ImageSpec) -> dict[str, Any]:
+        return {each.stage: each.steps[0].values()[1] for each in (*spec.stages, spec)}
+
+    spec = read(found)
+    assert str(spec.base) == "z:1"
+    assert environments(spec) == {
+        "a": {"V": "1", "G": "2"}, "b": {"V": "1", "G": "2"}, "c": {"V": ""},
+        "": {"V": "2", "G": "1"},
+    }  # fmt: skip
+    given = environments(read(found, V="9", G="8"))
+    assert given == {
+        "a": {"V": "9", "G": "2"}, "b": {"V": "9", "G": "2"}, "c": {"V": "9"},
+        "": {"V": "9", "G": "8"},
+    }  # fmt: skip
