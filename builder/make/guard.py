@@ -108,8 +108,11 @@ class Guard:
                 each.snippet = snippet_at(each.place)
             each.snippet = each.snippet and self.mask.text(each.snippet)
 
-    def changes(self, changes: Iterable[Change]) -> Iterator[Change]:
-        """What a layer is made of. Raises LayerError for what would hold a secret."""
+    def changes(
+        self, changes: Iterable[Change], top: bytes = b"", seen: bytes = b""
+    ) -> Iterator[Change]:
+        """What a layer is made of; what is below `top` a step sees at `seen`. Raises LayerError for
+        what would hold a secret."""
         for entry, content in changes:
             names = (entry.path, entry.link, *(part for pair in entry.xattrs for part in pair))
             found = self._finder.in_bytes(b"\0".join(names))
@@ -117,7 +120,8 @@ class Guard:
                 looked = content._replace(digest=None) if isinstance(content, HostFile) else content
                 found = self._finder.in_chunks(read_chunks(entry, looked))
             if found:
-                raise self._fault(found, self.mask.text(show(b"/" + entry.path)))
+                path = seen + b"/" + entry.path[len(top) :].lstrip(b"/")
+                raise self._fault(found, self.mask.text(show(path.rstrip(b"/"))))
             yield entry, content
 
     def check(self, command: Command) -> None:

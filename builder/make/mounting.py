@@ -45,7 +45,7 @@ def mounted(
         match each.mount:
             case Bind():
                 assert each.held is not None
-                source = _bound(shop, each.held)
+                source = _bound(shop, each.held, each.target)
                 kind = File if each.held.is_file else Folder
                 found.append(kind(each.target, source))
             case Cache(name=name):
@@ -171,22 +171,24 @@ def opened(content: Content) -> BinaryIO:
     return open(content.path, "rb") if isinstance(content, HostFile) else content()
 
 
-def _bound(shop: Workshop, held: Held) -> str:
+def _bound(shop: Workshop, held: Held, target: str) -> str:
     """The file or folder that a bind shows: a layer, unpacked in the store."""
     with shop.store.lock(f"bind-{held.key}"):
         record = load_record(shop.store, held.key)
         hit = shop.planner.layer_of(record) if record else None
         layer = hit.layer if hit else None
         if layer is None:
-            layer = _written(shop, held)
+            layer = _written(shop, held, target)
     (folder,) = shop.layers.lowers((layer,), privileged=initial_user_namespace())
     return f"{folder}/{NAME}"
 
 
-def _written(shop: Workshop, held: Held) -> Layer:
-    """It is in no image: not compressed."""
+def _written(shop: Workshop, held: Held, target: str) -> Layer:
+    """It is in no image: not compressed. Raises LayerError for what would hold a secret: the store
+    keeps it."""
     began = time.monotonic()
-    written = write_layer(held.changes.sorted(), shop.store, "none")
+    changes = _guard(shop).changes(held.changes.sorted(), NAME.encode(), os.fsencode(target))
+    written = write_layer(changes, shop.store, "none")
     assert written is not None  # it holds NAME
     add_blob(shop.store, written.layer, written.size, "none")
     if held.document is not None:

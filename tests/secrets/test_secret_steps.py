@@ -283,6 +283,8 @@ HOLDS = {
     "a copy": ("steps: [{copy: own, dest: /own}, @]", "'/own'"),
     "a file": ("steps: [{file: /own, content: 'a #'}, @]", "'/own'"),
     "many": ("steps: [{copy: many/, dest: /many}, @]", "'/many/77'"),
+    "a bind": ("steps: [{run: 'true', mounts: [{bind: own, target: /b}]}, @]", "'/b'"),
+    "binds": ("steps: [{run: 'true', mounts: [{bind: many, target: /b}]}, @]", "'/b/77'"),
     "a label": ("steps: [@]\nconfig: {labels: {a: 'x #'}}", "config.Labels.a"),
     "a name of one": ("steps: [@]\nconfig: {labels: {'x #': a}}", "config.Labels.x ***"),
     "the environment": ("steps: [@]\nconfig: {env: {A: '#'}}", "what the step says"),
