@@ -12,6 +12,7 @@ from builder.errors import ExecutorError
 from builder.events import Emit, Warned
 from builder.executor.base import Executor
 from builder.executor.path import TOOLS, in_container, namespaces_work
+from builder.store.files import failure
 from builder.store.store import Store
 from builder.work.cancel import Cancel
 
@@ -27,7 +28,8 @@ def choose(
     """The executor called `name`; `auto` is the first of AUTO that works here, tried with a trivial
     command, and a chroot only in a container that has no namespaces to give. It is for the whole
     run: what fails in it later fails. `path` is searched for tools, `environ` says where a Docker
-    engine is, `cancel` ends what runs. Raises ExecutorError: unknown, tool missing, none works."""
+    engine is, `cancel` ends what runs. Raises ExecutorError: unknown, tool missing, none works;
+    StoreError: nothing can be written."""
     if name != "auto":
         return _make(name, store, emit, path, environ, cancel)
     faults = []
@@ -40,6 +42,7 @@ def choose(
         if why is None:
             return executor
         faults.append(why)
+    _check_room(store)
     said = "; ".join(faults)
     if os.geteuid() == 0 and in_container(environ) and not namespaces_work():
         emit(Warned(_CHROOT.format(said)))
@@ -48,6 +51,18 @@ def choose(
         f"no executor works here: {said}",
         "`builder doctor` says more; without isolation, as root: `--executor chroot`",
     )
+
+
+def _check_room(store: Store) -> None:
+    """Where nothing can be written, no executor works, and none is at fault. Raises StoreError."""
+    folder = store.temporary()
+    try:
+        with open(os.path.join(folder, "room"), "wb") as file:
+            file.write(bytes(_ROOM))
+    except OSError as error:
+        raise failure(error, "write in", folder, store.root) from error
+    finally:
+        store.folder.session().discard(folder)
 
 
 def doctor(
@@ -89,6 +104,8 @@ class Finding(NamedTuple):
     works: bool
     why: str
 
+
+_ROOM = 1 << 16  # bytes that a step's files take at least
 
 AUTO = ("sandbox", "runc")
 """What `auto` tries, in this order. The others are asked for by name."""

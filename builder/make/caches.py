@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from builder.errors import UsageError
+from builder.errors import StoreError, UsageError
 from builder.executor.docker_folders import entries
 from builder.layer.archive import read_archive
 from builder.layer.entry import DIRECTORY, HARDLINK, Change
@@ -33,8 +34,15 @@ def export(store: Store, name: str, platform: str, out: BinaryIO) -> None:
             f"no cache {name!r} for {platform}{did_you_mean(name, sorted(known - {name}))}",
             "builder cache ls tells all of them",
         )
-    with use.held() as copy:
-        written = write_layer(_entries(copy.data), store, "none")
+    try:
+        if store.files.read_only(store.root):
+            raise OSError(errno.EROFS, "")
+        with use.held() as copy:
+            if copy.new:
+                raise StoreError(f"the cache {name!r} has nothing to export: see above")
+            written = write_layer(_entries(copy.data), store, "none")
+    except OSError as error:
+        raise failure(error, "put a tar together in", store.root, store.root) from error
     if written is None:
         out.write(end_of_archive())
         return

@@ -116,6 +116,7 @@ class Use:
     def _try(self) -> Copy | None:
         """A copy, if one is free. Under the lock."""
         copies = self._copies()
+        self._touch()
         busy = False
         for path in copies:
             living, dead = self._uses(path)
@@ -135,12 +136,12 @@ class Use:
         """Under the lock, where no step has it: have this copy alone. Raises OSError."""
         for path in self._copies():
             self._store.folder.move_away(path)
+        self._touch()
         self._files.rename(folder, os.path.join(self._folder, os.urandom(8).hex()))
 
     def _copies(self) -> list[str]:
         """Those that are there and are what we made; what else lies there goes."""
         found = []
-        about = encode({"name": self._name, "platform": self._platform})
         for path in (os.path.dirname(self._folder), self._folder):
             with contextlib.suppress(FileExistsError):
                 self._files.mkdir(path)
@@ -148,19 +149,28 @@ class Use:
             path = os.path.join(self._folder, name)
             if name == "about":
                 continue
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 if stat.S_ISDIR(self._files.lstat(os.path.join(path, "data")).st_mode):
                     found.append(path)
                     continue
             self._store.emit(Warned(f"the cache {self._name!r} is corrupt; it is made again"))
             self._store.folder.move_away(path)
-        path, handle = self._store.folder.create()
+        return found
+
+    def _touch(self) -> None:
+        """Say whose it is, and that it is in use now: where that is said already, without a byte
+        more, since the disk may be full. Raises OSError."""
+        path = os.path.join(self._folder, "about")
+        if _about(self._store, self._folder) == (self._name, self._platform):
+            self._files.utime(path, time.time())
+            return
+        new, handle = self._store.folder.create()
         try:
+            about = encode({"name": self._name, "platform": self._platform})
             write_all(self._files, handle, about)
         finally:
             self._files.close(handle)
-        self._files.rename(path, os.path.join(self._folder, "about"))
-        return found
+        self._files.rename(new, path)
 
     def _uses(self, path: str) -> tuple[list[str], list[str]]:
         """How the steps that have a copy share it, and the marks of those that were killed."""
@@ -195,8 +205,13 @@ class Use:
             self._files.mkdir(path)
         self._mark = os.path.join(path, _USE + os.urandom(8).hex())
         self._handle = self._files.open(self._mark, CREATE)
-        self._files.flock(self._handle, LOCK_EX)
-        write_all(self._files, self._handle, self._sharing.encode())
+        try:
+            self._files.flock(self._handle, LOCK_EX)
+            write_all(self._files, self._handle, self._sharing.encode())
+        except BaseException:  # a mark that stays says that the step was killed
+            self._files.unlink(self._mark)
+            self._files.close(self._handle)
+            raise
         data = os.path.join(path, "data")
         if new:
             self._files.mkdir(data)
@@ -207,11 +222,10 @@ class Use:
     def _release(self, killed: bool) -> None:
         """Of a step that was killed the mark stays, as if the builder had been. Another copy that
         is free now is more than one: it goes, too."""
-        try:
-            if not killed:
-                with contextlib.suppress(OSError):
-                    self._files.unlink(self._mark)
-        finally:
+        if not killed:
+            with contextlib.suppress(OSError):
+                self._files.unlink(self._mark)
+        with contextlib.suppress(OSError):  # it is closed all the same
             self._files.close(self._handle)
         with contextlib.suppress(OSError, StoreError), self._store.lock(f"cache-{self._id}"):
             free = []
@@ -223,6 +237,7 @@ class Use:
                     free.append(path)
             for path in free[1:]:
                 self._discard(path, killed=False)
+            self._touch()
 
     def _discard(self, path: str, *, killed: bool) -> None:
         if killed:
