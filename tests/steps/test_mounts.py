@@ -404,8 +404,8 @@ def test_an_engine_makes_the_same_layer(box: Any, engine: Any) -> None:
     steps = [
         (
             "cp -a /new/src /saved; cat /one /srv/n > /out; ! echo x > /new/src/b; echo m > /m/m;"
-            " set -- $(ls -ld /m); echo $1 $3 >> /out; mkdir /c/proc; echo c > /c/proc/c; ln -s proc /c/l;"
-            " echo b > /srv/b",
+            " set -- $(ls -ld /m); echo $1 $3 >> /out; mkdir /c/proc; echo c > /c/proc/c;"
+            " ln -s proc /c/l; echo b > /srv/b",
             [
                 {"bind": "src", "target": "/new/src"},
                 {"bind": "src/a", "target": "/one"},
