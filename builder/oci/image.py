@@ -60,7 +60,9 @@ def parse_platform(text: str) -> Platform:
     if len(parts) > 1 and parts[1] in _ARCHITECTURES:
         parts[1:2] = _ARCHITECTURES[parts[1]].split("/")
     if not 2 <= len(parts) <= 3 or not all(part.isalnum() or "_" in part for part in parts):
-        raise UsageError(f"{text!r} is not a platform, expected os/arch[/variant]")
+        name, _, variant = parts[0].partition("v")  # arm64v8, as images are called
+        hint = f"write linux/{name}/v{variant}" if variant and name in _KNOWN else None
+        raise UsageError(f"{text!r} is not a platform, expected os/arch[/variant]", hint)
     os_, architecture, *rest = parts
     for word, known in ((os_, _SYSTEMS), (architecture, _KNOWN)):
         if word not in known:

@@ -200,7 +200,9 @@ def parse_ssh(texts: Iterable[str]) -> dict[str, str]:
         if not re.fullmatch(NAME, name):
             raise UsageError(
                 f"--ssh {text[:60]!r}: expected NAME, or NAME=SOCKET, or NAME=KEYFILE",
-                "--ssh default is your agent, as `ssh` in 'mounts' asks for it",
+                f"--ssh default={text}"
+                if "/" in name
+                else "--ssh default is your agent, as `ssh` in 'mounts' asks for it",
             )
         found[name] = path
     return found

@@ -129,7 +129,7 @@ def _read(reader: Reader, node: Node) -> Any:
     if node.kind == TEXT and node.text == "ssh":
         return Ssh(place(reader, node))
     if node.kind != MAPPING:
-        raise node.fault(f"found {node.show()}, expected a mount", _of_docker(node.text))
+        raise node.fault(f"found {node.show()}, expected a mount", _written(node.text))
     kind = next((key.text for key, _ in node.pairs if key.text in _TABLES), None)
     if kind is None:
         raise _no_mount(node)
@@ -165,15 +165,25 @@ def _made(reader: Reader, node: Node, kind: str, given: Mapping[str, Any]) -> Mo
 def _no_mount(node: Node) -> Any:
     one_of = f"expected one of {', '.join(_TABLES)}"
     options = {key.text: value.text for key, value in node.pairs}
-    if hint := _of_options(options):
-        return node.fault(f"a mount without its kind, {one_of}", hint)
+    if meant := _of_options(options):
+        return node.fault(f"a mount without its kind, {one_of}", f"write {meant}")
     names = [key.text for key, _ in node.pairs]
     near = next(filter(None, (did_you_mean(name, list(_TABLES)) for name in names)), "")
     return node.fault(f"a mount without its kind, {one_of}{near}")
 
 
-def _of_docker(value: str) -> str | None:
-    """What to write for the text of a Dockerfile's `--mount=`."""
+def _written(text: str) -> str:
+    """The hint for a text in the place of a mount."""
+    if meant := of_docker(text):
+        return f"write {meant}"
+    return (
+        "a mount is ssh or {secret: NAME}, {cache: NAME, target: DIR}, {bind: SOURCE, target: PATH}"
+        " or {tmpfs: DIR}"
+    )
+
+
+def of_docker(value: str) -> str | None:
+    """The mount that a Dockerfile's `--mount=` means, as YAML."""
     pairs = (each.partition("=") for each in value.removeprefix("--mount=").split(","))
     return _of_options({name.strip(): text for name, _, text in pairs})
 
@@ -183,7 +193,7 @@ def _of_options(options: Mapping[str, str]) -> str | None:
     target = options.get("target") or options.get("dst") or options.get("destination") or ""
     name = options.get("id") or target
     if kind == "ssh":
-        return "write ssh" if name in ("", "default") else f"write {{ssh: {name}}}"
+        return "ssh" if name in ("", "default") else f"{{ssh: {name}}}"
     made: dict[str, str] = {}
     if kind == "tmpfs":
         made = {"tmpfs": target, "size": options.get("size", "")}
@@ -198,9 +208,7 @@ def _of_options(options: Mapping[str, str]) -> str | None:
         made = {"bind": source, "from": f"stage:{origin}" if origin else "", "target": target}
     if not made or not next(iter(made.values())):
         return None
-    return (
-        f"write {{{', '.join(f'{key}: {written(value)}' for key, value in made.items() if value)}}}"
-    )
+    return f"{{{', '.join(f'{key}: {written(value)}' for key, value in made.items() if value)}}}"
 
 
 def _read_all(reader: Reader, node: Node) -> Any:

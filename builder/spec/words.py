@@ -83,7 +83,15 @@ text data body contents > content
 variables args > vars
 title id label > name
 executable > shell
+secrets secret ssh mount > mounts
 homedir > home
+""")
+_MOUNT = _table("""
+dst destination path mountpoint > target
+uid user chown > owner
+chmod perms > mode
+environment variable > env
+src source > bind
 """)
 _VALUES = ("src", "source", "sources", "from", "path", "file", "cmd", "command", "script", "link")
 _TEST = _table("""
@@ -106,6 +114,7 @@ _NONE = {
     "dockerfile": "a spec takes its place: `builder init` begins one beside a Dockerfile",
     "onbuild": "what is to be done on an image is said by the spec that stands on it",
     "target": "`builder build IMAGE:STAGE` builds one stage",
+    "secrets": "`mounts` of a step say which it sees, --secret or builder.yaml who gives them",
     "version": "a label says it: `org.opencontainers.image.version`, or a tag",
     "maintainer": "a label says it: `org.opencontainers.image.authors`",
     "author": "a label says it: `org.opencontainers.image.authors`",
@@ -149,12 +158,17 @@ def renamed(
         "a stage": _SPEC,
     }.get(what, {})
     known = _OPTION if what.endswith(" step") else known
+    known = _MOUNT if what.endswith(" mount") else known
     meant = next((name for name in known.get(_plain(key.text), ()) if name in free), None)
     if meant is None:
         return None
     kind = free.pop(meant)
     if reader.fits(kind, value):
         return key.fault(f"unknown key {quote(key.text)} in {what}, did you mean {meant!r}?")
+    if meant == "mounts":
+        items = value.items if value.kind == LIST else [value]
+        value = Node(LIST, value.line, value.column)
+        value.items = [_mapping(each, {_plain(key.text).rstrip("s"): each}) for each in items]
     line = next(_lines(reader, meant, kind, value), None)
     hint = f"in its place: {line}" if line else f"{meant!r} is the word for it"
     return key.fault(f"unknown key {quote(key.text)} in {what}", hint)
@@ -168,6 +182,7 @@ def of_step(reader: Reader, key: Node, value: Node) -> Fault | None:
         what = f"unknown step {quote(key.text)}"
         fields = reader.verbs[verb].fields()
         whole = "dest" in fields and len(_split(value)) > 1  # a b /dest
+        whole |= verb == "run" and value.text.startswith("--")
         if not whole and reader.fits(fields[verb].kind, value):
             return key.fault(f"{what}, did you mean {verb!r}?")
         return key.fault(what, _step_hint(reader, verb, value))
@@ -275,7 +290,9 @@ def elsewhere(reader: Reader, key: Node, value: Node, what: str) -> Fault | None
 def _step_hint(reader: Reader, verb: str, value: Node) -> str:
     from builder.spec.steps import read_step
 
-    flagged = verb == "run" and value.text.startswith("--")  # RUN --mount=...
+    flagged = verb == "run" and value.text.startswith("--")
+    if flagged and (step := of_run(value.text)):
+        return step
     for candidate in () if flagged else _candidates(value):
         made = _mapping(value, {verb: candidate})
         if "dest" in reader.verbs[verb].fields() and len(_split(candidate)) > 1:
@@ -285,6 +302,26 @@ def _step_hint(reader: Reader, verb: str, value: Node) -> str:
     table = reader.verbs[verb].fields()
     needed = ", ".join(f"{name}: ..." for name, field in table.items() if field.required)
     return f"a step says it: - {{{needed}}}"
+
+
+def of_run(text: str) -> str | None:
+    """The hint for what stands behind RUN where that begins with flags."""
+    from builder.spec.mounting import of_docker
+
+    mounts, options = [], {}
+    while flag := re.match(r"--(mount|network)=(\S+)\s+", text):
+        text = text[flag.end() :]
+        if flag[1] == "network":
+            options["network"] = flag[2]
+        elif mount := of_docker(flag[2]):
+            mounts.append(mount)
+        else:
+            return None
+    if not text or text.startswith("--") or options.get("network", "none") not in ("none", "host"):
+        return None
+    options |= {"mounts": f"[{', '.join(mounts)}]"} if mounts else {}
+    rest = "".join(f", {name}: {value}" for name, value in options.items())
+    return f"as a step: - {{run: {written(text)}{rest}}}" if len(text) <= _LONGEST else None
 
 
 def _copied(at: Node, verb: str, words: list[str]) -> Node:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from builder.errors import BuilderError
 from builder.plan.step import CommandStep, Explained
 from builder.spec.model import Place, shown
+from builder.spec.source import written
 
 if TYPE_CHECKING:
     from builder.errors import CommandFailed
@@ -238,8 +239,23 @@ def repository_name(name: str) -> None:
         raise Malformed("is not a repository's name, expected a-z, 0-9, - and _")
 
 
+_SAID_ANYWAY = {
+    *("-y", "--yes", "--assumeyes", "-q", "-qq", "--quiet"),
+    *("--no-install-recommends", "--no-cache", "--no-cache-dir"),
+}
+"""Flags of package managers that steps need not say."""
+
+
 def several(value: str, package: str) -> str | None:
-    """The hint for one text that lists what are packages by the pattern."""
+    """The hint for one text that lists what are packages by the pattern, perhaps as a command."""
     words = value.replace(",", " ").split()
-    listed = len(words) > 1 and all(re.fullmatch(package, word) for word in words)
-    return f"write [{', '.join(words)}]" if listed and len(value) < 200 else None
+    if words and not set(words) - _SAID_ANYWAY:
+        return "it is so without: leave it out"
+    words = [word for word in words if word not in _SAID_ANYWAY]
+    verb = next((at for at, word in enumerate(words[:3]) if word in ("install", "add")), -1)
+    words = words[verb + 1 :]
+    if len(value) >= 200 or not all(re.fullmatch(package, word) for word in words):
+        return None
+    if len(words) == 1:
+        return f"write {written(words[0])}"
+    return f"write [{', '.join(map(written, words))}]" if words else None

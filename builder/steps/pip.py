@@ -267,7 +267,8 @@ def package_name(value: str) -> str:
         return value
     hint = several(value, PACKAGE)
     if file:
-        hint = f"write pip: {{requirements: {value}}}"
+        path = re.split(r"[\s=]", value)[-1]  # of -r FILE and the like
+        hint = f"write pip: {{requirements: {path}}}"
     elif value.startswith((".", "/")):
         hint = "a folder of yours: `run: pip install .` with a `bind` mount"
     raise Malformed("is not a package, expected one such as flask or requests==2.32.*", hint)

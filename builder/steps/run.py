@@ -92,6 +92,11 @@ class Run(_Run, CommandStep):
         from builder.spec.kinds import place
 
         command = given["run"]
+        if isinstance(command, str) and re.match("--(mount|network|security|device)=", command):
+            from builder.spec.words import of_run
+
+            at = next((key for key, _ in node.pairs if key.text == "run"), node)
+            raise at.fault("the command begins with a flag of RUN", of_run(command))
         if "shell" in given and not isinstance(command, str):
             at = node.get("shell") or node
             raise at.fault("'shell' is given, but a list runs without a shell")

@@ -94,7 +94,8 @@ class Plain:
         if now - self._progressed.setdefault((image, step), now) < PROGRESS_EVERY:
             return ""
         self._progressed[image, step] = now
-        return f"{image} {counter(step)}| {amount(done, total)}\n"
+        label = step_label(image, step, self._steps.get(image), "", self._color).rstrip()
+        return f"{label}  {amount(done, total)}{' so far' if total is None else ''}\n"
 
     def _forget(self, event: StepDone | StepFailed) -> None:
         self._waiting.pop((event.image, event.step), None)

@@ -158,6 +158,7 @@ def test_the_command_line_says_which(project: Any) -> None:
         (["--platform", "linus/amd64"], "'linus' is unknown", "did you mean 'linux'"),
         (["--platform", "arm64,linux/arm64/v8"], "linux/arm64 twice", ""),
         (["--platform", "linux/amd64,"], "'' is not a platform", ""),
+        (["--platform", "arm64v8"], "is not a platform, expected os/arch", "write linux/arm64/v8"),
         (["--platform", "a/b/c/d"], "is not a platform, expected os/arch", ""),
         (["--platform", "linux/riscv64"], "--platform linux/riscv64: specs/site.yaml is for",
          "`platforms`"),

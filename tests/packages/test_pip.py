@@ -148,6 +148,11 @@ def test_what_cannot_be_installed_is_said(on_python: Project, index: Index) -> N
     [
         ("{pip: []}", "the list is empty, expected a list of packages"),
         ("{pip: requirements.txt}", "write pip: {requirements: requirements.txt}"),
+        ("{pip: -r requirements.txt}", "write pip: {requirements: requirements.txt}"),
+        ("{pip: pip install -r requirements.txt}", "write pip: {requirements: requirements.txt}"),
+        ("{pip: pip install --no-cache-dir flask}", "write flask"),
+        ("{pip: install flask requests}", "write [flask, requests]"),
+        ("{pip: --upgrade flask}", "None"),
         ("{pip: .}", "`bind` mount"),
         ("{pip: [--pre]}", "'--pre' is not a package"),
         ("{pip: 'flask requests'}", "write [flask, requests]"),

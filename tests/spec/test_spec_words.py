@@ -24,6 +24,7 @@ TOP = "from: scratch\n"
 CONFIG = "from: scratch\nconfig:\n  "
 STEP = "from: scratch\nsteps:\n- "
 RUN = STEP + "run: make\n  "
+MOUNT = RUN + "mounts:\n  - "
 COPY = STEP + "copy: a\n  dest: /b\n  "
 CHECK = "from: scratch\nconfig:\n  healthcheck:\n    "
 TABLE: list[tuple[str, str, str]] = [
@@ -78,6 +79,7 @@ TABLE: list[tuple[str, str, str]] = [
     (TOP, "networks: [a]", "it is said where an image is run"),
     (TOP, "ONBUILD: RUN a", "said by the spec that stands on it"),
     (TOP, "MAINTAINER: me", "org.opencontainers.image.authors"),
+    (TOP, "secrets: {a: {file: b}}", "--secret or builder.yaml who gives them"),
     (TOP, "version: '3'", "org.opencontainers.image.version"),
     # config
     (CONFIG, "CMD: [a]", "did you mean 'cmd'?"),
@@ -132,7 +134,20 @@ TABLE: list[tuple[str, str, str]] = [
     (STEP, "COPY --from=nginx:1.25 /x /c", "- {copy: [/x], dest: /c, from: nginx:1.25}"),
     (STEP, "COPY --chmod=755 x /c", "as a step: - {copy: [x], dest: /c, mode: 0755}"),
     (STEP, "ADD --link x /c", "a step says it: - {copy: ..., dest: ...}"),
-    (STEP, "RUN --mount=type=cache,target=/x make", "a step says it: - {run: ...}"),
+    (
+        STEP,
+        "RUN --mount=type=cache,target=/x make",
+        "{run: make, mounts: [{cache: x, target: /x}]}",
+    ),
+    (
+        STEP,
+        "RUN: --mount=type=ssh --network=none make",
+        "{run: make, network: none, mounts: [ssh]}",
+    ),
+    (STEP, "run: --mount=type=secret,id=a cat x", '- {run: "cat x", mounts: [{secret: a}]}'),
+    (STEP, "run: --mount=type=tmpfs,dst=/t --mount=type=ssh a", "mounts: [{tmpfs: /t}, ssh]}"),
+    (STEP, "run: --network=host make", "as a step: - {run: make, network: host}"),
+    (STEP, "RUN --security=insecure make", "a step says it: - {run: ...}"),
     (STEP, "ENV A=b C=d", "as a step: - set: {env: {A: b, C: d}}"),
     (STEP, "WORKDIR /a", "as a step: - set: {working_dir: /a}"),
     (STEP, "USER app", "as a step: - set: {user: app}"),
@@ -153,6 +168,12 @@ TABLE: list[tuple[str, str, str]] = [
     (RUN, "cwd: /a", "did you mean 'working_dir'?"),
     (RUN, "environment: {A: b}", "did you mean 'env'?"),
     (RUN, "environment: [A=b]", "in its place: env: {A: b}"),
+    (RUN, "secrets: [a, b]", "in its place: mounts: [{secret: a}, {secret: b}]"),
+    (RUN, "secret: a", "in its place: mounts: [{secret: a}]"),
+    (RUN, "ssh: default", "in its place: mounts: [{ssh: default}]"),
+    (MOUNT + "cache: a\n    ", "dst: /a", "did you mean 'target'?"),
+    (MOUNT + "cache: a\n    target: /a\n    ", "uid: 1000", "did you mean 'owner'?"),
+    (MOUNT + "secret: a\n    ", "dst: /a", "did you mean 'target'?"),
     (RUN, "become: root", "did you mean 'user'?"),
     (RUN, "labels: {a: b}", "under 'config': labels: {a: b}"),
     (COPY, "chown: root", "did you mean 'owner'?"),
