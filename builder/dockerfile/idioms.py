@@ -11,6 +11,8 @@ from builder.steps.apt import PACKAGE
 _QUIET = frozenset(("-y", "--yes", "--assume-yes", "-q", "-qq", "--quiet", "--no-install-suggests"))
 _LESS = ("--no-install-recommends", "-o=APT::Install-Recommends=false")
 _LEFT = re.compile(r"/(var/lib/apt/lists|var/cache/apt|tmp|var/tmp|var/log/apt)(/.*)?")
+APT_CACHES = ("/var/cache/apt", "/var/cache/apt/archives", "/var/lib/apt", "/var/lib/apt/lists")
+"""Folders that a Dockerfile's cache mounts keep for apt-get."""
 
 
 class Apt(NamedTuple):

@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from builder.dockerfile.idioms import apt
+from builder.dockerfile.idioms import APT_CACHES, apt
 from builder.dockerfile.nodes import mapping, put, text, texts
 from builder.dockerfile.words import heredoc
 from builder.spec.node import BOOL, MAPPING, Node
@@ -58,7 +58,7 @@ def run(by: _Converter, part: Part, found: Instruction) -> None:
             )
         elif flag.name == "device":
             by.remark(where, f"--device={flag.value}: a step has no devices here", step)
-    if by.wish.idiomatic and not found.flags and (packages := apt(found.text)):
+    if by.wish.idiomatic and _of_apt(found, step) and (packages := apt(found.text)):
         step = Node(MAPPING, *at)
         put(step, "apt", texts(packages.packages, at), at)
         if packages.recommends:
@@ -66,6 +66,15 @@ def run(by: _Converter, part: Part, found: Instruction) -> None:
     part.wanted = None
     part.ran = True
     by.add(part, step, found)
+
+
+def _of_apt(found: Instruction, step: Node) -> bool:
+    """Whether the flags, if any, are caches of what an `apt` step keeps in one of its own."""
+    mounts = getattr(step.get("mounts"), "items", ())
+    targets = [each.get("target") for each in mounts if each.get("cache")]
+    return len(targets) == len(found.flags) and all(
+        target and target.text.rstrip("/") in APT_CACHES for target in targets
+    )
 
 
 def script(found: Instruction, part: Part, escape: str) -> str:

@@ -502,7 +502,8 @@ def _unknown(
     if found := renamed(reader, key, value, what, free):
         return found
     if owner is not None:
-        return key.fault(f"key {key.text!r} belongs to {owner}, not to {what}")
+        hint = "a step `run` that does the same may have them" if key.text == "mounts" else None
+        return key.fault(f"key {key.text!r} belongs to {owner}, not to {what}", hint)
     if found := elsewhere(reader, key, value, what):
         return found
     meant = nearest(key.text, list(free), lambda name: reader.fits(free[name], value))

@@ -138,6 +138,27 @@ def test_idioms(command: str) -> None:
     assert "apt" not in plain(converted(text).top)["steps"][0]
 
 
+@pytest.mark.parametrize(
+    ("flags", "is_apt"),
+    [
+        (("type=cache,target=/var/cache/apt,sharing=locked",), True),
+        (("type=cache,target=/var/cache/apt/", "type=cache,dst=/var/lib/apt,id=lists"), True),
+        (("type=cache,target=/var/cache/apt", "type=secret,id=apt"), False),
+        (("type=cache,target=/root/.cache",), False),
+        (("type=tmpfs,target=/var/cache/apt",), False),
+    ],
+)
+def test_caches_of_apt_are_the_steps_own(flags: tuple[str, ...], is_apt: bool) -> None:
+    mounts = "".join(f"--mount={flag} " for flag in flags)
+    text = f"FROM x\nRUN {mounts}apt-get update && apt-get install -y curl\n"
+    (step,) = plain(converted(text, idiomatic=True).top)["steps"]
+    assert ("apt" in step, "mounts" in step) == (is_apt, not is_apt)
+    (step,) = plain(
+        converted(text.replace("--mount", "--network=none --mount", 1), idiomatic=True).top
+    )["steps"]
+    assert "run" in step
+
+
 def test_names_of_stages() -> None:
     text = (
         "FROM a AS x\nRUN a\nFROM x AS x\nCOPY --from=x / /\nFROM b AS a__-\n"

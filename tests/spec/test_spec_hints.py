@@ -122,6 +122,7 @@ EXPLAINS = re.compile(
     r"|--context DIR names the folder that all contexts lie in$"
     r"|`==` compares, `and`, `or` and `not` join$|quote the whole text, as in |a \S within the text"
     r"|write \w+: \.\.\.$|`when` leaves a step out, `foreach` repeats one$"
+    r"|a step `run` that does the same may have them$|a mount is ssh or "
     r"|only the first 50 errors are shown$|set it, or give a default"
 )
 FIELDS = {
