@@ -93,7 +93,7 @@ class Use:
             killed = error.exit_status == _TIMED_OUT or error.exit_status > _SIGNALS
             raise
         except BuilderError:
-            killed = False  # it was not the command that failed
+            killed = copy.new  # not the command failed; a new one may be half filled
             raise
         finally:
             self._release(killed)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from builder.errors import StoreError
+from builder.errors import LayerError, StoreError
 from builder.make.caches import export
 from builder.store import caches
 from builder.store.caches import Use
@@ -61,6 +61,22 @@ def test_a_failing_call_costs_no_cache(
         raise AssertionError("it takes more calls")
     assert had
     assert len(lost) <= 1, lost  # the call that takes a mark away: it says that the step was killed
+
+
+@pytest.mark.parametrize("error", [LayerError("no"), StoreError("no"), OSError(28, "full")])
+def test_a_new_one_that_was_not_filled_is_thrown_away(store: Store, error: Exception) -> None:
+    for _ in range(2):
+        with pytest.raises(type(error)), _use(store).held() as copy:
+            assert copy.new
+            (Path(copy.data) / "half").touch()
+            raise error
+    with _use(store).held() as copy:
+        assert copy.new
+    with pytest.raises(LayerError), _use(store).held() as copy:
+        assert not copy.new
+        raise LayerError("no")
+    with _use(store).held() as copy:
+        assert not copy.new
 
 
 @pytest.mark.root
