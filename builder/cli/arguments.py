@@ -32,6 +32,10 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=formatter, allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("argument ACTION: invalid choice: "):
+            from builder.cli.words import no_action
+
+            raise no_action(self.prog, message.split("'")[1])
         raise UsageError(message, f"{self.prog} --help tells how it is used")
 
 

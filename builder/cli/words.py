@@ -71,7 +71,14 @@ _OPTIONS = _table("""
 --arch --os > --platform OS/ARCH
 --plain > --progress plain
 """)  # noqa: E501
-
+_ACTIONS = _table("""
+prune clean clear purge > builder cache gc removes what is not used
+list df du usage show > builder cache ls says what the store holds
+delete remove > builder cache rm NAME removes a cache that steps mount
+verify fsck repair > builder cache check verifies the store
+save > builder cache export NAME writes a cache that steps mount
+load restore > builder cache import NAME has a tar's files in a cache that steps mount
+""")
 
 _OF = {
     "rmi": _table("-f --force > a name is given up without asking: leave it out"),
@@ -89,6 +96,14 @@ def no_command(command: str, known: Collection[str]) -> UsageError:
         hint = f"did you mean {near[0]!r}?"
     return UsageError(
         f"there is no command {command!r}", hint or "builder --help lists the commands"
+    )
+
+
+def no_action(prog: str, word: str) -> UsageError:
+    """`prog` is `builder cache` or another that has commands below it."""
+    hint = _ACTIONS.get(word) if prog == "builder cache" else None
+    return UsageError(
+        f"{prog} has no action {word!r}", hint or f"{prog} --help tells how it is used"
     )
 
 

@@ -52,6 +52,16 @@ def test_what_the_tables_say_exists() -> None:
         assert word not in COMMANDS
 
 
+@pytest.mark.parametrize("word", [*words._ACTIONS, "gcc", "a b", ""])
+def test_an_action_that_is_none_is_told(project: Any, word: str) -> None:
+    error, hint = hint_of(project, "cache", word)
+    assert error == f"error: builder cache has no action {word!r}"
+    sound(hint)
+    assert ("--help" in hint) == (word not in words._ACTIONS)
+    error, hint = hint_of(project, "index", word)
+    assert error == f"error: builder index has no action {word!r}" and "--help" in hint
+
+
 @pytest.mark.parametrize("word", [*words._COMMANDS, "biuld", "lnit", "pusch", "imagse"])
 def test_a_command_of_another_tool_is_told(project: Any, word: str) -> None:
     error, hint = hint_of(project, word, "site")
