@@ -76,19 +76,22 @@ def _check_nested(mounts: Iterable[Placed], found: Iterable[Mounted]) -> None:
     """What lies in a folder that is mounted fits what is there. No link is followed: in a cache it
     is hostile, and where it leads nobody looked. Raises SpecError."""
     places = {each.target: each.mount for each in mounts}
-    within: list[Folder | Memory] = []  # each in the one before
+    within: list[Mounted] = []  # each in the one before
     for each in in_order(found):
         while within and not each.target.startswith(within[-1].target + "/"):
             within.pop()
-        if within and isinstance(outer := within[-1], Folder):
+        if within:
             with at(places[each.target].place):
-                _check_in(outer, each)
-        if isinstance(each, Folder | Memory):
-            within.append(each)
+                _check_in(within[-1], each)
+        within.append(each)
 
 
-def _check_in(outer: Folder, inner: Mounted) -> None:
+def _check_in(outer: Mounted, inner: Mounted) -> None:
     what = f"nothing can be mounted at {inner.target!r}"
+    if isinstance(outer, File | Value):
+        raise BuilderError(f"{what}: a file is mounted at {outer.target!r}")
+    if isinstance(outer, Memory):
+        return
     path, shown = outer.source, outer.target
     *parents, name = inner.target[len(outer.target) + 1 :].split("/")
     for part, last in (*((parent, False) for parent in parents), (name, True)):

@@ -343,6 +343,8 @@ def test_a_link_in_a_cache_is_nothing_to_mount_on(made: Made, link: str) -> None
 def test_what_does_not_fit_in_another_mount(made: Made, mount: Any, said: str) -> None:
     made.box.file("src/file", "")
     made.box.file("src/sub/file", "")
+    made.spec("true", mount, {"bind": "src/file", "target": "/b"})
+    assert "a file is mounted at '/b'" in made.build(status=2).stderr
     made.spec("true", {"bind": "src", "target": "/b"}, mount)
     assert said in made.build(status=2).stderr
     made.spec(
