@@ -18,6 +18,7 @@ from builder.errors import (
     SpecError,
     SpecErrors,
     UsageError,
+    each_of,
 )
 from builder.events import Emit, Event, Noted, Warned, ignore
 from builder.oci.image import Descriptor, Image, Platform, host_platform
@@ -429,9 +430,17 @@ class Project:
         values, errors = self.secrets.read(needs)
         errors.update(lacking_agents(self.agents, needs))
         if errors:
-            plans = self._plan(specs).values()
-            planned = [each for plan in plans for each in plan.steps]
-            running = {each.step.place for each in planned if not isinstance(each.decision, Hit)}
+            try:
+                planned = [each for plan in self._plan(specs).values() for each in plan.steps]
+            except BuilderError as fault:
+                known = {each.what for each in errors.values()}
+                if not any(each.what in known for each in each_of(fault)):
+                    raise
+                running = {need.step for need in errors}  # the value is part of a key: all run
+            else:
+                running = {
+                    each.step.place for each in planned if not isinstance(each.decision, Hit)
+                }
             wanted: dict[tuple[bool, str], SpecError] = {}
             for need, error in errors.items():
                 if need.step in running:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 import time
@@ -11,7 +10,7 @@ import time
 from builder.cli import screen, wiring
 from builder.errors import UsageError
 from builder.oci.image import host_platform, parse_platform
-from builder.spec.mounts import NAME
+from builder.spec.syntax import NAME
 from builder.store.store import Store
 from builder.ui import human
 from builder.ui.tables import table
@@ -124,25 +123,19 @@ def rm(arguments: argparse.Namespace) -> int:
 
 
 def export(arguments: argparse.Namespace) -> int:
+    from contextlib import nullcontext
+
     from builder.make.caches import export as write
+    from builder.transport.target import writing
 
     wiring.become_root()
-    store, file, out = _store(arguments), arguments.file, None
+    store, file = _store(arguments), arguments.file
+    opened = nullcontext(sys.stdout.buffer) if file == "-" else writing(file, sync=False)
     try:
-        with store.live():
-            if file == "-":
-                write(store, arguments.name, _platform(arguments), sys.stdout.buffer)
-            else:
-                out = open(f"{file}.part", "wb")  # noqa: SIM115  # renamed when it is whole
-                with out:
-                    write(store, arguments.name, _platform(arguments), out)
-                os.rename(out.name, file)
-                out = None
+        with store.live(), opened as out:
+            write(store, arguments.name, _platform(arguments), out)
     except OSError as error:
         raise UsageError(f"cannot write {file!r}: {error.strerror}") from error
-    finally:
-        if out is not None:
-            os.unlink(out.name)
     return 0
 
 

@@ -320,7 +320,6 @@ class Maker:
             told.extend(text.split("\n"))
             shop.emit(StepOutput(spec.label, planned.number, text))
 
-        lines = shop.guard.lines(take) if shop.guard else Lines(take)
         parent = Parent(image, shop.layers)
         clamp = command_time(shop.planner.settings.epoch, stack.commands)
         try:
@@ -335,6 +334,8 @@ class Maker:
                         *(shop, command, mounts, image.platform),
                         *(f"{spec.label}: {planned.name}", held),
                     )
+                # made last: a step that waited for its base may have brought secrets of its own
+                lines = shop.guard.lines(take) if shop.guard else Lines(take)
                 run = executor.run(command, parent, lines.feed, clamp)
                 with run as changes:
                     lines.close()

@@ -6,15 +6,16 @@ import io
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.errors import BuilderError
 from builder.executor.base import File, Folder, Memory, Mounted, Value
 from builder.executor.mounting import in_order
 from builder.executor.syscalls import initial_user_namespace
-from builder.layer.entry import DIRECTORY, HARDLINK, Change, Content, HostFile
+from builder.layer.entry import DIRECTORY, HARDLINK, Content, HostFile
 from builder.layer.write import write_layer
 from builder.plan.mounts import NAME, Held, Placed, at
 from builder.spec.mounts import Bind, Cache, Secret, Ssh, Tmpfs
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from builder.make.guard import Guard
     from builder.make.workshop import Workshop
     from builder.oci.image import Layer, Platform
+    from builder.plan.changes import Changes
 
 
 def mounted(
@@ -130,9 +132,7 @@ def _caches(
         from builder.store.caches import Use
 
         use = Use(shop.store, mount.name, str(platform), mount.sharing, what)
-        copy = held.enter_context(use.held())
-        if copy.new and each.seed is not None:
-            _fill(copy.data, each.seed().sorted())
+        copy = held.enter_context(use.held(each.seed and partial(_seeded, each.seed)))
         try:
             os.chown(copy.data, *each.owner)
             os.chmod(copy.data, int(mount.mode or "0755", 8))
@@ -142,7 +142,7 @@ def _caches(
     return found
 
 
-def _fill(folder: str, changes: Iterable[Change]) -> None:
+def _seeded(seed: Callable[[], Changes], folder: str) -> None:
     """Put what a hidden `copy` makes into a folder."""
     from builder.rootfs.jail import FOLDER, Jail
 
@@ -150,7 +150,7 @@ def _fill(folder: str, changes: Iterable[Change]) -> None:
     top = NAME.encode() + b"/"
     folders = []
     try:
-        for entry, content in changes:
+        for entry, content in seed().sorted():
             if not entry.path.startswith(top):
                 continue
             entry = entry._replace(

@@ -150,9 +150,9 @@ class Planner:
             return False
         try:
             scanned = step.scan(self.context_of(spec))
+            inputs = self._inputs(step, scanned, stack, self.platform(spec), origins)
         except BuilderError:
             return False  # said when the step's turn comes
-        inputs = self._inputs(step, scanned, stack, self.platform(spec), origins)
         return self._remembered(step, inputs, [tree for _, tree in scanned]) is not None
 
     def _step(

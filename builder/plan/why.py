@@ -131,8 +131,9 @@ def _mounts(
     """Of `plan.mounts.documents`: the first that differs, of a bind the first file."""
     from builder.plan.mounts import NAME
 
-    before = {tuple(each[:2]): each[2:] for each in old}
-    after = {tuple(each[:2]): each[2:] for each in new}
+    # what is at no place goes by all that is said of it: several secrets may be variables
+    before = {tuple(each[:2] if each[1] else each): each[2:] for each in old}
+    after = {tuple(each[:2] if each[1] else each): each[2:] for each in new}
     for each, value in after.items():
         if each not in before:
             return f"{_mount(each)}: new"
@@ -148,7 +149,7 @@ def _mounts(
 
 
 def _mount(each: Sequence[str]) -> str:
-    return f"mount {each[1]}" if each[1] else f"mount {each[0]}"
+    return f"mount {each[1]}" if each[1] else f"mount {' '.join(filter(None, each))}"
 
 
 def why_base(last: LastBuild, base: str, chain: str) -> str:

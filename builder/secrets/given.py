@@ -161,7 +161,13 @@ def _parse_secret(text: str, environ: Mapping[str, str]) -> tuple[str, Given]:
     name, equals, given = text.partition("=")
     if name in ("id", "type", "src", "source", "env") and equals:
         fields = {}
-        for part in next(csv.reader([text]), []):
+        try:
+            parts = next(csv.reader([text]), [])
+        except csv.Error:
+            raise UsageError(
+                "--secret: Docker's form is fields with commas between", _HOW
+            ) from None
+        for part in parts:
             key, equals, value = part.partition("=")
             key = {"source": "src"}.get(key.lower(), key.lower())
             if key not in ("id", "type", "src", "env") or not equals or key in fields:

@@ -22,7 +22,7 @@ from builder.spec.fields import (
     text,
 )
 from builder.spec.kinds import MODE, OWNER, SOURCE, check_env, place
-from builder.spec.mounts import NAME, Bind, Cache, Mount, Secret, Ssh, Tmpfs
+from builder.spec.mounts import Bind, Cache, Mount, Secret, Ssh, Tmpfs
 from builder.spec.node import MAPPING, TEXT, Node
 from builder.spec.source import did_you_mean, quote, written
 from builder.spec.syntax import Malformed
@@ -50,9 +50,9 @@ def _target(value: str) -> str:
 
 
 def _name(value: str) -> str:
-    if not re.fullmatch(NAME, value):
+    if not re.fullmatch(syntax.NAME, value):
         meant = re.sub("[^A-Za-z0-9._-]+", "-", value).strip("-._")[:128]
-        hint = f"write {written(meant)}" if re.fullmatch(NAME, meant) else None
+        hint = f"write {written(meant)}" if re.fullmatch(syntax.NAME, meant) else None
         raise Malformed("is not a name, expected letters, digits and . _ - in it", hint)
     return value
 
@@ -76,7 +76,7 @@ def _octal(value: str) -> str:
     return value
 
 
-_NAMED = text(_name, expected="a name", pattern=NAME)
+_NAMED = text(_name, expected="a name", pattern=syntax.NAME)
 _WHERE = Kind(text(_target, expected="a path in the image").read, text().schema)
 _TARGET = Field(_WHERE, "Where it is seen; relative: below the working directory.")
 _OCTAL = Kind(text(_octal, expected="octal text such as '0700'", numbers=False).read, MODE.schema)

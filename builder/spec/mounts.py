@@ -10,9 +10,6 @@ from typing import Any, NamedTuple
 
 from builder.spec.model import BaseRef, Place
 
-NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
-"""Of a cache, a secret or an agent."""
-
 
 class Bind(NamedTuple):
     """Files of the context or of another image, read-only: matched as `copy` does."""

@@ -16,7 +16,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from builder.errors import BuilderError, CommandFailed, StoreError
@@ -28,7 +28,8 @@ from builder.store.store import Store
 from builder.store.trees import tree_size
 
 _USE = "use-"
-_TIMED_OUT, _SIGNALS = 124, 128  # exit status of what was ended, and above which a signal did it
+_TIMED_OUT = 124  # exit status of what was ended
+_SIGNALS = range(129, 129 + 64)  # and of what a signal ended
 _SOON, _LATE = 0.01, 0.2  # seconds between two looks whether a copy is free, growing
 
 
@@ -60,10 +61,13 @@ class Use:
         self._sharing, self._what = sharing, what
         self._folder = os.path.join(store.root, "caches", self._id)
         self._mark, self._handle = "", -1
+        self._fill: Callable[[str], None] | None = None
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[Copy]:
-        """A cache that cannot be had is told of, and the step has an empty folder in its place."""
+    def held(self, fill: Callable[[str], None] | None = None) -> Iterator[Copy]:
+        """A cache that cannot be had is told of, and the step has a new folder in its place. `fill`
+        puts into a new one what it begins with: nobody else has it before that is done."""
+        self._fill = fill
         try:
             copy = self._take()
         except OSError as error:
@@ -72,7 +76,7 @@ class Use:
             self._store.emit(
                 Warned(
                     f"the cache {self._name!r} cannot be used ({error.strerror}):"
-                    " the step has an empty one"
+                    " the step has a new one"
                 )
             )
             copy = None
@@ -81,16 +85,22 @@ class Use:
             data = os.path.join(folder, "data")
             self._files.mkdir(data)
             try:
+                if fill is not None:
+                    fill(data)
                 yield Copy(data, new=True, kept=False)
             finally:
                 self._store.folder.session().discard(folder)
             return
         killed = True
         try:
+            if copy.new and fill is not None:
+                fill(copy.data)
+                with contextlib.suppress(OSError):  # else others wait until the step ends
+                    self._say()
             yield copy
             killed = False
         except CommandFailed as error:
-            killed = error.exit_status == _TIMED_OUT or error.exit_status > _SIGNALS
+            killed = error.exit_status == _TIMED_OUT or error.exit_status in _SIGNALS
             raise
         except BuilderError:
             killed = copy.new  # not the command failed; a new one may be half filled
@@ -178,10 +188,14 @@ class Use:
         for name in self._files.listdir(path):
             if not name.startswith(_USE):
                 continue
-            handle = self._files.open(os.path.join(path, name), READ)
+            try:
+                handle = self._files.open(os.path.join(path, name), READ)
+            except FileNotFoundError:
+                continue  # the step has just ended: it takes its mark away without the lock
             try:
                 self._files.flock(handle, LOCK_EX | LOCK_NB)
-                dead.append(name)
+                if self._files.fstat(handle).st_nlink:
+                    dead.append(name)
             except BlockingIOError:
                 living.append(self._files.read(handle, 20).decode("ascii", "replace"))
             finally:
@@ -190,32 +204,35 @@ class Use:
 
     def there(self) -> bool:
         """Whether there is a copy to be had."""
-        with contextlib.suppress(FileNotFoundError):
+        with self._store.lock(f"cache-{self._id}"):
             return os.path.isdir(self._folder) and bool(self._copies())
-        return False
 
     def taken(self) -> bool:
-        """Whether a step has it."""
-        with contextlib.suppress(FileNotFoundError):
-            return any(self._uses(path)[0] for path in self._copies())
-        return False
+        """Under the lock: whether a step has it."""
+        return any(self._uses(path)[0] for path in self._copies())
 
     def _begin(self, path: str, *, new: bool) -> Copy:
         if new:
             self._files.mkdir(path)
         self._mark = os.path.join(path, _USE + os.urandom(8).hex())
         self._handle = self._files.open(self._mark, CREATE)
+        data = os.path.join(path, "data")
         try:
             self._files.flock(self._handle, LOCK_EX)
-            write_all(self._files, self._handle, self._sharing.encode())
-        except BaseException:  # a mark that stays says that the step was killed
-            self._files.unlink(self._mark)
+            if not new or self._fill is None:
+                self._say()
+            if new:
+                self._files.mkdir(data)
+        except BaseException:  # nobody is to wait for a step that has no cache
+            with contextlib.suppress(OSError):
+                self._files.unlink(self._mark)
             self._files.close(self._handle)
             raise
-        data = os.path.join(path, "data")
-        if new:
-            self._files.mkdir(data)
         return Copy(data, new)
+
+    def _say(self) -> None:
+        """Write how it is shared; until then it is not."""
+        write_all(self._files, self._handle, self._sharing.encode())
 
     # -- leaving it -------------------------------------------------------------------------------
 

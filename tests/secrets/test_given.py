@@ -44,7 +44,8 @@ def test_spellings(text: str, found: dict[str, str]) -> None:
     "text",
     ["", "hunter2", "=hunter2", "a b=hunter2", "../a=hunter2", "a=", "a=env:", "id=",
      "id=a,hunter2", "id=a,src=hunter2,src=b", "id=a,type=hunter2", "src=hunter2", "id=a/b,src=x",
-     "id=a,mode=0400", "type=env,id=a,env="],
+     "id=a,mode=0400", "type=env,id=a,env=", "id=a\rb,src=hunter2",
+     "id=a,src=" + "hunter2" * 20_000],
 )  # fmt: skip
 def test_wrong_spellings_say_no_value(text: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -330,6 +330,48 @@ def test_a_value_is_no_part_of_a_key_unless_it_rotates(sandbox: Steps) -> None:
             assert b"another value" not in path.read_bytes()
 
 
+def test_what_rotates_and_is_not_given_is_told_with_all_others(sandbox: Steps) -> None:
+    mounts = "[{secret: one, rotate: true}, {secret: two}, {bind: /, from: image:b, target: /b}]"
+    sandbox.base.spec("b", "from: rootfs:base.tar\n")
+    sandbox.base.spec(
+        "x",
+        f"from: rootfs:base.tar\nsteps:\n  - {{run: touch /x, mounts: {mounts}}}\n"
+        "  - {run: touch /y, mounts: [{secret: three}]}\n",
+    )
+    sandbox.build("b", given=False)
+    told = sandbox.build("x", given=False, status=2)
+    for name in (b"one", b"two", b"three"):
+        assert told.count(b"secret '%b' is not given" % name) == 1, told
+
+
+def test_variables_that_go_are_told(sandbox: Steps) -> None:
+    """Several secrets that are seen at no place."""
+    kinds = [f"{{secret: file, env: {name}}}" for name in "ABCD"]
+    for number, mounts in enumerate((kinds[:3], kinds[1:3], kinds[2:], kinds[3:], kinds[:1])):
+        text = f"from: rootfs:base.tar\nsteps: [{{run: touch /x, mounts: [{', '.join(mounts)}]}}]\n"
+        sandbox.base.spec("x", text)
+        told = sandbox.run("why", "x")
+        assert not number or b": mount secret " in told, told
+        sandbox.build("x")
+
+
+def test_the_lines_of_a_secret_of_a_step_that_waited_are_masked(sandbox: Steps) -> None:
+    """Which secrets it sees is known when its base is: by then others are masked already."""
+    secret = sandbox.base.root.parent / "outside" / "file"
+    secret.write_text("a-value-that-is-cut-into-lines-as-it-is-told\n")
+    sandbox.base.spec("b", "from: rootfs:base.tar\nconfig: {env: {NAME: file}}\n")
+    sandbox.base.spec(
+        "x",
+        "from: image:b\nsteps:\n"
+        '  - {run: \'sed "s/-/-\\\\n/g" /run/secrets/file |'
+        " while read -r each; do echo $each; sleep 0.2; done',"
+        ' mounts: [{secret: "{{ base.env.NAME }}"}]}\n',
+    )
+    told = sandbox.build("--progress", "plain", "x")
+    assert b"***" in told
+    assert b"into" not in told, told
+
+
 def test_all_that_are_missing_are_told_before_anything_runs(sandbox: Steps) -> None:
     for name, secret in (("a", "one"), ("b", "two"), ("c", "fil")):
         sandbox.base.spec(name, f"""
