@@ -10,10 +10,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.spec.model import Place
-from builder.steps.packages import BEGIN, END, NEAR, PackageStep, package_list, several
+from builder.steps.packages import (
+    BEGIN,
+    END,
+    NEAR,
+    PackageStep,
+    given_mounts,
+    package_list,
+    several,
+    shared_fields,
+)
 
 if TYPE_CHECKING:
     from builder.spec.fields import Reader, Table
+    from builder.spec.mounts import Mount
     from builder.spec.node import Node
 
 _NAME = r"[A-Za-z0-9_/.][A-Za-z0-9_+.:/-]*"
@@ -63,6 +73,7 @@ class _Apk(NamedTuple):
     repositories: tuple[str, ...] = ()
     env: Mapping[str, str] = {}
     timeout: int = 0
+    given: tuple[Mount, ...] = ()  # its mounts
 
 
 class Apk(_Apk, PackageStep):
@@ -73,7 +84,7 @@ class Apk(_Apk, PackageStep):
     @classmethod
     def fields(cls) -> Table:
         from builder.spec.fields import Field, list_of, text
-        from builder.spec.kinds import DURATION, ENV, NAME_FIELD
+        from builder.spec.kinds import ENV, NAME_FIELD
 
         package = text(package_name, expected="a package", pattern=PACKAGE)
         repository = text(_repository, expected="an address")
@@ -89,7 +100,7 @@ class Apk(_Apk, PackageStep):
                 "Further ones, which stay in the image: an address, or @TAG and an address.",
             ),
             "env": Field(ENV, "Environment of the packages' scripts."),
-            "timeout": Field(DURATION, "How long it may take, such as 10m; else as it likes."),
+            **shared_fields(),
         }
 
     @classmethod
@@ -105,6 +116,7 @@ class Apk(_Apk, PackageStep):
             given.get("repositories", ()),
             given.get("env", {}),
             given.get("timeout", 0),
+            given_mounts(reader, node, given),
         )
 
     script = _SCRIPT

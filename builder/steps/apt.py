@@ -17,8 +17,10 @@ from builder.steps.packages import (
     NEAR,
     PackageStep,
     downloads,
+    given_mounts,
     package_list,
     several,
+    shared_fields,
 )
 
 if TYPE_CHECKING:
@@ -150,6 +152,7 @@ class _Apt(NamedTuple):
     repositories: Mapping[str, tuple[str, ...]] = {}  # by name: a stanza, and a key or ""
     env: Mapping[str, str] = {}
     timeout: int = 0
+    given: tuple[Mount, ...] = ()  # its mounts
 
 
 class Apt(_Apt, PackageStep):
@@ -160,7 +163,7 @@ class Apt(_Apt, PackageStep):
     @classmethod
     def fields(cls) -> Table:
         from builder.spec.fields import Field, boolean, text
-        from builder.spec.kinds import DURATION, ENV, NAME_FIELD
+        from builder.spec.kinds import ENV, NAME_FIELD
         from builder.steps.deb822 import repositories
 
         package = text(package_name, expected="a package", pattern=PACKAGE)
@@ -176,7 +179,7 @@ class Apt(_Apt, PackageStep):
                 repositories(), "Further ones by name, which stay in the image: uri, suites ..."
             ),
             "env": Field(ENV, "Environment of the packages' scripts."),
-            "timeout": Field(DURATION, "How long it may take, such as 10m; else as it likes."),
+            **shared_fields(),
         }
 
     @classmethod
@@ -193,6 +196,7 @@ class Apt(_Apt, PackageStep):
             given.get("repositories", {}),
             given.get("env", {}),
             given.get("timeout", 0),
+            given_mounts(reader, node, given),
         )
 
     def settings(self, given: Mapping[str, str]) -> dict[str, str]:
@@ -205,8 +209,7 @@ class Apt(_Apt, PackageStep):
 
     script = _SCRIPT
 
-    @property
-    def mounts(self) -> tuple[Mount, ...]:  # type: ignore[override]
+    def own(self) -> tuple[Mount, ...]:
         return (downloads(self.verb, self.place),)
 
     def arguments(self) -> tuple[str, ...]:

@@ -10,10 +10,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.spec.model import Place
-from builder.steps.packages import BEGIN, END, NEAR, PackageStep, package_list, several
+from builder.steps.packages import (
+    BEGIN,
+    END,
+    NEAR,
+    PackageStep,
+    given_mounts,
+    package_list,
+    several,
+    shared_fields,
+)
 
 if TYPE_CHECKING:
     from builder.spec.fields import Kind, Reader, Table
+    from builder.spec.mounts import Mount
     from builder.spec.node import Node
 
 PACKAGE = r"^[A-Za-z0-9@/_][A-Za-z0-9_+.:~^*?()/@-]*(=[A-Za-z0-9.:~^+_*?-]+)?$"
@@ -88,6 +98,7 @@ class _Dnf(NamedTuple):
     repositories: Mapping[str, tuple[str, ...]] = {}  # by name: a stanza, and a key or ""
     env: Mapping[str, str] = {}
     timeout: int = 0
+    given: tuple[Mount, ...] = ()  # its mounts
 
 
 class Dnf(_Dnf, PackageStep):
@@ -98,7 +109,7 @@ class Dnf(_Dnf, PackageStep):
     @classmethod
     def fields(cls) -> Table:
         from builder.spec.fields import Field, boolean, text
-        from builder.spec.kinds import DURATION, ENV, NAME_FIELD
+        from builder.spec.kinds import ENV, NAME_FIELD
 
         package = text(package_name, expected="a package", pattern=PACKAGE)
         return {
@@ -113,7 +124,7 @@ class Dnf(_Dnf, PackageStep):
                 _repositories(), "Further ones by name, which stay in the image: uri, key ..."
             ),
             "env": Field(ENV, "Environment of the packages' scripts."),
-            "timeout": Field(DURATION, "How long it may take, such as 10m; else as it likes."),
+            **shared_fields(),
         }
 
     @classmethod
@@ -130,6 +141,7 @@ class Dnf(_Dnf, PackageStep):
             given.get("repositories", {}),
             given.get("env", {}),
             given.get("timeout", 0),
+            given_mounts(reader, node, given),
         )
 
     script = _SCRIPT

@@ -11,13 +11,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from builder.errors import BuilderError
 from builder.spec.model import Place, shown
-from builder.steps.packages import BEGIN, END, NEAR, PackageStep, is_there, package_list
+from builder.steps.packages import (
+    BEGIN,
+    END,
+    NEAR,
+    PackageStep,
+    given_mounts,
+    is_there,
+    package_list,
+    shared_fields,
+)
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
     from builder.oci.image import Document
     from builder.rootfs.view import View
     from builder.spec.fields import Reader, Table
+    from builder.spec.mounts import Mount
     from builder.spec.node import Node
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9._~-]*"
@@ -67,6 +77,7 @@ class _Npm(NamedTuple):
     dev: bool = False
     env: Mapping[str, str] = {}
     timeout: int = 0
+    given: tuple[Mount, ...] = ()  # its mounts
 
 
 class Npm(_Npm, PackageStep):
@@ -77,7 +88,7 @@ class Npm(_Npm, PackageStep):
     @classmethod
     def fields(cls) -> Table:
         from builder.spec.fields import Field, Kind, boolean, text
-        from builder.spec.kinds import DURATION, ENV, NAME_FIELD, TARGET, matching
+        from builder.spec.kinds import ENV, NAME_FIELD, TARGET, matching
 
         what = "a package, expected NAME, NAME@VERSION or @SCOPE/NAME"
         package = text(matching(PACKAGE, what), expected="a package", pattern=PACKAGE)
@@ -96,7 +107,7 @@ class Npm(_Npm, PackageStep):
             "dest": Field(TARGET, "With ci: the folder of package-lock.json; else config's."),
             "dev": Field(boolean(), "With ci: true for devDependencies, too."),
             "env": Field(ENV, "Environment of npm and the packages' scripts."),
-            "timeout": Field(DURATION, "How long it may take, such as 10m; else as it likes."),
+            **shared_fields(),
         }
 
     @classmethod
@@ -117,6 +128,7 @@ class Npm(_Npm, PackageStep):
             given.get("dev", False),
             given.get("env", {}),
             given.get("timeout", 0),
+            given_mounts(reader, node, given),
         )
 
     @property

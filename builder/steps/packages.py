@@ -7,22 +7,24 @@ package lists anew. What would differ from run to run is not left behind: docs/p
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from builder.errors import BuilderError
-from builder.plan.step import CommandStep, Explained
+from builder.plan.step import Explained
 from builder.spec.model import Place, shown
 from builder.spec.source import written
+from builder.steps.mounting import MountingStep
 
 if TYPE_CHECKING:
     from builder.errors import CommandFailed
     from builder.executor.base import Command
     from builder.oci.image import Document
     from builder.rootfs.view import View
-    from builder.spec.fields import Kind, Reader
-    from builder.spec.mounts import Cache
+    from builder.spec.fields import Kind, Reader, Table
+    from builder.spec.mounts import Cache, Mount
     from builder.spec.node import Node
 
 PROGRAMS = {
@@ -34,6 +36,8 @@ PROGRAMS = {
 
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 _TITLE = 60  # characters
+EMPTIED = ("/tmp", "/var/tmp")
+"""Folders in which nothing new stays when such a step ends."""
 DOWNLOADS = "/run/packages"
 """Where a step sees its own cache of downloads, if it has one."""
 
@@ -75,7 +79,7 @@ mark=/tmp/.packages.$$
 : > "$mark"
 command -v find > /dev/null || find() { [ "$1" != "$mark.2" ] || echo newer; }
 until : > "$mark.2"; [ -n "$(find "$mark.2" -newer "$mark")" ]; do
-  sleep 0.1 2> /dev/null || sleep 1
+  sleep 0.1 2> /dev/null || sleep 1 2> /dev/null || :
 done
 rm "$mark.2"
 machine_id=$(if [ -s /etc/machine-id ]; then echo set; elif [ -e /etc/machine-id ]; then echo empty
@@ -101,7 +105,7 @@ of files tick, and busybox's `find` sees seconds alone. Without `find`, as in th
 Red Hat's, logs and leftovers stay."""
 
 
-class PackageStep(CommandStep):
+class PackageStep(MountingStep):
     """A step of such a verb. Its fields are named as here where it has them."""
 
     __slots__ = ()
@@ -149,8 +153,9 @@ class PackageStep(CommandStep):
         the config says."""
         return {}
 
-    def without_sources(self) -> Any:
-        return self._replace(places=())  # type: ignore[attr-defined]
+    def without_sources(self) -> Self:
+        made: Self = MountingStep.without_sources(self)._replace(places=())  # type: ignore[attr-defined]
+        return made
 
     def command_on(self, config: Document, view: View, epoch: int) -> Command:
         from builder.executor.base import Command
@@ -176,6 +181,32 @@ class PackageStep(CommandStep):
             f"{self.verb} needs {PROGRAMS[self.verb][0]}, which the image does not have here",
             other_verb(view),
         )
+
+
+def shared_fields() -> Table:
+    """The fields that all such verbs have alike."""
+    from builder.spec.fields import Field
+    from builder.spec.kinds import DURATION
+    from builder.spec.mounting import MOUNTS
+
+    return {
+        "timeout": Field(DURATION, "How long it may take, such as 10m; else as it likes."),
+        "mounts": Field(MOUNTS, "What it sees beside the image, such as a secret for a server."),
+    }
+
+
+def given_mounts(reader: Reader, node: Node, given: Mapping[str, Any]) -> tuple[Mount, ...]:
+    """The spec's `mounts`. Raises Fault for one that lies where the step removes what is new."""
+    mounts: tuple[Mount, ...] = given.get("mounts", ())
+    items = (node.get("mounts") or node).items
+    kept = [each for each in items if not reader.gives_nothing(each)]
+    for number, mount in enumerate(mounts):
+        target = posixpath.normpath(posixpath.join("/", getattr(mount, "target", None) or ""))
+        for folder in EMPTIED:
+            if target.startswith(f"{folder}/"):
+                at = kept[number] if len(kept) == len(mounts) else node
+                raise at.fault(f"{target!r} is in {folder}, which the step empties at its end")
+    return mounts
 
 
 def downloads(verb: str, place: Place) -> Cache:

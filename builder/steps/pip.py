@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.errors import BuilderError
-from builder.plan.step import Explained, FileStep
+from builder.plan.step import Explained
 from builder.spec.model import Place, shown
 from builder.steps.packages import (
     BEGIN,
@@ -19,14 +19,15 @@ from builder.steps.packages import (
     END,
     PackageStep,
     downloads,
+    given_mounts,
     is_there,
     package_list,
     several,
+    shared_fields,
 )
 
 if TYPE_CHECKING:
     from builder.errors import CommandFailed
-    from builder.plan.context import Context, Scanned
     from builder.rootfs.view import View
     from builder.spec.fields import Reader, Table
     from builder.spec.mounts import Mount
@@ -83,6 +84,7 @@ class _Pip(NamedTuple):
     system: bool = False
     env: Mapping[str, str] = {}
     timeout: int = 0
+    given: tuple[Mount, ...] = ()  # its mounts
 
 
 class Pip(_Pip, PackageStep):
@@ -94,7 +96,7 @@ class Pip(_Pip, PackageStep):
     @classmethod
     def fields(cls) -> Table:
         from builder.spec.fields import Field, Kind, boolean, list_of, text
-        from builder.spec.kinds import DURATION, ENV, NAME_FIELD, SOURCE, absolute, matching
+        from builder.spec.kinds import ENV, NAME_FIELD, SOURCE, absolute, matching
         from builder.spec.node import MAPPING
 
         package = text(package_name, expected="a package", pattern=PACKAGE)
@@ -129,7 +131,7 @@ class Pip(_Pip, PackageStep):
             "venv": Field(text(absolute), "The folder of an environment; made when missing."),
             "system": Field(boolean(), "true: into a distribution's own Python."),
             "env": Field(ENV, "Environment of pip, such as PIP_INDEX_URL."),
-            "timeout": Field(DURATION, "How long it may take, such as 10m; else as it likes."),
+            **shared_fields(),
         }
 
     @classmethod
@@ -153,6 +155,7 @@ class Pip(_Pip, PackageStep):
             given.get("system", False),
             given.get("env", {}),
             given.get("timeout", 0),
+            given_mounts(reader, node, given),
         )
 
     def created_by(self) -> str:
@@ -172,25 +175,12 @@ class Pip(_Pip, PackageStep):
             "\n".join(files),
         )
 
-    @property
-    def mounts(self) -> tuple[Mount, ...]:  # type: ignore[override]
+    def own(self) -> tuple[Mount, ...]:
         from builder.spec.mounts import Bind
 
         files = dict.fromkeys((*self.requirements, *self.constraints))
         binds = (Bind(self.place, FOLDER + file, (file,)) for file in files)
         return (downloads(self.verb, self.place), *binds)
-
-    def copies(self) -> tuple[FileStep, ...]:
-        from builder.steps.bound import copies
-
-        return copies(self.mounts)
-
-    @property
-    def hashes(self) -> bool:  # type: ignore[override]
-        return bool(self.requirements or self.constraints)
-
-    def scan(self, context: Context) -> Scanned:
-        return [found for copy in self.copies() for found in copy.scan(context)]
 
     def settings(self, given: Mapping[str, str]) -> dict[str, str]:
         """What says which Python, and where packages come from, counts of the config, too."""

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.errors import BuilderError, SpecError
-from builder.plan.step import CommandStep, FileStep
-from builder.spec.model import BaseRef, ImageSpec, Place, shown
+from builder.spec.model import ImageSpec, Place, shown
+from builder.steps.mounting import MountingStep
 
 if TYPE_CHECKING:
     from builder.executor.base import Command
     from builder.oci.image import Document
-    from builder.plan.context import Context, Matched, Scanned
-    from builder.plan.nodes import Tree
-    from builder.plan.origin import SourceImage
+    from builder.plan.context import Context
     from builder.rootfs.view import View
     from builder.spec.fields import Reader, Table
     from builder.spec.mounts import Mount
@@ -36,11 +34,11 @@ class _Run(NamedTuple):
     shell: tuple[str, ...] | None = None
     network: str = "host"  # host | none | private
     timeout: int = 0  # nanoseconds; 0: none
-    mounts: tuple[Mount, ...] = ()
+    given: tuple[Mount, ...] = ()  # its mounts
     errexit: bool = True  # where no shell is named, it stops at what fails
 
 
-class Run(_Run, CommandStep):
+class Run(_Run, MountingStep):
     __slots__ = ()
     verb = "run"
     doc = "Run a command in the image."
@@ -113,62 +111,6 @@ class Run(_Run, CommandStep):
             given.get("mounts", ()),
             given.get("errexit", True),
         )
-
-    @property
-    def origins(self) -> tuple[BaseRef, ...]:  # type: ignore[override]
-        if not self.mounts:
-            return ()
-        from builder.spec.mounts import origins_of
-
-        return origins_of(self.mounts)
-
-    def within(self, rename: Callable[[BaseRef], BaseRef]) -> Run:
-        if not self.mounts:
-            return self
-        from builder.spec.mounts import renamed
-
-        return self._replace(mounts=tuple(renamed(each, rename) for each in self.mounts))
-
-    def copies(self) -> tuple[FileStep, ...]:
-        if not self.mounts:
-            return ()
-        from builder.steps.bound import copies
-
-        return copies(self.mounts)
-
-    @property
-    def hashes(self) -> bool:  # type: ignore[override]
-        return any(each.hashes for each in self.copies())
-
-    def scan(self, context: Context) -> Scanned:
-        from builder.plan.mounts import at
-
-        found: list[tuple[Matched, Tree]] = []
-        for copy in self.copies():
-            with at(copy.place):
-                found += copy.scan(context)
-        return found
-
-    def look_into(self, origins: Sequence[SourceImage]) -> None:
-        from builder.spec.mounts import Bind, origin_of
-
-        copies, left = iter(self.copies()), iter(origins)
-        for mount in self.mounts:
-            image = [next(left)] if origin_of(mount) else []
-            copy = next(copies) if image or isinstance(mount, Bind) else None
-            if copy and isinstance(mount, Bind):
-                copy.look_into(image)
-
-    def lacks(self, context: Context) -> Iterator[SpecError]:
-        for copy in self.copies():
-            yield from copy.lacks(context)
-
-    def without_sources(self) -> Run:
-        if not self.mounts:
-            return self
-        from builder.steps.bound import without_sources
-
-        return self._replace(mounts=without_sources(self.mounts))
 
     def title(self) -> str:
         line = self._text().strip().partition("\n")[0]

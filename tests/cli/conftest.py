@@ -49,9 +49,9 @@ class Project:
         assert "Traceback" not in made.stderr and "itself failed" not in made.stderr, made.stderr
         return made
 
-    def build(self, *arguments: str) -> dict[str, Any]:
+    def build(self, *arguments: str, env: dict[str, str] | None = None) -> dict[str, Any]:
         """The document of `build --json`, by image."""
-        made = self.run("build", "--json", *arguments)
+        made = self.run("build", "--json", *arguments, env=env)
         return {image["name"]: image for image in json.loads(made.stdout)["images"]}
 
     def plan(self, *arguments: str) -> dict[str, list[tuple[str, str]]]:

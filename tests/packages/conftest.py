@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import os
@@ -25,7 +26,9 @@ from tests.cli.conftest import Project, project
 __all__ = ["project"]
 
 BASE = """\
-from: {debootstrap: bookworm, include: [libfaketime, ca-certificates]}
+from:
+  debootstrap: bookworm
+  include: [libfaketime, ca-certificates, python3-pip, python3-venv, dnf, rpm]
 steps:
   - file: /etc/apt/apt.conf.d/99days
     content: |
@@ -36,33 +39,53 @@ LATER = {
     "LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
     "FAKETIME": "+437d",
 }
-"""Environment of a command in DEBIAN that is to see another day."""
+"""Environment of a command in DEBIAN that is to see another day. It is in the key, too: what is the
+same on both days was made twice."""
+AGAIN = {"AGAIN": "1"}
+"""Environment that changes a step's key and nothing else."""
+FULL = os.environ.get("PACKAGES") == "full"
+"""More packages of the mirrors, and a cold store where one is half of a test's time."""
 
 
 @pytest.fixture(scope="session")
 def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The layout of a Debian from the mirrors of this system; TEST_DEBIAN may name one that was
-    made before."""
+    """A folder with `layout`, a Debian from the mirrors of this system with Python and dnf, and
+    `store`, which has it; one for all test processes, or one that TEST_DEBIAN names, which was made
+    before."""
     if made := os.environ.get("TEST_DEBIAN"):
         return Path(made)
     if shutil.which("mmdebstrap") is None or os.geteuid() != 0:
         pytest.skip("needs mmdebstrap and root")
-    folder = tmp_path_factory.mktemp("debian")
-    (folder / "specs").mkdir()
-    (folder / "specs/debian.yaml").write_text(BASE)
-    store = str(folder / "store")
-    target = f"oci:{folder}/layout"
-    builder = [sys.executable, "-m", "builder", "build", "debian", "--cache-dir", store]
-    subprocess.run([*builder, "-o", target], cwd=folder, check=True, capture_output=True)
-    shutil.rmtree(store)
-    return folder / "layout"
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder /= "debian-of-packages"
+    (folder / "specs").mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "layout/index.json").exists():
+            (folder / "specs/debian.yaml").write_text(BASE)
+            builder = [sys.executable, "-m", "builder", "build", "debian", "-o", "oci:made"]
+            store = ["--cache-dir", folder / "store"]
+            subprocess.run([*builder, *store], cwd=folder, check=True, capture_output=True)
+            (folder / "made").rename(folder / "layout")
+    return folder
 
 
 @pytest.fixture
 def on_debian(project: Project, debian: Path) -> Project:
-    """A project with that Debian as `oci:debian`."""
-    shutil.copytree(debian, project.root / "debian", copy_function=os.link)
+    """A project with that Debian as `oci:debian`, and the store that has it."""
+    shutil.copytree(debian / "layout", project.root / "debian", copy_function=os.link)
+    project.store = debian / "store"
     return project
+
+
+def elsewhere(project: Project) -> Project:
+    """Another project with the same base and store, which has no downloads yet."""
+    other = Project(project.root.parent / "elsewhere")
+    shutil.copytree(project.root / "debian", other.root / "debian", copy_function=os.link)
+    other.store = project.store
+    return other
 
 
 def _server(folder: Path, asked: list[str]) -> ThreadingHTTPServer:
@@ -177,22 +200,6 @@ def files_of(store: Path, layer: str) -> dict[str, bytes]:
             file = tar.extractfile(member) if member.isfile() else None
             found[member.name] = file.read() if file else member.type
     return found
-
-
-@pytest.fixture(scope="session")
-def python(tmp_path_factory: pytest.TempPathFactory, debian: Path) -> Path:
-    """The layout of that Debian with Python, pip and venv, or what TEST_PYTHON names."""
-    if made := os.environ.get("TEST_PYTHON"):
-        return Path(made)
-    folder = tmp_path_factory.mktemp("python")
-    (folder / "specs").mkdir()
-    shutil.copytree(debian, folder / "debian", copy_function=os.link)
-    packages = "[python3-pip, python3-venv]"
-    (folder / "specs/python.yaml").write_text(f"from: oci:debian\nsteps: [{{apt: {packages}}}]\n")
-    builder = [sys.executable, "-m", "builder", "build", "python", "--cache-dir", folder / "store"]
-    target = f"oci:{folder}/layout"
-    subprocess.run([*builder, "-o", target], cwd=folder, check=True, capture_output=True)
-    return folder / "layout"
 
 
 class Index:

@@ -17,6 +17,7 @@ import pytest
 from builder.api import load_spec
 from builder.errors import SpecErrors
 from tests.cli.conftest import Project, project
+from tests.engine import Engine
 from tests.packages.test_dnf import last_layer
 
 __all__ = ["project"]
@@ -112,6 +113,19 @@ def test_the_same_packages_are_the_same_bytes(alpine: Project, tmp_path: Path) -
     lines = (tmp_path / "tree/etc/apk/repositories").read_text().splitlines()
     assert lines == ["https://a.example/main", "@edge https://b.example/x"]
     assert "package lists of 20" in alpine.run("plan", "a").stdout
+
+
+@pytest.mark.needs("runc", "dockerd")
+def test_other_executors_make_the_same(alpine: Project, engine: Engine, tmp_path: Path) -> None:
+    write(alpine, "apk: [hello, nginx]")
+    digests = set()
+    for executor in ("sandbox", "runc", "chroot", "docker"):
+        alpine.store = tmp_path / f"store-{executor}"
+        out = f"oci:{tmp_path}/out-{executor}"
+        env = {"DOCKER_HOST": engine.socket}
+        alpine.run("build", "a", "-o", out, "--executor", executor, env=env)
+        digests.add(last_layer(tmp_path / f"out-{executor}")[0])
+    assert len(digests) == 1
 
 
 def test_an_image_without_find(alpine: Project, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ CHANGES: dict[str, dict[str, tuple[Any, ...]]] = {
         "working_dir": ("/srv", "opt"),
         "shell": (("/bin/bash", "-c"),),
         "network": ("none",),
-        "mounts": (
+        "given": (
             (Tmpfs(HERE, "/tmp"),),
             (Cache(HERE, "/tmp", "x"),),
             (Secret(HERE, "x"),),
