@@ -55,8 +55,8 @@ TABLE = [
     (STEP + "- run: x\n  copy: y\n", "4:3: 'run' and 'copy' in one step, expected one verb"),
     (STEP + "- run: x\n  mode: '0644'\n", "4:3: key 'mode' belongs to"),
     (
-        STEP + "- pip: x\n  mounts: [ssh]\n",
-        "4:3: key 'mounts' belongs to 'run', not to a 'pip' step",
+        STEP + "- remove: /x\n  mounts: [ssh]\n",
+        "4:3: key 'mounts' belongs to 'run' and 'apt' and 'apk' and 'dnf' and 'pip' and 'npm', not",
     ),
     (
         STEP + "- {copy: a, dest: /b, strip_components: 1}\n",
