@@ -50,6 +50,8 @@ class Placed(NamedTuple):
 
 NAME = "mount"
 """What a hidden `copy` makes."""
+OWN_FILES = (b"etc/resolv.conf", b"etc/hosts")
+"""What every step has, whatever the image has there."""
 AGENT = "/run/ssh-agent"
 """The socket of an `ssh` mount."""
 
@@ -92,11 +94,13 @@ def fits(placed: Placed, view: View) -> None:
         for end in range(1, path.count(b"/") + 1):
             parent = b"/".join(path.split(b"/")[:end])
             found = view.lookup(parent)
-            if found is not None and found.entry.type != DIRECTORY:
+            if parent in OWN_FILES or (found is not None and found.entry.type != DIRECTORY):
                 raise BuilderError(
                     f"nothing can be mounted at {placed.target!r}:"
                     f" '/{os.fsdecode(parent)}' is no directory in the image"
                 )
+        if directory and path in OWN_FILES:
+            raise BuilderError(f"a folder cannot be mounted at {placed.target!r}, which is a file")
         found = view.lookup(path) if path else None
         if found is None or (found.entry.type == DIRECTORY) == directory:
             return

@@ -167,6 +167,13 @@ FAULTS = [
         (),
         "a file cannot be mounted at '/etc', which is a",
     ),
+    ({"tmpfs": "/etc/hosts"}, (), "a folder cannot be mounted at '/etc/hosts', which is a file"),
+    ({"tmpfs": "/etc/hosts/x"}, (), "'/etc/hosts' is no directory in the image"),
+    (
+        {"bind": "box.tar", "target": "/etc/resolv.conf/"},
+        (),
+        "a folder cannot be mounted at '/etc/resolv.conf', which is a file",
+    ),
     ({"tmpfs": "."}, (), "a mount at './' is '/', which is the image's root"),
     ({"tmpfs": "/l"}, ({"symlink": "/l", "to": "/proc"},), "'/proc', which lies in /proc"),
     ({"tmpfs": "/l"}, ({"symlink": "/l", "to": "l"},), "leads through symlinks in a circle"),
