@@ -38,6 +38,10 @@ class Absent(BuilderError):
     """What a source names is not there, in the context or in an image, or is all left out."""
 
 
+MAY_BE_MISSING = "what may be missing goes under `optional`"
+"""The hint of a `copy` in which it may."""
+
+
 class Matched(NamedTuple):
     """What one source text matched. `path` is relative to the context, symlinks resolved; `below`
     is where it lands below a destination directory: its base name, or with a glob the path below

@@ -11,7 +11,7 @@ from builder.errors import BuilderError, LayerError, SpecError
 from builder.layer.entry import DIRECTORY, FILE
 from builder.plan import keys
 from builder.plan.config import in_image
-from builder.plan.context import Absent
+from builder.plan.context import MAY_BE_MISSING, Absent
 from builder.rootfs.accounts import resolve_owner
 from builder.spec.model import Place, shown
 from builder.spec.mounting import check_target
@@ -80,7 +80,8 @@ def at(place: Place) -> Iterator[None]:
         yield
     except BuilderError as error:
         if type(error) in (BuilderError, Absent):
-            raise SpecError(error.what, error.hint).at(place) from None
+            hint = None if error.hint == MAY_BE_MISSING else error.hint  # a bind has no `optional`
+            raise SpecError(error.what, hint).at(place) from None
         raise
 
 

@@ -15,7 +15,7 @@ from builder.errors import BuilderError, LayerError
 from builder.layer.entry import DIRECTORY, FILE, SYMLINK, WHITEOUT, Entry
 from builder.plan.changes import Changes, Draft, Ground, reserved
 from builder.plan.clock import content_time
-from builder.plan.context import Absent
+from builder.plan.context import MAY_BE_MISSING, Absent
 from builder.plan.globs import matches_below
 from builder.plan.ignore import MAGIC, At, Exclude, Ignore, Rules, tests_of
 from builder.plan.modes import apply_mode
@@ -130,9 +130,7 @@ def _find(image: SourceImage, text: str) -> list[Picked]:
         picked.append(Picked(inside, below, is_dir, True))
         last = path if is_dir else None
     if not picked:
-        raise Absent(
-            f"{text!r} matches nothing in {image.name}", "what may be missing goes under `optional`"
-        )
+        raise Absent(f"{text!r} matches nothing in {image.name}", MAY_BE_MISSING)
     return picked
 
 

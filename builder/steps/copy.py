@@ -198,10 +198,15 @@ class Copy(_Copy, FileStep):
                 origin.digest(origin.stored(found))
 
     def lacks(self, context: Context) -> Iterator[SpecError]:
+        from builder.plan.context import MAY_BE_MISSING
+
         for text in self.sources if self.origin is None else ():
             if self.rules and set(text) & _GLOB:
                 continue  # by Docker's rules it may find nothing
-            yield from self.fault_of(lambda text=text: _needed(context, text))  # type: ignore[misc]
+            for error in self.fault_of(lambda text=text: _needed(context, text)):  # type: ignore[misc]
+                if self.rules and error.hint == MAY_BE_MISSING:
+                    error.hint = None  # Docker's COPY has no `optional`
+                yield error
         for text in self.may_come:
             yield from self.fault_of(lambda text=text: _found(context, text))  # type: ignore[misc]
 
@@ -251,12 +256,12 @@ class Copy(_Copy, FileStep):
 
 def _needed(context: Context, text: str) -> list[Matched]:
     """What a source is that has to be there."""
-    from builder.plan.context import Absent
+    from builder.plan.context import MAY_BE_MISSING, Absent
 
     try:
         return context.find(text)
     except Absent as error:
-        error.hint = error.hint or "what may be missing goes under `optional`"
+        error.hint = error.hint or MAY_BE_MISSING
         raise
 
 

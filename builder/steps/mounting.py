@@ -87,5 +87,10 @@ class MountingStep(CommandStep):
                 copy.look_into(image)
 
     def lacks(self, context: Context) -> Iterator[SpecError]:
+        from builder.plan.context import MAY_BE_MISSING
+
         for copy in self.copies():
-            yield from copy.lacks(context)
+            for error in copy.lacks(context):
+                if error.hint == MAY_BE_MISSING:
+                    error.hint = None  # a bind has no `optional`
+                yield error

@@ -151,6 +151,7 @@ def test_lines_are_told(folder: Project) -> None:
     folder.file("Dockerfile", TEXT + "# more\nCOPY \\\n  none /x\n")
     said = folder.run("build", ".", status=2).stderr
     assert said.startswith("error: Dockerfile:10:1: 'none' does not exist in the context")
+    assert "`optional`" not in said  # which no Dockerfile has
     folder.file("Dockerfile", TEXT + "CPY a b\nRUN --mont=x y\n")
     said = folder.run("plan", ".", status=2).stderr
     assert "Dockerfile:9:1: 'CPY' is no instruction, did you mean 'COPY'?" in said

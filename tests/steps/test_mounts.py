@@ -178,6 +178,8 @@ FAULTS = [
     ({"tmpfs": "/l"}, ({"symlink": "/l", "to": "/proc"},), "'/proc', which lies in /proc"),
     ({"tmpfs": "/l"}, ({"symlink": "/l", "to": "l"},), "leads through symlinks in a circle"),
     ({"bind": "/no", "from": "rootfs:box.tar", "target": "/x"}, (), "'/no' does not exist in"),
+    ({"bind": "/no*", "from": "rootfs:box.tar", "target": "/x"}, (), "'/no*' matches nothing in"),
+    ({"bind": "no*", "target": "/x"}, (), "'no*' matches nothing in the context"),
 ]
 
 
@@ -187,6 +189,7 @@ def test_what_cannot_be_mounted(box: Any, mount: Any, before: Any, said: str) ->
     made.spec("true", mount, before=before)
     text = made.build(status=2).stderr
     assert said in text
+    assert "`optional`" not in text  # which a mount does not have
     lines = (made.root / "specs/x.yaml").read_text().splitlines()
     assert f"specs/x.yaml:{lines.index('  mounts:') + 2}:" in text
 
