@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -106,8 +107,7 @@ class Repository:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.made: dict[str, str] = {}  # paths of packages to their stanzas
-        self._home = folder.parent / f"{folder.name}-gpg"
-        self._home.mkdir(mode=0o700)
+        self._home = tempfile.mkdtemp(prefix="gpg-")  # its sockets' paths have at most 107 bytes
         self._gpg("--quick-generate-key", "--passphrase", "", "test@example.com", "default")
         self.key = self._gpg("--armor", "--export").decode()
         self.asked: list[str] = []
@@ -174,6 +174,12 @@ class Repository:
             f"Date: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n{''.join(lines)}"
         )
         (suite / "InRelease").write_bytes(self._gpg("--clearsign", text=release.encode()))
+
+    def end(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        subprocess.run(["gpgconf", "--homedir", self._home, "--kill", "all"], check=True)
+        shutil.rmtree(self._home, ignore_errors=True)
 
     @property
     def stanza(self) -> dict[str, str]:
