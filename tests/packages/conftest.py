@@ -119,6 +119,7 @@ class Repository:
         self.server.shutdown()
         self.server.server_close()
         subprocess.run(["gpgconf", "--homedir", self._home, "--kill", "all"], check=True)
+        shutil.rmtree(self._home, ignore_errors=True)
 
     def _gpg(self, *arguments: str, text: bytes = b"") -> bytes:
         return subprocess.run(
@@ -174,12 +175,6 @@ class Repository:
             f"Date: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n{''.join(lines)}"
         )
         (suite / "InRelease").write_bytes(self._gpg("--clearsign", text=release.encode()))
-
-    def end(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        subprocess.run(["gpgconf", "--homedir", self._home, "--kill", "all"], check=True)
-        shutil.rmtree(self._home, ignore_errors=True)
 
     @property
     def stanza(self) -> dict[str, str]:
