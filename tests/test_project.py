@@ -132,7 +132,7 @@ def test_no_file_names_a_machine_or_a_registrys_host() -> None:
             [
                 r"(?<![\w}])/" + "work/",
                 # not /proc/1/root, nor what an image has in its root's home
-                r"(?<![\w}])/" + r"root/(?!\.(?:cache|npm|m2|rpmdb)\b)[.a-z]",
+                r"(?<![\w}])/" + r"root/(?!\.(?:cache|npm|npmrc|netrc|m2|rpmdb)\b)[.a-z]",
                 "/" + r"home/(?!app\b|user\b)[a-z]+/",
                 "pypi" + r"\.org",
                 "pythonhosted" + r"\.org",

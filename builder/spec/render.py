@@ -111,14 +111,15 @@ class Renderer:
     @contextmanager
     def knowing(self, more: Mapping[str, Any]) -> Iterator[None]:
         """Render with further variables within."""
-        before, unknown = self.variables, self.unknown
-        self.unknown = unknown - more.keys()
-        self.know({**before, **more})
+        before = self.variables, self._plain, self._from_env, self.unknown
+        self.variables, self._plain = dict(self.variables), dict(self._plain)
+        self._from_env, self.unknown = self._from_env - more.keys(), self.unknown - more.keys()
+        for name, value in more.items():  # what stays is not looked at in each round of a loop
+            self.learn(name, value)
         try:
             yield
         finally:
-            self.unknown = unknown
-            self.know(before)
+            self.variables, self._plain, self._from_env, self.unknown = before
 
     def refill(self, fuel: int, seconds: float) -> None:
         """Spend from now on of a new meter."""

@@ -449,7 +449,7 @@ def test_umoci_writes_through_links_as_we_do(
     data, store = whole(name), Store(str(tmp_path / "store"))
     blob = store.put(gzip.compress(data), media.LAYER_GZIP)
     image = empty_image(Platform()).append(Layer(DiffID(digest_of(data)), blob), {})
-    parse_output(f"oci:{tmp_path}/layout:v1")(store, "x").put(image)
+    parse_output(f"oci:{tmp_path}/layout:v1")(store, "x").put([image])
     umoci = ["umoci", "unpack", "--image", f"{tmp_path}/layout:v1", str(tmp_path / "bundle")]
     subprocess.run(umoci, check=True, capture_output=True)
     assert scanned(tmp_path / "bundle/rootfs") == as_a_layer(data, new_folder())

@@ -39,7 +39,7 @@ DIFFERENT: dict[str, dict[str, Any]] = {
     "a variable": {"spec": SPEC.replace("word: w", "word: v")},
     "a variable that is set": {"options": {"variables": {"word": "v"}}},
     "what env() gives": {"options": {"environ": {"SEEN": "1"}}},
-    "the platform": {"options": {"platform": Platform("linux", "arm64")}},
+    "the platform": {"options": {"platforms": (Platform("linux", "arm64"),)}},
     "the epoch": {"options": {"epoch": 5}},
     "the user's number": {"passwd": PASSWD.replace("7:8", "9:9")},
     "the user": {"spec": SPEC.replace("user: app", "user: '12'")},

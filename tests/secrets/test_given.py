@@ -64,9 +64,9 @@ def test_ssh() -> None:
 
 def test_a_key_without_a_name_is_told_the_name() -> None:
     with pytest.raises(UsageError) as caught:
-        parse_ssh(["/home/me/.ssh/id_ed25519"])
-    assert caught.value.hint == "--ssh default=/home/me/.ssh/id_ed25519"
-    assert parse_ssh(["default=/home/me/.ssh/id_ed25519"])
+        parse_ssh(["/home/user/.ssh/id_ed25519"])
+    assert caught.value.hint == "--ssh default=/home/user/.ssh/id_ed25519"
+    assert parse_ssh(["default=/home/user/.ssh/id_ed25519"])
 
 
 def test_the_command_line_is_over_the_project_file(tmp_path: Path) -> None:
