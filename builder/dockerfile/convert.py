@@ -6,13 +6,14 @@ language cannot say exactly is a Remark.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
 from builder.dockerfile import copying, running, settings
 from builder.dockerfile.arguments import Arguments
-from builder.dockerfile.expand import Bad, expanded, known
+from builder.dockerfile.expand import Bad, Ref, expanded, known
 from builder.dockerfile.instructions import Dockerfile, Instruction, Stage, instruction, read
 from builder.dockerfile.lines import read_lines
 from builder.dockerfile.nodes import Place, below, mapping, put, template, text, variable
@@ -20,7 +21,8 @@ from builder.dockerfile.scopes import StageScope, Variables
 from builder.dockerfile.words import Word
 from builder.errors import UsageError
 from builder.oci.image import Platform
-from builder.spec.node import LIST, MAPPING, Node
+from builder.oci.reference import parse_reference
+from builder.spec.node import LIST, MAPPING, NULL, Node
 from builder.spec.source import Fault, Problems, Source, did_you_mean, quote
 from builder.spec.syntax import Malformed, parse_name
 
@@ -148,6 +150,8 @@ class _Converter(Arguments):
                 "give the ARG a default, or a value with --build-arg", found.args[0].at,
             )  # fmt: skip
         parent = self._stage_named(found.args[0], named)
+        if not parent:
+            self._needed(found.args[0])
         scope = parent.scope.child() if parent else StageScope.new(on_scratch=named == "scratch")
         part = Part(stage, number, parent, scope)
         part.name = self._name(stage, number)
@@ -185,6 +189,15 @@ class _Converter(Arguments):
             named = known(expanded(word.text, self.escape, usual, fuel=self.fuel)) or ""
         return next((each for each in reversed(self.parts) if each.stage.name == named), None)
 
+    def _needed(self, word: Word) -> None:
+        """The variables without a default that no image is named without."""
+        try:
+            parse_reference(re.sub(r"\{\{.*?\}\}", "x", self.by_default(word, self.globals.get)))
+        except UsageError:
+            for each in self.value(word, self.globals.get):
+                if isinstance(each, Ref) and each.expression in self.variables.unset:
+                    self.variables.needed.add(each.expression)
+
     def _asked(self, part: Part) -> tuple[str, ...]:
         """ONBUILD of the base, where that is known."""
         target = self.wish.target or str(len(self.file.stages) - 1)
@@ -209,7 +222,7 @@ class _Converter(Arguments):
         )
         if flag.value.strip("${}") == "BUILDPLATFORM" or said == (host or "{{ host.platform }}"):
             part.host = True
-        elif (said if "/" in said else f"linux/{said}") != (target or "{{ target.platform }}"):
+        elif "{{ target." not in said and (said if "/" in said else f"linux/{said}") != target:
             self.remark(
                 found.line.at(flag.at),
                 f"--platform={said} is not said here: the image is for the platform that is built",
@@ -270,12 +283,15 @@ class _Converter(Arguments):
         if self.variables.top:
             values = Node(MAPPING, *at)
             for name, default in self.variables.top.items():
-                key = put(values, name, variable(default, at), at)
+                needed = name in self.variables.needed & self.variables.unset
+                value = Node(NULL, *at, "null") if needed else variable(default, at)
+                key = put(values, name, value, at)
                 if told := self.heads.get(name):
                     self.comments[id(key)] = told
                 if name in self.variables.unset:
+                    else_ = "must be given" if needed else "is empty where it is not given"
                     self.comments.setdefault(id(key), []).append(
-                        "builder: it has no default, and is empty where it is not given"
+                        f"builder: it has no default, and {else_}"
                     )
             put(top, "vars", values, at)
         stages = Node(MAPPING, *at)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from builder.dockerfile.instructions import Instruction
 
 _WEB = re.compile("https?://", re.I)
-_GIT = re.compile(r"(git@|ssh://|git://)|https?://.*\.git(#|\?|$)|github\.com/")
+_GIT = re.compile(r"[\w-]+@[\w.-]+:|(ssh|git)://|github\.com/|https?://[^#?]*\.git([#?]|$)", re.I)
 _CHECKSUM = re.compile("(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})")
 _COMMIT = re.compile("[0-9a-f]{40}([0-9a-f]{24})?")
 
@@ -52,9 +52,9 @@ def copy(by: _Converter, part: Part, found: Instruction) -> None:
         announced = None if found.is_json else heredoc(word.text)
         if announced and announced[0] in documents:
             _document(by, part, found, documents[announced[0]], to, many=len(sources) > 1)
-        elif found.word == "ADD" and (_GIT.match(word.text) or _GIT.search(word.text)):
+        elif found.word == "ADD" and _GIT.match(by.by_default(word, part.scope.lookup)):
             _repository(by, part, found, word, to)
-        elif found.word == "ADD" and _WEB.match(template(by.value(word, part.scope.lookup))):
+        elif found.word == "ADD" and _WEB.match(by.by_default(word, part.scope.lookup)):
             _download(by, part, found, word, to)
         else:
             plain.append(word)

@@ -33,9 +33,9 @@ def mount(by: _Converter, part: Part, found: Instruction, flag: Flag, step: Node
     if kind not in _KINDS:
         text_ = f"a mount of the type {quote(kind)}{did_you_mean(kind, _KINDS)}"
         raise found.fault(text_, f"known are {', '.join(_KINDS)}", flag.at)
+    if kind in ("bind", "cache", "tmpfs"):
+        said["target"] = said.get("target") or "."  # the working directory
     target = said.get("target", "")
-    if kind in ("bind", "cache", "tmpfs") and not target:
-        raise found.fault(f"a {kind} mount without target=", "write target=FOLDER", flag.at)
     made = Node(MAPPING, *where)
     if kind == "bind":
         _bind(by, part, found, flag, said, made)

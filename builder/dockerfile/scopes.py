@@ -54,6 +54,7 @@ class Variables:
         self.defaults = defaults or {}
         self.top: dict[str, str] = {}  # name -> default, a template
         self.unset: set[str] = set()  # those without a default, which are empty here
+        self.needed: set[str] = set()  # those of them that must be given
         self.known: dict[str, str] = {}  # the defaults that hold no template
 
     def bind(self, name: str, default: Value | None, own: dict[str, str]) -> Bound | None:

@@ -65,6 +65,10 @@ class Values:
 
         return find
 
+    def by_default(self, word: Word, scope: Scope) -> str:
+        """The text where nobody gives variables a value; what is not known stays a template."""
+        return template(self.value(word, self.usual(scope)))
+
     def text_of(self, word: Word, part: Part) -> str:
         """A word as a template."""
         return template(self.value(word, part.scope.lookup))

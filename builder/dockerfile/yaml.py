@@ -116,12 +116,13 @@ def _scalar(node: Node) -> str:
 
 def _block(text: str, indent: str) -> list[str] | None:
     """A text of several lines as a block; None: it has one, or cannot be one."""
-    if "\n" not in text or not _BLOCK.fullmatch(text) or text[0] in " \n\t":
+    if "\n" not in text or not _BLOCK.fullmatch(text):
         return None
     lines = text.split("\n")
     if any(line.strip() == "" and line for line in lines):
         return None
     kept = len(text) - len(text.rstrip("\n"))
-    sign = "|-" if not kept else "|" if kept == 1 else "|+"
+    sign = "|2" if text[0] in " \n\t" else "|"  # its first line does not say the indentation
+    sign += "-" if not kept else "" if kept == 1 else "+"
     body = lines[:-1] if kept else lines
     return [sign, *(indent + line if line else "" for line in body)]

@@ -293,6 +293,12 @@ case(
     onto=("buildkit",),
 )
 whole(
+    "run with binds at the working directory",
+    "FROM {B} AS a\nCOPY dir /d\nFROM {B}\nWORKDIR /w\nRUN --mount=from=a,source=/d ls > /c"
+    "\nRUN --mount=ro ls dir >> /c\n",
+    onto=("buildkit",),
+)
+whole(
     "run with a bind of a stage",
     "FROM {B} AS a\nCOPY dir /d\nFROM {B}\nRUN --mount=from=a,source=/d,target=/m ls /m > /c\n",
     differs={"m": "buildkit"},
@@ -302,6 +308,13 @@ case(
     "run with a cache",
     "RUN --mount=type=cache,target=/m echo x > /m/x && ls /m > /c",
     differs={"m": "buildkit"},
+    onto=("buildkit",),
+)
+case(
+    "run with a cache and a tmpfs at the working directory",
+    "WORKDIR /w",
+    "RUN --mount=type=cache,id=z echo x > x && ls > /c",
+    "RUN --mount=type=tmpfs echo x > y && ls >> /c",
     onto=("buildkit",),
 )
 case(

@@ -87,6 +87,67 @@ def test_what_is_said_by_hand() -> None:
     assert [each.place.line for each in caught.value.errors if each.place] == [2, 3]
 
 
+VERBS_OF_ADD = {
+    "https://h/f": "download",
+    "HTTPS://h/f": "download",
+    "https://github.com/o/r/releases/f.gz": "download",
+    "https://h/f?from=github.com/o/r": "download",
+    "https://h/r.git/f": "download",
+    "https://h/f?u=r.git": "download",
+    "'https://h/f'": "download",
+    "$WEB": "download",
+    "${WEB}.gz": "download",
+    "$WEB/$NONE": "download",
+    "https://h/r.git": "git",
+    "https://h/r.git?branch=x": "git",
+    "https://h/r.git#x:d": "git",
+    "github.com/o/r": "git",
+    "git@h:o/r": "git",
+    "me@h.net:o/r": "git",
+    "ssh://h/r": "git",
+    "git://h/r": "git",
+    "$REPO": "git",
+    "${WEB}.git": "git",
+    "githubXcom/o": "copy",
+    "./github.com/o/r": "copy",
+    "a@b": "copy",
+    "$NONE": "copy",
+    "$FILE": "copy",
+}
+
+
+@pytest.mark.parametrize("source", VERBS_OF_ADD)
+def test_what_an_add_is(source: str) -> None:
+    head = "ARG WEB=https://h/f\nARG REPO=ssh://h/r\nARG FILE=f\nARG NONE"
+    tree = plain(converted(f"FROM x\n{head}\nADD {source} /d/\n").top)
+    assert next(iter(tree["steps"][0])) == VERBS_OF_ADD[source]
+
+
+@pytest.mark.parametrize("base", ["$B", "${B}:1", "x:$B", "x/$B", "x@$B", "x:${B}${T}"])
+def test_a_variable_that_names_the_base_must_be_given(base: str) -> None:
+    found = converted(f"ARG B\nARG S\nARG T=1\nARG N=a\nFROM {base}$S\n")
+    vars_ = {key.text: value.kind for key, value in found.top.pairs[0][1].pairs}
+    assert vars_.pop("T") == vars_.pop("N") == "text"
+    assert vars_["B"] == ("null" if base != "x:${B}${T}" else "text")
+
+
+def test_a_variable_that_may_be_empty_in_the_base() -> None:
+    for base in ("x$S", "x:1$S", "x-${S:-b}", "x-$TARGETARCH$S", "${S:-x}", "x${S:+-debug}"):
+        spec = read(converted(f"ARG S\nFROM {base}\n"))
+        assert str(spec.base).startswith("x")
+
+
+def test_platforms_that_are_said() -> None:
+    for said in ("$BUILDPLATFORM", "$TARGETPLATFORM", "linux/$TARGETARCH"):
+        assert not converted(f"FROM --platform={said} x AS a\nFROM a\n").remarks
+    assert len(converted("FROM --platform=arm64 x AS a\nFROM a\n").remarks) == 1
+
+
+def test_a_document_that_is_indented_is_a_block() -> None:
+    found = converted("FROM a\nRUN <<E\n  if x; then\n    y\n  fi\nE\n")
+    assert "  - run: |2\n        if x; then\n          y\n        fi\n" in text_of(found, [])
+
+
 def test_settings_before_and_after_the_first_command() -> None:
     spec = read(converted(
         "FROM x\nENV A=1\nUSER u\nWORKDIR /w\nSHELL [\"/bin/bash\", \"-c\"]\nRUN a\nENV A=2\n"
