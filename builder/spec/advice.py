@@ -63,5 +63,6 @@ def _misspelt_base(spec: ImageSpec, specs: Mapping[str, ImageSpec]) -> Iterator[
 def misspelt(base: BaseRef) -> str | None:
     """The base that was meant, perhaps, by one that reads as a registry's: `imge:web`."""
     kind, colon, rest = base.value.partition(":")
-    near = nearest(kind, KINDS) if base.kind == "registry" and colon else None
+    real = kind == "docker"  # an image of the Hub, docker:dind
+    near = nearest(kind, KINDS) if base.kind == "registry" and colon and not real else None
     return f"{near}:{rest}" if near else None

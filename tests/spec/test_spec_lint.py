@@ -179,6 +179,7 @@ def test_a_spec_that_dockerignore_leaves_out_is_not_taken_along(folder: Path) ->
 def test_lint_warns_of_a_base_that_only_looks_like_a_registrys(folder: Path) -> None:
     (folder / "specs/web.yaml").write_text("from: scratch\n")
     (folder / "specs/a.yaml").write_text("from: imge:web\n")
+    (folder / "specs/d.yaml").write_text("from: docker:28-dind\n")
     (folder / "specs/b.yaml").write_text("from: rootf:r.tar\n")
     (folder / "specs/c.yaml").write_text("from: nginx:1.25\n")
     said = [each.message for each in found((), "specs", ".").warnings]
