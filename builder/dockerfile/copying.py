@@ -38,7 +38,8 @@ def copy(by: _Converter, part: Part, found: Instruction) -> None:
     dest = template(by.value(last, part.scope.lookup)) or "."
     if heredoc(last.text) and not found.is_json:
         raise found.fault("the destination is a here-document", None, last.at)
-    if dest in (".", "..") or dest.endswith(("/.", "/..")):
+    several = len(sources) > 1 and not found.heredocs and not dest.endswith("/")
+    if several or dest in (".", "..") or dest.endswith(("/.", "/..")):
         dest += "/"
     to = _To(_dest(dest), _flag(by, part, found, "chown"), _flag(by, part, found, "chmod"))
     if to.owner and not to.owner.text:

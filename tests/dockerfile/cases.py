@@ -55,6 +55,7 @@ for number, (sources, dest) in enumerate(
         ("a.txt", "/dir/"),
         ("a.txt", "/file"),
         ("a.txt b.sh", "/c/"),
+        ("a.txt b.sh", "/dir"),
         ("a.txt priv b.sh dir", "/c/"),
         ("priv", "/c"),
         ("dir", "/c"),
