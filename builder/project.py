@@ -242,7 +242,7 @@ class Project:
         if self._dockerfiles is None:
             from builder.dockerfile.reader import Dockerfiles
 
-            self._dockerfiles = Dockerfiles(self.context, self.options.target)
+            self._dockerfiles = Dockerfiles(self.context, self.options.target, self._fetcher)
         return self._dockerfiles
 
     def _tagged(self, spec: ImageSpec) -> ImageSpec:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from builder.dockerfile import copying, running, settings
 from builder.dockerfile.arguments import Arguments
@@ -19,7 +19,7 @@ from builder.dockerfile.lines import read_lines
 from builder.dockerfile.nodes import Place, below, mapping, put, template, text, variable
 from builder.dockerfile.scopes import StageScope, Variables
 from builder.dockerfile.words import Word
-from builder.errors import UsageError
+from builder.errors import BuilderError, UsageError
 from builder.oci.image import Platform
 from builder.oci.reference import parse_reference
 from builder.spec.node import LIST, MAPPING, NULL, Node
@@ -34,13 +34,34 @@ class Remark(NamedTuple):
     message: str
 
 
+class Servers(Protocol):
+    """Says what addresses give now. Raises BuilderError."""
+
+    def checksum_now(self, url: str) -> str:
+        """A sha256 in hex."""
+        ...
+
+    def commit_now(self, url: str, ref: str) -> str:
+        """The id of the commit that a branch or a tag is. `ref`: "" for HEAD."""
+        ...
+
+
+class Late(NamedTuple):
+    """What has to be known of an instruction once its stage is used: asked of a server, or said by
+    hand."""
+
+    fault: Fault
+    ask: Callable[[Servers], bool]  # completes the step; False: it is not known what to ask for
+
+
 class Wish(NamedTuple):
     """How it is converted. `given`: values of --build-arg, which are then text in the spec; None:
     ARGs become variables. `context`: the folder that sources are looked up in, None: none is.
     `excludes`: files of it that a copy of all of it leaves out. `idiomatic`: in the words of the
     language where these do nearly the same. `platform`: what is built, where that is text in the
     spec. `onbuild`: what the bases of stages ask for, by the stage's name, "" for the image's.
-    `defaults` of ARGs count in place of their own."""
+    `defaults` of ARGs count in place of their own. `servers` are asked for what an ADD takes from
+    them without saying which; None: it has to say that."""
 
     given: Mapping[str, str] | None = None
     target: str = ""
@@ -50,13 +71,14 @@ class Wish(NamedTuple):
     platform: Platform | None = None
     onbuild: Mapping[str, tuple[str, ...]] = {}
     defaults: Mapping[str, str] = {}
+    servers: Servers | None = None
 
 
 class Converted(NamedTuple):
     top: Node
     comments: dict[int, list[str]]  # above a key or an entry, by the id of its node
     remarks: list[Remark]
-    looked: bool  # whether files of the context decided something
+    looked: bool  # whether files of the context, or servers, decided something
     arguments: dict[str, str]  # the ARGs and their values, as far as these are text
 
 
@@ -89,7 +111,7 @@ class Part:
         self.wanted: tuple[str, str] | None = None  # a WORKDIR that is not made yet, and its user
         self.needs: set[str] = set()  # names of stages that it takes from
         self.triggers: list[Instruction] = []  # of ONBUILD, for stages on this one
-        self.late: list[Fault] = []  # what is wrong once the stage is used
+        self.late: list[Late] = []
 
 
 class _Converter(Arguments):
@@ -297,8 +319,8 @@ class _Converter(Arguments):
         stages = Node(MAPPING, *at)
         used = self._used(target)
         for part in (*used, target):
-            for fault in part.late:
-                self.problems.add(fault)
+            for late in part.late:
+                self._ask(late)
         for part in used:
             body = Node(MAPPING, *part.stage.base.place)
             self._fill(body, part, target)
@@ -312,6 +334,20 @@ class _Converter(Arguments):
             key = next(key for key, _ in top.pairs if key.text == "from")
             self.comments.setdefault(id(key), [])[:0] = target.stage.base.line.comments
         return top
+
+    def _ask(self, late: Late) -> None:
+        if self.wish.servers is None:
+            self.problems.add(late.fault)
+            return
+        self.looked = True
+        try:
+            known = late.ask(self.wish.servers)
+        except BuilderError as error:
+            fault = late.fault
+            self.problems.add(Fault(fault.line, fault.column, error.what, error.hint, fault.source))
+        else:
+            if not known:
+                self.problems.add(late.fault)
 
     def _used(self, target: Part) -> list[Part]:
         """What the target needs; in a spec that is to be kept, all the others."""

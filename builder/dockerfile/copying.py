@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.dockerfile import archives
@@ -16,7 +17,7 @@ from builder.spec.node import MAPPING, Node
 from builder.spec.source import Fault, quote
 
 if TYPE_CHECKING:
-    from builder.dockerfile.convert import Part, _Converter
+    from builder.dockerfile.convert import Part, Servers, _Converter
     from builder.dockerfile.instructions import Instruction
 
 _WEB = re.compile("https?://", re.I)
@@ -266,20 +267,28 @@ def _download(by: _Converter, part: Part, found: Instruction, word: Word, to: _T
     said = known(by.value(Word(flag.value, flag.at), part.scope.lookup)) if flag else ""
     sum_ = _CHECKSUM.fullmatch(said or "")
     step = Node(MAPPING, *found.place)
-    if not sum_:
+    where, address = found.line.at(word.at), by.value(word, part.scope.lookup)
+    put(step, "download", text(address, where), found.place)
+    if sum_:
+        name, digest = (sum_[1], sum_[2]) if sum_[1] else (sum_[3], sum_[4])
+        put(step, name, text(digest, where), found.place)
+    else:
+
+        def ask(servers: Servers) -> bool:
+            url = known(address)
+            if url is not None:
+                put(step, "sha256", text(servers.checksum_now(url), where), found.place)
+            return url is not None
+
         _missing(
             by, part, step, found.fault(
                 "ADD of an address needs a checksum, or each build could bring another file",
                 "write ADD --checksum=sha256:HEX ADDRESS DESTINATION; curl -fsSL ADDRESS |"
                 " sha256sum says it", word.at,
-            ),
+            ), ask,
         )  # fmt: skip
-    where = found.line.at(word.at)
-    put(step, "download", text(by.value(word, part.scope.lookup), where), found.place)
-    name, digest = "sha256", "TO BE FILLED IN"
-    if sum_:
-        name, digest = (sum_[1], sum_[2]) if sum_[1] else (sum_[3], sum_[4])
-    put(step, name, text(digest, where), found.place)
+        if by.wish.given is None:
+            put(step, "sha256", text("TO BE FILLED IN", where), found.place)
     put(step, "dest", text(to.dest, found.place, ready=True), found.place)
     if found.on("unpack"):
         put(step, "unpack", Node("bool", *found.place, "true"), found.place)
@@ -289,10 +298,15 @@ def _download(by: _Converter, part: Part, found: Instruction, word: Word, to: _T
     by.add(part, step, found)
 
 
-def _missing(by: _Converter, part: Part, step: Node, fault: Fault) -> None:
-    """What has to be said by hand, before the stage can be built."""
+def _missing(
+    by: _Converter, part: Part, step: Node, fault: Fault, ask: Callable[[Servers], bool]
+) -> None:
+    """What is not said of what comes from a server: it is asked before the stage is built; in a
+    spec that is to be kept it has to be said by hand."""
     if by.wish.given is not None:
-        part.late.append(fault)
+        from builder.dockerfile.convert import Late
+
+        part.late.append(Late(fault, ask))
     else:
         by.remark((fault.line, fault.column), f"{fault.message}: {fault.hint}", step)
 
@@ -307,17 +321,25 @@ def _repository(by: _Converter, part: Part, found: Instruction, word: Word, to: 
     flag = found.flag("checksum")
     commit = flag.value if flag else ref
     step = Node(MAPPING, *found.place)
-    if not _COMMIT.fullmatch(commit):
+    put(step, "git", text(address, found.line.at(word.at), ready=True), found.place)
+    if _COMMIT.fullmatch(commit):
+        put(step, "commit", text(commit, found.place), found.place)
+    else:
+
+        def ask(servers: Servers) -> bool:
+            id_ = servers.commit_now(address, commit)
+            put(step, "commit", text(id_, found.place), found.place)
+            return True
+
         _missing(
             by, part, step, found.fault(
                 "ADD of a repository needs the id of a commit, or each build could bring another",
                 "write ADDRESS#COMMIT, of 40 hex digits; git ls-remote ADDRESS REF says it",
                 word.at,
-            ),
+            ), ask,
         )  # fmt: skip
-        commit = "TO BE FILLED IN"
-    put(step, "git", text(address, found.line.at(word.at), ready=True), found.place)
-    put(step, "commit", text(commit, found.place), found.place)
+        if by.wish.given is None:
+            put(step, "commit", text("TO BE FILLED IN", found.place), found.place)
     put(step, "dest", text(to.dest, found.place, ready=True), found.place)
     if folder := options.get("subdir") or folder:
         put(step, "subdir", text(folder, found.place), found.place)

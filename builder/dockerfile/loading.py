@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from builder.dockerfile.convert import Converted, Wish, convert
+from builder.dockerfile.convert import Converted, Servers, Wish, convert
 from builder.dockerfile.nodes import put, text
 from builder.errors import Place, SpecError, SpecErrors
 from builder.spec.files import MAX_BYTES
@@ -61,6 +61,7 @@ def read_dockerfile(
     *,
     root: str,
     target: str,
+    servers: Servers | None = None,
 ) -> tuple[tuple[ImageSpec, ...], Converted]:
     """The one image, called as its folder, or, if a spec has `named` it, by that path. `base` is
     what the base of the `stage` says, "" for the image's; `root` the context, `target` the stage
@@ -77,6 +78,7 @@ def read_dockerfile(
         os.path.join(root, folder.path) if folder else root,
         platform=given.platform,
         onbuild={stage: tuple(base["onbuild"])} if base else {},
+        servers=servers,
     )
     converted = convert(source, wish)
     put(converted.top, "name", text(name, (1, 1)), (1, 1))

@@ -94,6 +94,24 @@ class Downloads:
                 store.remember("memos", f"checksum-{name}", known)
             return blob
 
+    def current(self, url: str, progress: Progress = lambda done, total: None) -> Digest:
+        """The digest of what an address gives now; the blob is in the store then. Where the server
+        tells which version it has (ETag, Last-Modified), one that is here does not come again.
+        Raises TransportError, StoreError."""
+        check_download(url)
+        store, address = self._store, urldefrag(url).url
+        name = hex_of(f"current:{address}".encode())
+        with store.lock(f"download-{name}", shown(url)):
+            forget_old(store.folder)
+            partial = Partial(store.folder, name, "sha256")
+            try:
+                with self._cancel.ending(self._network.stopped.set):
+                    authorization = _Netrc.find(address, self._environment)
+                    http = self._http
+                    return _Current(store, http, address, partial, progress, authorization).bring()
+            finally:
+                partial.close()
+
 
 def _name(checksum: Checksum) -> str:
     return hex_of(f"{checksum.algorithm}:{checksum.digest}".encode())
@@ -234,17 +252,7 @@ class _Coming:
             headers["Range"] = f"bytes={partial.size}-"
             if known and known.condition:
                 headers["If-Range"] = known.condition
-        try:
-            response = self._http.send(
-                "GET", url, headers=headers, stream=True, authorizer=self._authorization
-            )
-        except PlainHttp as error:
-            error.hint = f"write http://{parse_origin(url).name}/..., if that is meant"
-            raise
-        except Unreachable as error:
-            if error.hint and "registry" in error.hint:
-                error.hint = "is the address right?"
-            raise
+        response = _sent(self._http, url, headers, self._authorization)
         if response.status == 416 and partial.size:
             raise _Restart
         if response.status not in (200, 206) or (response.status == 206 and not partial.size):
@@ -282,6 +290,93 @@ class _Coming:
     def _restart(self) -> None:
         self._partial.restart()
         self._pieces = 0
+
+
+class _Current:
+    """What an address gives now, whatever that is, on its way into `partial`."""
+
+    def __init__(
+        self,
+        store: Store,
+        http: Http,
+        url: str,
+        partial: Partial,
+        progress: Progress,
+        authorization: _Netrc | None,
+    ) -> None:
+        self._store, self._http, self._url = store, http, url
+        self._partial, self._progress, self._authorization = partial, progress, authorization
+        self._note = f"current-{hex_of(url.encode())}"
+
+    def bring(self) -> Digest:
+        failures = 0
+        while True:
+            self._partial.restart()  # no checksum would tell that two versions were put together
+            try:
+                return self._once()
+            except Lost:
+                failures += 1
+                http = self._http
+                if failures >= http.network.settings.tries:
+                    raise
+                http.network.wait(http.pause(failures - 1))
+
+    def _once(self) -> Digest:
+        partial, url = self._partial, self._url
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        digest = self._known(headers)
+        response = _sent(self._http, url, headers, self._authorization)
+        try:
+            if response.status == 304 and digest:
+                return digest
+            if response.status != 200:
+                raise _refusal(response, url, self._authorization)
+            total = response.length
+            if total:
+                partial.check_room(total)
+            while data := response.read(_PIECE):
+                partial.write(data)
+                self._progress(partial.size, total)
+            if total and partial.size < total:
+                raise Lost(f"{shown(url)}: it ended {total - partial.size} bytes early")
+            version = _Version.of(url, response)
+        finally:
+            response.close()
+        blob = partial.publish(BYTES)
+        note = {**version._asdict(), "digest": blob.digest}
+        self._store.remember("memos", self._note, encode(note))
+        return blob.digest
+
+    def _known(self, headers: dict[str, str]) -> Digest | None:
+        """The blob that came the last time and is here, with the `headers` that ask for another."""
+        known = parse_object(self._store.load("memos", self._note)) or {}
+        digest = re.fullmatch("sha256:([0-9a-f]{64})", str(known.get("digest")))
+        if not digest or known.get("url") != self._url:
+            return None
+        tags = (known.get("etag"), known.get("modified"))
+        for name, value in zip(("If-None-Match", "If-Modified-Since"), tags, strict=True):
+            if isinstance(value, str) and value and value.isprintable():
+                headers[name] = value
+        there = find(self._store, Checksum("sha256", digest[1]))
+        if len(headers) == 2 or there is None:
+            for name in ("If-None-Match", "If-Modified-Since"):
+                headers.pop(name, None)
+            return None
+        return there.digest
+
+
+def _sent(
+    http: Http, url: str, headers: Mapping[str, str], authorization: _Netrc | None
+) -> Response:
+    try:
+        return http.send("GET", url, headers=headers, stream=True, authorizer=authorization)
+    except PlainHttp as error:
+        error.hint = f"write http://{parse_origin(url).name}/..., if that is meant"
+        raise
+    except Unreachable as error:
+        if error.hint and "registry" in error.hint:
+            error.hint = "is the address right?"
+        raise
 
 
 class _Netrc:

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from builder.events import Emit, ignore
+from builder.errors import without_passwords
+from builder.events import Emit, Noted, ignore
 from builder.work.cancel import Cancel
 
 if TYPE_CHECKING:
@@ -33,6 +34,21 @@ class Fetcher:
         self._downloads: Downloads | None = None
 
     def download(self, url: str, checksum: Checksum, progress: Progress) -> None:
+        self._connected().fetch(url, checksum, progress)
+
+    def checksum_now(self, url: str) -> str:
+        """The sha256 of what an address gives now, which is in the store then."""
+        self._emit(Noted(f"asking {without_passwords(url)}"))
+        return self._connected().current(url)[7:]
+
+    def commit_now(self, url: str, ref: str) -> str:
+        """The id of the commit that a branch or a tag is now; `ref`: "" for HEAD."""
+        from builder.transport.git import commit_of
+
+        self._emit(Noted(f"asking {without_passwords(url)}"))
+        return commit_of(self._store, url, ref, environment=self._environ, cancel=self._cancel)
+
+    def _connected(self) -> Downloads:
         with self._connecting:
             if self._downloads is None:
                 from builder.transport.download import Downloads
@@ -42,7 +58,7 @@ class Fetcher:
                 self._downloads = Downloads(
                     self._store, settings, self._environ, self._emit, self._cancel
                 )
-        self._downloads.fetch(url, checksum, progress)
+            return self._downloads
 
     def commit(self, url: str, commit: str, subdir: str, tell: Tell) -> None:
         from builder.transport.git import fetch

@@ -90,6 +90,36 @@ def fetch(
         return files
 
 
+def commit_of(
+    store: Store,
+    url: str,
+    ref: str,
+    *,
+    environment: Mapping[str, str],
+    cancel: Cancel | None = None,
+) -> str:
+    """The id of the commit that `ref` is at the server now: a branch, else a tag, or a whole name
+    below refs/; HEAD for "". Raises TransportError, also when there is no such."""
+    check_git(url)
+    folder = store.temporary()
+    try:
+        git = Git(folder, url, environment, quiet, cancel or Cancel())
+        git.run(["init", "--bare", "--quiet", "--template="])
+        asked = [ref, f"{ref}^{{}}"] if ref else ["HEAD"]
+        status, said = git.ask(["ls-remote", "--quiet", "--", url, *asked])
+        if status:
+            raise git.failure(ref, status, said)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    found = {name: id_ for id_, _, name in (line.partition("\t") for line in said.splitlines())}
+    names = (f"{ref}^{{}}", ref, f"refs/heads/{ref}", f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}")
+    ids = [found[name] for name in (names if ref else ("HEAD",)) if name in found]
+    if not ids:
+        what = f"no branch or tag {ref!r}" if ref else "no commit yet"
+        raise TransportError(f"{git.shown}: there is {what}")
+    return parse_commit(ids[0])
+
+
 def _name(url: str, commit: str, subdir: str) -> str:
     return "git-" + hex_of(encode([_VERSION, url, commit, subdir]))
 

@@ -93,6 +93,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.end_headers()
             return
+        if site.etag and self.headers.get("If-None-Match") == site.etag:
+            self.send_response_only(304)
+            self.end_headers()
+            return
         self._file(fault, seen, site.data, site.etag, site.modified)
 
     def _file(self, fault: Fault, seen: Seen, data: bytes, etag: str, modified: str) -> None:
