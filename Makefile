@@ -19,7 +19,8 @@ TEST_PACKAGES := $(DEMO_PACKAGES) docker.io=dockerd docker-registry=docker-regis
 	umoci=umoci buildah=buildah runc=runc busybox-static strace=strace attr=setfattr \
 	libcap2-bin=setcap faketime=faketime gnupg=gpg nginx-light=nginx gcc=gcc libc6-dev \
 	passt=pasta slirp4netns=slirp4netns iproute2=ip openssl=openssl procps=pgrep \
-	openssh-server=sshd openssh-client=ssh-agent rpm=rpmbuild createrepo-c=createrepo_c npm=npm
+	openssh-server=sshd openssh-client=ssh-agent rpm=rpmbuild createrepo-c=createrepo_c npm=npm \
+	docker-compose=docker-compose
 
 .PHONY: help
 help: ## List these targets

@@ -71,6 +71,8 @@ class Arguments(Values):
     def _has_another(self, name: str, default: Value) -> bool:
         """Whether the ARG of this name before the first FROM has another default: the variable is
         that one's, which FROM may name."""
+        if name in self.variables.defaults:
+            return False  # which counts in place of all of them
         there = self.variables.top.get(name)
         return name in self.globals and there not in (None, template(default))
 

@@ -276,7 +276,11 @@ def _connected(path: str) -> socket.socket:
     agent = socket.socket(socket.AF_UNIX)
     try:
         agent.settimeout(_PATIENCE)
-        agent.connect(path)
+        folder = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:  # an address has room for 107 bytes
+            agent.connect(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
+        finally:
+            os.close(folder)
     except BaseException:
         agent.close()
         raise

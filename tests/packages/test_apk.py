@@ -11,14 +11,17 @@ import json
 import shutil
 import tarfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from builder.api import load_spec
 from builder.errors import SpecErrors
 from tests.cli.conftest import Project, project
-from tests.engine import Engine
 from tests.packages.test_dnf import last_layer
+
+if TYPE_CHECKING:
+    from tests.engine import Engine
 
 __all__ = ["project"]
 

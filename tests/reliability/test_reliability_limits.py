@@ -62,6 +62,7 @@ def test_a_command_runs_over_126_layers(scene: Any) -> None:
 OVERLAY = """
 import os, sys
 from builder.errors import CannotRun
+from builder.executor.base import Command
 from builder.executor.overlay import Overlay
 folder, count = sys.argv[1], int(sys.argv[2])
 lowers = []
@@ -75,7 +76,7 @@ try:
     overlay = Overlay(f"{folder}/work", lowers)
 except CannotRun as error:
     sys.exit(error.message)
-below, etc = overlay.mount("none")
+below, etc = overlay.mount(Command(("true",), {}, 0, 0, (0,), "/", "none"))
 names = {os.fsdecode(name) for name in os.listdir(overlay.root)}
 assert {str(number) for number in range(count)} <= names, len(names)
 """
