@@ -10,10 +10,11 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, BinaryIO, NoReturn, cast
 
-from builder.errors import ExecutorError, TransportError
+from builder.errors import ExecutorError
 from builder.executor import syscalls
 from builder.executor.base import File, Folder
 from builder.executor.changes import Tree, Xattrs, changeset
+from builder.executor.docker_vault import remove
 from builder.executor.overlay import NOWHERE
 from builder.layer.entry import DIRECTORY, FILE, HARDLINK, Change, HostFile
 from builder.layer.header import Headers, end_of_archive, padding
@@ -117,15 +118,7 @@ class Folders:
             yield file
 
     def close(self) -> None:
-        from docker.errors import APIError
-
-        api = self._engine.api
-        if self._holder:
-            with contextlib.suppress(APIError, TransportError), self._engine.asking():
-                api.remove_container(self._holder, force=True, v=True)
-        if self._volume:
-            with contextlib.suppress(APIError, TransportError), self._engine.asking():
-                api.remove_volume(self._volume)
+        remove(self._engine, self._holder, self._volume)
 
 
 def _write(file: IO[bytes], mount: Folder | File, name: bytes) -> None:

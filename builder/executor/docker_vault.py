@@ -32,6 +32,19 @@ _READ_WRITE, _PRIVATE_FIXED_ANONYMOUS = 3, 0x32
 _AT_FDCWD, _READ_ONLY, _FIRST_FREE = -100, 0, 3
 
 
+def remove(engine: Engine, holder: str, volume: str) -> None:
+    """A container and the volume that it held, as far as there are any; "" for none."""
+    from docker.errors import APIError
+
+    api = engine.api
+    if holder:
+        with contextlib.suppress(APIError, TransportError), engine.asking():
+            api.remove_container(holder, force=True, v=True)
+    if volume:
+        with contextlib.suppress(APIError, TransportError), engine.asking():
+            api.remove_volume(volume)
+
+
 class Held(NamedTuple):
     data: bytes
     mode: int
@@ -100,15 +113,7 @@ class Vault:
         return os.path.join(self._place, str(number))
 
     def close(self) -> None:
-        from docker.errors import APIError
-
-        api = self._engine.api
-        if self._holder:
-            with contextlib.suppress(APIError, TransportError), self._engine.asking():
-                api.remove_container(self._holder, force=True, v=True)
-        if self._volume:
-            with contextlib.suppress(APIError, TransportError), self._engine.asking():
-                api.remove_volume(self._volume)
+        remove(self._engine, self._holder, self._volume)
 
 
 class Shown(NamedTuple):
