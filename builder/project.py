@@ -399,9 +399,7 @@ class Project:
         try:
             outcomes = run(tasks, jobs, self.cancel, keep_going=keep_going)
         finally:
-            if self._fetching is not None:
-                self._fetching.close()
-                self._fetching = None
+            self._end_fetching()
             if self._agents is not None:
                 self._agents.close()
         try:
@@ -481,6 +479,11 @@ class Project:
                 )
             return self._fetching
 
+    def _end_fetching(self) -> None:
+        if self._fetching is not None:
+            self._fetching.close()
+            self._fetching = None
+
     def become_root(self, specs: Mapping[str, ImageSpec]) -> None:
         """As an ordinary user: enter a user namespace in which command steps can run. Only while
         this process has one thread; where it is not possible, the first command step says why."""
@@ -488,6 +491,7 @@ class Project:
             return
         if not any(isinstance(step, CommandStep) for spec in specs.values() for step in spec.steps):
             return
+        self._end_fetching()  # a Dockerfile's ADD may have asked a server: a thread watches that
         from builder.executor.userns import become_root
 
         try:

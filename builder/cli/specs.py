@@ -14,7 +14,7 @@ from builder.oci.image import Platform, host_platform
 
 
 def lint(arguments: argparse.Namespace) -> int:
-    from builder.dockerfile.reader import Dockerfiles
+    from builder.dockerfile.reader import Dockerfiles, Unasked
     from builder.plan.context import Context
     from builder.plan.sources import advice
     from builder.plan.sources import lint as look
@@ -28,7 +28,7 @@ def lint(arguments: argparse.Namespace) -> int:
     if not os.path.isdir(root):
         raise UsageError(f"--context {root!r} is not a folder")
     context = Context(root, None)
-    reader = Dockerfiles(root, options.target)
+    reader = Dockerfiles(root, options.target, Unasked)
     file = load_project_file(above)
     waiting = list(options.platforms or file.built_for or (host_platform(),))
     done: set[Platform] = set()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +78,37 @@ def test_a_stage_that_is_not_used_asks_nobody(folder: Project, site: Site) -> No
     folder.write(Dockerfile=text, a_dot_txt="a")
     assert built(folder)[1] == {"a.txt": (built(folder)[1]["a.txt"][0], b"a")}
     assert not site.seen
+
+
+def test_lint_asks_nobody(folder: Project, site: Site) -> None:
+    folder.write(Dockerfile=f"FROM scratch\nADD {site.url} /\n")
+    folder.run("lint", "Dockerfile")
+    assert not site.seen
+
+
+def test_an_ordinary_user_has_one_thread_once_a_server_was_asked(
+    folder: Project, site: Site
+) -> None:
+    """A user namespace is entered before anything runs, and only by a process of one thread."""
+    folder.write(Dockerfile=f"FROM scratch\nADD {site.url} /\nRUN true\n")
+    code = """
+import os, sys
+import builder.executor.userns
+from builder.project import Options, Project
+project = Project(Options(sys.argv[1], context=".", environ=dict(os.environ)))
+specs, _ = project.load(["Dockerfile"])
+print(len(os.listdir("/proc/self/task")) > 1)
+if os.geteuid() == 0:
+    os.setresuid(65534, 65534, 65534)
+project.become_root(specs)
+print(len(os.listdir("/proc/self/task")))
+"""
+    made = subprocess.run(
+        [sys.executable, "-c", code, str(folder.store)],
+        cwd=folder.root, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert made.stdout == "True\n1\n"
+    assert len(site.seen) == 1
 
 
 def test_what_is_not_there_is_told_at_its_line(folder: Project, site: Site) -> None:

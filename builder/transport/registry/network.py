@@ -150,6 +150,7 @@ class Network:
             pools, self._pools = list(self._pools.values()), {}
         for pool in pools:
             pool.clear()
+        self._clock.join()
 
     # -- connections: TLS and proxies -------------------------------------------------------------
 

@@ -31,16 +31,21 @@ class Clock:
         self._due: dict[socket.socket, float] = {}  # monotonic seconds; inf: nothing is awaited
         self._late: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._runs = False
+        self._thread: threading.Thread | None = None
 
     def add(self, sock: socket.socket) -> None:
         with self._lock:
             self._due[sock] = math.inf
-            if not self._runs:
-                self._runs = True
-                threading.Thread(target=self._run, daemon=True).start()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
         if self._stopped.is_set():
             _shut(sock)
+
+    def join(self) -> None:
+        """Wait for its end, once `stopped` is set."""
+        if self._thread is not None:
+            self._thread.join()
 
     def remove(self, sock: socket.socket) -> None:
         with self._lock:
