@@ -27,6 +27,7 @@ _CHUNK = 1 << 16
 _LINE = 2000  # bytes kept of one line
 _MOMENT = 0.002  # seconds
 _END = 10.0  # seconds that what was killed has to end; a process that the kernel holds may not
+_START = 30.0  # seconds to begin in: for want of descriptors runc may wait without end
 
 
 class Pipes:
@@ -149,10 +150,14 @@ class Running:
     """What is known of a command while and after it ran. Its `timeout` counts from here."""
 
     def __init__(
-        self, pipes: Pipes, output: Callable[[bytes], None], timeout: float | None = None
+        self,
+        pipes: Pipes,
+        output: Callable[[bytes], None],
+        timeout: float | None = None,
+        start: float = _START,
     ) -> None:
         self._pipes, self._output = pipes, output
-        self._timeout = timeout
+        self._timeout, self._start = timeout, start
         self._until = None if timeout is None else time.monotonic() + timeout
         self._told = b""
         self._tail: deque[bytes] = deque(maxlen=_TAIL)
@@ -161,15 +166,17 @@ class Running:
 
     def follow(self, began: Callable[[bool], bool], ended: Callable[[], bool]) -> None:
         """Hand on output until it ends. What comes before the command began is the sandbox's own
-        and stays in the tail."""
-        ready = False
-        while chunk := self._read():
+        and stays in the tail. Raises CannotRun when it does not begin."""
+        ready, until = False, time.monotonic() + self._start
+        while chunk := self._read(None if ready else until, began):
             while not ready:
                 over = ended()
                 ready = began(over)
                 if over:
                     break
                 if not ready:
+                    if time.monotonic() > until:
+                        raise self._stuck()
                     time.sleep(_MOMENT)
             if ready:
                 self._output(chunk)
@@ -177,14 +184,29 @@ class Running:
             self._rest = lines.pop()[-_LINE:]
             self._tail.extend(line[-_LINE:] for line in lines[-_TAIL:])
 
-    def _read(self) -> bytes:
-        left = self.left()
-        if left is not None:
-            poll = select.poll()
-            poll.register(self._pipes.output, select.POLLIN)
-            if left == 0 or not poll.poll(left * 1000):
-                raise self.too_long()
+    def _read(self, begin: float | None, began: Callable[[bool], bool]) -> bytes:
+        """The next output. `begin`: when the command must have begun, if it is not known that it
+        has."""
+        waiting = begin is not None and not self._waited(begin - time.monotonic())
+        if waiting and self.left() != 0 and not began(False):
+            raise self._stuck()
+        if self.left() == 0 or not self._waited(None):
+            raise self.too_long()
         return os.read(self._pipes.output, _CHUNK)
+
+    def _waited(self, most: float | None) -> bool:
+        """Whether there is output, or its end, within the timeout and `most` seconds."""
+        given = [each for each in (self.left(), most) if each is not None]
+        if not given:
+            return True  # reading waits
+        poll = select.poll()
+        poll.register(self._pipes.output, select.POLLIN)
+        return bool(poll.poll(max(0.0, min(given)) * 1000))
+
+    def _stuck(self) -> CannotRun:
+        tail = self.tail()
+        why = f": {tail[-1]}" if tail else ""
+        return CannotRun(f"the command did not begin within {self._start:.0f} s{why}")
 
     def left(self) -> float | None:
         """Seconds of the timeout; None: there is none."""

@@ -291,6 +291,7 @@ class Maker:
         record = Record(diff_id, round(time.monotonic() - started, 3), int(shop.now()))
         save_record(shop.store, planned.key, record)
         shop.made[planned.key] = self._spec.label
+        shop.planner.made.add(planned.key)
         return written.layer if written else None, planned.key
 
     def _write(self, planned: Planned, changes: Changes) -> Written | None:

@@ -83,6 +83,7 @@ class Planner:
         self._reread = reread
         self._environ = environ
         self._began = int(time.time())
+        self.made: set[CacheKey] = set()  # what this run made, whatever the clock says
 
     # -- images -------------------------------------------------------------------------------
 
@@ -238,7 +239,7 @@ class Planner:
             planned = planned._replace(decision=found)
             return planned, self._above(stack, planned)
         record = load_record(self.store, key)
-        if record and self._outdated(step, record):
+        if record and self._outdated(step, key, record):
             why = f"--pull: the package lists are of {day(record.created)}"
         else:
             mounts = miss.mounts if isinstance(miss, BuildRun) else ()
@@ -475,15 +476,15 @@ class Planner:
 
     def _hit(self, step: Step, key: CacheKey) -> Hit | None:
         record = load_record(self.store, key)
-        if record is None or self._outdated(step, record):
+        if record is None or self._outdated(step, key, record):
             return None
         hit = self.layer_of(record)
         return hit._replace(made=record.created) if hit and _dated(step) else hit
 
-    def _outdated(self, step: Step, record: Record) -> bool:
+    def _outdated(self, step: Step, key: CacheKey, record: Record) -> bool:
         """Whether it depends on the day, and `--pull` asks for it anew: once in a run."""
         asked = self.settings.pull == "always" and _dated(step)
-        return asked and record.created < self._began
+        return asked and record.created <= self._began and key not in self.made
 
     def layer_of(self, record: Record) -> Hit | None:
         """The layer a record names, in the wanted codec, or None when its blob is gone."""
