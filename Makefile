@@ -105,6 +105,7 @@ fmt: venv ## Format the code and fix what can be fixed
 
 .PHONY: test
 test: venv test-packages ## Run the tests; what is skipped is listed by name with its reason
+	@$(BIN)/python -m compileall -q builder  # thousands of short runs: none is to compile it again
 	@$(BIN)/pytest -n 2 --dist loadfile -rs
 
 .PHONY: check
