@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 
 from builder.cli import words
-from builder.cli.arguments import COMMANDS, parse
+from builder.cli.arguments import parser_of
+from builder.cli.commands import COMMANDS
 
-ONE = ("why", "inspect", "history", "render", "rmi", "push", "pull", "load", "search")
 COPY = "from: scratch\nsteps:\n- {file: /a, content: x}\n"
 
 
 def parsers() -> Iterator[argparse.ArgumentParser]:
-    for name in COMMANDS:
-        actions = {"cache": ("ls", "check", "gc"), "index": ("create",)}
-        for action in actions.get(name, ("",)):
-            needed = {"tag": ["x", "y"], "index": ["x"]}.get(name, ["x"] * (name in ONE))
-            yield parse([name, *([action] if action else []), *needed]).parser
+    for name, command in COMMANDS.items():
+        if not command.actions:
+            yield parser_of(f"builder {name}", command)
+        for action, each in command.actions.items():
+            yield parser_of(f"builder {name} {action}", each)
 
 
 @pytest.mark.parametrize("parser", list(parsers()), ids=lambda parser: parser.prog)
@@ -29,6 +29,39 @@ def test_every_argument_has_a_help(parser: argparse.ArgumentParser) -> None:
     for action in parser._actions:
         assert action.help, (parser.prog, action.option_strings or action.metavar)
     assert max(map(len, parser.format_help().splitlines())) <= 100
+
+
+def test_the_builder_alone_and_commands_with_actions_print_help(project: Any) -> None:
+    said = project.run().stdout
+    assert said == project.run("--help").stdout == project.run("--progress", "plain").stdout
+    rows = re.findall(r"^  ([a-z]+) +\S", said, re.M)
+    assert sorted(rows) == sorted(COMMANDS)
+    for name, command in COMMANDS.items():
+        if command.actions:
+            assert project.run(name).stdout == project.run(name, "-h").stdout
+            rows = re.findall(r"^  ([a-z]+) +\S", project.run(name).stdout, re.M)
+            assert rows == list(command.actions)
+
+
+def test_options_of_most_commands_stand_before_the_command_too(project: Any) -> None:
+    project.file("else/site.yaml", COPY)
+    project.file("shop/site.yaml", COPY)
+    before = ("--specs", "else", "--progress=json", "--cache-dir", "../other", "--pull")
+    assert project.run(*before, "build").stderr.startswith("{")
+    assert " 1 " in project.run("--cache-dir", "../other", "cache", "ls").stdout
+    assert project.run("--specs", "else", "--cache-dir=../other", "plan", "--exit-code").stdout
+    project.run("--specs", "none", "lint", "--specs=shop")  # the last one counts
+    project.run("--specs", "else", "lint", "--specs=none", status=2)
+    for wrong, says in (
+        (("-t", "x", "build"), "builder build takes -t"),
+        (("--frob", "build"), "builder --help lists its options"),
+        (("--progres", "plain", "build"), "did you mean --progress?"),
+        (("--allow-foreign", "doctor"), "builder doctor --help lists its options"),
+        (("--specs",), "how it is used"),
+        (("--progress", "loud", "build"), "how it is used"),
+    ):
+        error, hint = hint_of(project, *wrong)
+        assert says in hint, (wrong, error, hint)
 
 
 def hint_of(project: Any, *arguments: str) -> tuple[str, str]:

@@ -1,0 +1,270 @@
+"""The table of commands: what each is for, its own options, and the module that runs it. Help,
+parsing, completion and the man pages are made of it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from builder.cli.options import (
+    ANY_IMAGE,
+    as_json,
+    common,
+    image,
+    images,
+    project,
+    registry,
+    running,
+    secrets,
+    target,
+)
+
+KINDS = {
+    "specs": "Write specs",
+    "build": "Build",
+    "look": "Look at images",
+    "run": "Run containers",
+    "share": "Share images",
+    "here": "Look after this machine",
+}
+"""Headings of the help text, in its order."""
+
+
+class Command(NamedTuple):
+    """A command, or an action of one: `module` of this room has it as a function of its name."""
+
+    kind: str  # of KINDS
+    module: str
+    help: str  # a line
+    options: tuple[Callable[[argparse.ArgumentParser], object], ...] = ()
+    actions: Mapping[str, Command] = {}
+    """What its next word says, of a command that does nothing by itself."""
+
+
+def _init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", metavar="FOLDER", nargs="?", default=".", help="default: this one"
+    )
+    parser.add_argument(
+        "--from", metavar="BASE", dest="base",
+        help="what the image stands on; default: a Dockerfile's base, else scratch",
+    )  # fmt: skip
+    parser.add_argument("--specs", metavar="DIR", default="specs", help="of FOLDER; default: specs")
+
+
+def _plan(parser: argparse.ArgumentParser) -> None:
+    as_json(parser)
+    parser.add_argument("--exit-code", action="store_true", help="3 when something would be built")
+
+
+def _build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output", "-o", action="append", default=[], metavar="WHERE",
+        help="also write the image: oci:DIR[:tag], docker-archive:FILE[:tag], oci-archive:FILE;"
+        " or its files alone: dir:DIR, tar:FILE",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tag", "-t", action="append", default=[], metavar="NAME", dest="tags",
+        help="also give the image this name in the store; with --push push it there",
+    )  # fmt: skip
+    parser.add_argument("--push", action="store_true", help="push to the spec's tags, and --tag's")
+    parser.add_argument(
+        "--jobs",
+        "-j",
+        metavar="N",
+        help="do N things at once (default: as many as there are cores)",
+    )
+    parser.add_argument(
+        "--keep-going", "-k", action="store_true",
+        help="when an image fails, build all that does not stand on it",
+    )  # fmt: skip
+    as_json(parser)
+    parser.add_argument("--iidfile", metavar="FILE", help="write the manifest digest there")
+    parser.add_argument("--metadata-file", metavar="FILE", help="write the JSON document there")
+    parser.add_argument(
+        "--depfile", metavar="FILE", help="write a make rule with every file that was looked at"
+    )
+
+
+def _why(parser: argparse.ArgumentParser) -> None:
+    image(parser)
+    parser.add_argument("step", metavar="STEP", nargs="?", help="a step's name or number")
+
+
+def _tag(parser: argparse.ArgumentParser) -> None:
+    image(parser)
+    parser.add_argument("name", metavar="NAME", help="NAME[:TAG]")
+
+
+def _rmi(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", metavar="IMAGE", nargs="+", help="a name or a digest")
+
+
+def _push(parser: argparse.ArgumentParser) -> None:
+    image(parser)
+    parser.add_argument("references", metavar="REF", nargs="*", help="default: the spec's tags")
+    as_json(parser)
+
+
+def _pull(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("reference", metavar="REF", help="[REGISTRY/]NAME[:TAG][@DIGEST]")
+    parser.add_argument("--platform", metavar="OS/ARCH", help="default: this machine's")
+
+
+def _load(parser: argparse.ArgumentParser) -> None:
+    image(parser)
+    parser.add_argument("--tag", "-t", action="append", default=[], help="default: the spec's tags")
+    as_json(parser)
+
+
+def _search(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "term", metavar="TERM", help="what names hold; with --registry a repository"
+    )
+    parser.add_argument(
+        "--registry", metavar="HOST", help="its catalogue and tags; default: the engine's search"
+    )
+    as_json(parser)
+
+
+def _convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "sources",
+        metavar="FILE",
+        nargs="*",
+        help="a Dockerfile, or its folder; or bake files, or compose files",
+    )
+    parser.add_argument(
+        "--output", "-o", metavar="PATH", help="the spec, or the folder for those; default: stdout"
+    )
+    parser.add_argument("--force", action="store_true", help="write over a spec that is there")
+    parser.add_argument("--context", metavar="DIR", help="default: the file's folder")
+    parser.add_argument(
+        "--idiomatic", action="store_true",
+        help="apt-get lines as `apt` steps, copies without the checkout's modes and times",
+    )  # fmt: skip
+    target(parser)
+
+
+def _create(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "references", metavar="REF", nargs="+",
+        help="an image or an index: of the store, of a layout (oci:DIR[:tag]), of a registry",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tag", "-t", action="append", default=[], metavar="NAME", help="what it is called"
+    )
+    parser.add_argument(
+        "--push", action="store_true", help="push it to its names, instead of into the store"
+    )
+    as_json(parser)
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repair", action="store_true", help="take out what is corrupt")
+    parser.add_argument(
+        "--deep",
+        action="store_true",
+        help="hold layers against keys, and path tables and unpacked trees against layers",
+    )
+
+
+def _gc(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-size", metavar="SIZE", help="keep at most this much, as 20GB")
+    parser.add_argument("--max-age", metavar="AGE", help="remove what is unused so long: 30d")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would go")
+
+
+def _mounted(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="as in `mounts: [{cache: NAME}]`")
+    parser.add_argument("--platform", metavar="OS/ARCH", help="default: this machine's")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    _mounted(parser)
+    parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="default: stdout")
+
+
+def _import(parser: argparse.ArgumentParser) -> None:
+    _mounted(parser)
+    parser.add_argument("file", metavar="FILE", help="a tar, compressed or not")
+
+
+_CACHE = {
+    "ls": Command("here", "cache", "say what the store holds and how much", (common,)),
+    "check": Command("here", "cache", "verify every blob and record", (_check, common)),
+    "gc": Command("here", "cache", "remove what is not used", (_gc, common)),
+    "rm": Command("here", "cache", "remove a cache that steps mount", (_mounted, common)),
+    "export": Command(
+        "here", "cache", "write a cache that steps mount as a tar", (_export, common)
+    ),
+    "import": Command(
+        "here", "cache", "have a tar's files in a cache that steps mount", (_import, common)
+    ),
+}
+_INDEX = {
+    "create": Command(
+        "share",
+        "index",
+        "join images that were built apart, one for each platform, to one image",
+        (_create, common, registry),
+    ),
+}
+
+COMMANDS = {
+    "init": Command(
+        "specs", "init", "write a first spec, and the project file beside it", (_init,)
+    ),
+    "convert": Command(
+        "specs", "dockerfile", "write specs of a Dockerfile, of bake or compose files", (_convert,)
+    ),
+    "lint": Command("specs", "specs", "check spec files", (images, target, project, common)),
+    "render": Command("specs", "specs", "print a spec after Jinja", (image, project, common)),
+    "schema": Command("specs", "specs", "print the JSON Schema of spec files"),
+    "plan": Command(
+        "build",
+        "plan",
+        "say what would be built, what reused, and why",
+        (images, _plan, target, project, secrets, common),
+    ),
+    "build": Command(
+        "build",
+        "build",
+        "build images and what they stand on",
+        (images, _build, target, project, secrets, common, running),
+    ),
+    "why": Command(
+        "build",
+        "plan",
+        "name the first input that differs from the last build",
+        (_why, target, project, secrets, common),
+    ),
+    "images": Command("look", "images", "list the images in the store", (as_json, common)),
+    "inspect": Command(
+        "look", "images", "print an image's manifest and config as JSON", (image, *ANY_IMAGE)
+    ),
+    "history": Command(
+        "look",
+        "images",
+        "list an image's layers and how each was made",
+        (image, as_json, *ANY_IMAGE),
+    ),
+    "tag": Command("look", "images", "give an image another name in the store", (_tag, *ANY_IMAGE)),
+    "rmi": Command(
+        "look",
+        "images",
+        "forget an image's name; `cache gc` frees its layers",
+        (_rmi, project, common),
+    ),
+    "search": Command("share", "engine", "search for images", (_search, common, registry)),
+    "pull": Command("share", "registry", "pull an image into the store", (_pull, common, registry)),
+    "push": Command("share", "registry", "push images to registries", (_push, *ANY_IMAGE)),
+    "load": Command("share", "engine", "load an image into a Docker engine", (_load, *ANY_IMAGE)),
+    "index": Command("share", "index", "join images of several platforms", actions=_INDEX),
+    "cache": Command("here", "cache", "look after the store", actions=_CACHE),
+    "doctor": Command(
+        "here", "doctor", "say which executor works here, and why others do not", (as_json, common)
+    ),
+}
+"""By name, in the order of the help text."""
