@@ -88,6 +88,11 @@ class Parent(NamedTuple):
         return self.layers.lowers(self.image.layers, privileged=initial_user_namespace())
 
 
+Keep = Callable[[str], None]
+"""Takes the upper directory of an overlay that nothing writes to any more, and may move it away on
+its file system; what it leaves is removed."""
+
+
 class Executor(Protocol):
     """Runs a command over an image and tells what it changed."""
 
@@ -96,7 +101,12 @@ class Executor(Protocol):
     """Whether commands may run on another machine than this one."""
 
     def run(
-        self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
+        self,
+        command: Command,
+        parent: Parent,
+        output: Callable[[bytes], None],
+        epoch: int,
+        keep: Keep | None = None,
     ) -> AbstractContextManager[Iterable[Change]]:
         """Run to the end; on entry the command has ended with status 0 and the changeset can be
         iterated once, sorted as a layer wants it; on exit everything made on the way is removed.
@@ -104,7 +114,8 @@ class Executor(Protocol):
         `output` gets raw chunks of stdout and stderr as they come. No mtime is later than
         `epoch` (clock.command_time). Raises CommandFailed (a status other than 0) and
         ExecutorError (could not be started). KeyboardInterrupt ends the command and its
-        descendants before it goes on.
+        descendants before it goes on. `keep` is given what a command left that failed, by those
+        executors that write to an overlay.
         """
         ...
 

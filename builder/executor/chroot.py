@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import CannotRun, ExecutorError
 from builder.executor import probe, syscalls
-from builder.executor.base import Command, Parent
+from builder.executor.base import Command, Keep, Parent
 from builder.executor.changes import Tree, changeset
 from builder.executor.confine import warn_of_lost
 from builder.executor.merged import Merged
@@ -59,7 +59,12 @@ class Chroot:
 
     @contextlib.contextmanager
     def run(
-        self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
+        self,
+        command: Command,
+        parent: Parent,
+        output: Callable[[bytes], None],
+        epoch: int,
+        keep: Keep | None = None,
     ) -> Iterator[Iterable[Change]]:
         if command.mounts or command.hidden:
             raise CannotRun(

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from builder.errors import CommandFailed
 from builder.executor import enter, probe, syscalls
-from builder.executor.base import Command, Parent
+from builder.executor.base import Command, Keep, Parent
 from builder.executor.changes import Tree, changeset
 from builder.executor.mounting import in_memory, missing
 from builder.executor.overlay import (
@@ -91,7 +92,12 @@ class Overlaid:
 
     @contextlib.contextmanager
     def run(
-        self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
+        self,
+        command: Command,
+        parent: Parent,
+        output: Callable[[bytes], None],
+        epoch: int,
+        keep: Keep | None = None,
     ) -> Iterator[Iterable[Change]]:
         lowers = parent.lowers()
         with contextlib.ExitStack() as stack:
@@ -118,12 +124,18 @@ class Overlaid:
             stack.callback(self.ended, place)
             stack.callback(sandbox.kill)
             with self._cancel.ending(sandbox.stop):
-                sandbox.start()
-                sandbox.wait_started()
-                pipes.close_ends()
-                running = Running(pipes, output, command.timeout)
-                running.follow(lambda ended: self.began(place, running, ended), sandbox.ended)
-                self.check(command, sandbox.status(running), running, place)
+                try:
+                    sandbox.start()
+                    sandbox.wait_started()
+                    pipes.close_ends()
+                    running = Running(pipes, output, command.timeout)
+                    running.follow(lambda ended: self.began(place, running, ended), sandbox.ended)
+                    self.check(command, sandbox.status(running), running, place)
+                except CommandFailed:
+                    if keep and not self._cancel.is_set():
+                        sandbox.kill()  # one that took too long still runs
+                        keep(os.fsdecode(place.folder + b"/upper"))
+                    raise
             upper = Tree(place.folder + b"/upper")
             stack.callback(upper.close)
             tree, etc = trees[0]

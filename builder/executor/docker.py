@@ -29,6 +29,7 @@ from builder.executor.base import (
     Command,
     File,
     Folder,
+    Keep,
     Memory,
     Mounted,
     Parent,
@@ -114,7 +115,12 @@ class Docker:
 
     @contextlib.contextmanager
     def run(
-        self, command: Command, parent: Parent, output: Callable[[bytes], None], epoch: int
+        self,
+        command: Command,
+        parent: Parent,
+        output: Callable[[bytes], None],
+        epoch: int,
+        keep: Keep | None = None,
     ) -> Iterator[Iterable[Change]]:
         if any(isinstance(each, File) and _is_socket(each.source) for each in command.mounts):
             raise CannotRun(
