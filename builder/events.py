@@ -13,6 +13,13 @@ from typing import NamedTuple
 from builder.errors import Place
 
 
+class BuildStarted(NamedTuple):
+    """What a build goes through, in its order; before all else, and again where it begins anew."""
+
+    images: int  # that are no stages
+    steps: tuple[tuple[str, tuple[str, ...]], ...]  # of each image and stage the names of its steps
+
+
 class ImageStarted(NamedTuple):
     image: str
     steps: int
@@ -68,6 +75,16 @@ class ImageDone(NamedTuple):
     reused: int
 
 
+class Transfer(NamedTuple):
+    """Bytes on their way that belong to no step: of a layer from or to a registry or an engine.
+    `total` is None where it is not known. The last one of `what` says that it ended."""
+
+    what: str
+    done: int
+    total: int | None
+    ended: bool = False
+
+
 class Warned(NamedTuple):
     """Something the user should know that does not stop the build; one line. `place`: what of a
     spec it is about."""
@@ -78,20 +95,22 @@ class Warned(NamedTuple):
 
 
 class Noted(NamedTuple):
-    """One line of progress that belongs to no step: waiting for a lock, pushing a blob."""
+    """One line that belongs to no step: waiting for a lock, what a push came to."""
 
     text: str
     image: str = ""
 
 
 Event = (
-    ImageStarted
+    BuildStarted
+    | ImageStarted
     | StepStarted
     | StepOutput
     | StepProgress
     | StepDone
     | StepFailed
     | ImageDone
+    | Transfer
     | Warned
     | Noted
 )

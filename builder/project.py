@@ -20,7 +20,7 @@ from builder.errors import (
     UsageError,
     each_of,
 )
-from builder.events import Emit, Event, Noted, Warned, ignore
+from builder.events import BuildStarted, Emit, Event, Noted, Warned, ignore
 from builder.oci.image import Descriptor, Image, Platform, host_platform
 from builder.plan.clock import EPOCH
 from builder.plan.context import Context
@@ -29,7 +29,7 @@ from builder.plan.plan import ImagePlan, plan_image
 from builder.plan.planned import Hit, Settings
 from builder.plan.planner import Planner
 from builder.plan.sources import check_sources
-from builder.plan.step import CommandStep, own_steps
+from builder.plan.step import CommandStep, own_steps, step_name
 from builder.rootfs.layers import Layers
 from builder.sources import Sources
 from builder.spec.model import ImageSpec
@@ -376,6 +376,9 @@ class Project:
             guard,
         )
 
+        images = sum(not spec.stage for spec in specs.values())
+        steps = [(spec.label, tuple(map(step_name, own_steps(spec)))) for spec in specs.values()]
+        self.emit(BuildStarted(images, tuple(steps)))
         several = {
             name: parts
             for name, parts in self.images.items()

@@ -32,6 +32,14 @@ def seconds(time: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def clock(time: float) -> str:
+    """A time that runs, in whole seconds: 0:07, 12:05, 1:02:05."""
+    minutes, rest = divmod(int(time), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02}"
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
 def ago(age: float) -> str:
     """An age in seconds, in its largest whole unit: 3 days ago."""
     for name, length in (

@@ -1,4 +1,5 @@
-"""A live view for a terminal: a row per running step with its last lines; what ended scrolls up.
+"""A live view for a terminal: where the build stands, a row for each step that runs with its last
+lines, and what is to come; what ended scrolls up.
 
 Written by hand rather than with rich: its import alone (45 ms) is half of a build in which nothing
 changed, and it cannot redraw after the window was made narrower. The rules that keep a terminal
@@ -9,7 +10,6 @@ the last one began, turns line wrapping off and on again, and ends with the curs
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable
 from threading import Event as Signal
 from threading import RLock, Thread
@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Self, TextIO
 
 from builder.events import (
+    BuildStarted,
     Event,
     ImageDone,
     ImageStarted,
@@ -26,46 +27,33 @@ from builder.events import (
     StepOutput,
     StepProgress,
     StepStarted,
+    Transfer,
     Warned,
 )
-from builder.ui import human
-from builder.ui.plain import amount, image_line, step_label, step_line, warning_line
-from builder.ui.text import (
-    CYAN,
-    DIM,
-    GREEN,
-    RED,
-    cells,
-    cut,
-    harmless,
-    harmless_lines,
-    paint,
+from builder.ui.plain import warning_line
+from builder.ui.rows import (
+    ASCII,
+    UNICODE,
+    Bytes,
+    Course,
+    Row,
+    RunningStep,
+    Span,
+    done_row,
+    failed_row,
+    image_row,
+    running_row,
+    transfer_row,
 )
+from builder.ui.text import DIM, harmless, harmless_lines, paint
 
 PERIOD = 0.1  # seconds between two draws
 SHOWN = 6  # last output lines below a running step
-KEPT = 500  # output lines kept of a step, printed when it fails
 
 ERASE_REST, ERASE_BELOW, ERASE_LINE_ABOVE = "\x1b[K", "\x1b[J", "\x1b[1A\x1b[2K"
 NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"
 # A terminal that knows synchronised output (2026) shows a draw whole; the others ignore the mode.
 BEGIN, END = "\x1b[?2026h", "\x1b[?2026l"
-
-
-class RunningStep:
-    """A step that has started and not ended."""
-
-    def __init__(self, event: StepStarted, now: float) -> None:
-        self.event = event
-        self.since = now
-        self.done = 0
-        self.total: int | None = None
-        self.output: deque[str] = deque(maxlen=KEPT)
-        self.dropped = 0
-
-    def add(self, lines: list[str]) -> None:
-        self.dropped += max(0, len(self.output) + len(lines) - KEPT)
-        self.output.extend(lines[-KEPT:])
 
 
 class Live:
@@ -85,13 +73,12 @@ class Live:
         self._color = color
         self._size = size or _size_of(stream)
         utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
-        self._spinner, self._ok, self._bad = (
-            ("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "✓", "✗") if utf8 else ("|/-\\", "+", "x")
-        )
+        self._signs = UNICODE if utf8 else ASCII
         self._lock = RLock()
-        self._steps: dict[str, int] = {}  # of each image
+        self._course = Course()
         self._running: dict[tuple[str, int], RunningStep] = {}  # in the order of their start
-        self._ended: list[str] = []  # lines that scroll up with the next draw
+        self._transfers: dict[str, Bytes] = {}  # alike
+        self._ended: list[str | Row] = []  # what scrolls up with the next draw; rows are cut
         self._drawn: list[int] = []  # columns of the rows that the last draw left below
         self._ticks = 0
         self._stop = Signal()
@@ -101,7 +88,9 @@ class Live:
         with self._lock:
             self._take(event)
             if self._thread is None and not self._stop.is_set():
-                if self._running:  # a build in which nothing changed starts no thread
+                if (
+                    self._running or self._transfers
+                ):  # a build in which nothing changed starts no thread
                     self._thread = Thread(target=self._redraw, name="progress", daemon=True)
                     self._thread.start()
                 else:
@@ -114,6 +103,7 @@ class Live:
             self._thread.join()
         with self._lock:
             self._running.clear()
+            self._transfers.clear()
             self._draw()
 
     def __enter__(self) -> Self:
@@ -132,37 +122,44 @@ class Live:
                     self._ended += ["  " + line for line in lines]
             case StepProgress(image, step, done, total):
                 if running := self._running.get((image, step)):
-                    running.done, running.total = done, total
+                    running.bytes.take(self._clock(), done, total)
             case StepStarted(image, step):
                 self._running[image, step] = RunningStep(event, self._clock())
+                self._course.begun(image, step)
             case StepDone(image, step):
                 self._running.pop((image, step), None)
+                self._course.ended(image, step)
                 if event.status not in ("hit", "base"):  # counted in the image's line
-                    line = step_line(event, self._steps.get(image), self._color)
-                    self._ended.append(f"{paint(self._ok, GREEN, self._color)} {line}")
+                    self._ended.append(done_row(event, self._steps(image), self._signs.ok))
             case StepFailed():
                 self._fail(event)
+            case BuildStarted():
+                self._course = Course(event, self._clock())
             case ImageStarted(image, steps):
-                self._steps[image] = steps
-            case ImageDone():
-                short = event._replace(digest=event.digest[:19])  # results say it whole on stdout
-                line = image_line(short, self._color)
-                self._ended.append(f"{paint(self._ok, GREEN, self._color)} {line}")
+                self._course.totals[image] = steps
+            case ImageDone(image):
+                self._course.ended(image, self._steps(image) or 0)
+                self._ended.append(image_row(event, self._signs.ok))
+            case Transfer(what, done, total, ended):
+                if ended:
+                    self._transfers.pop(what, None)
+                else:
+                    now = self._clock()
+                    self._transfers.setdefault(what, Bytes(now)).take(now, done, total)
             case Warned():
                 self._ended.append(warning_line(event, self._color))
             case Noted(text):
                 self._ended.append(harmless(text))
 
+    def _steps(self, image: str) -> int | None:
+        return self._course.totals.get(image)
+
     def _fail(self, event: StepFailed) -> None:
-        image, step, name, _ = event  # the message is the command line's to show
-        running = self._running.pop((image, step), None)
-        label = step_label(image, step, self._steps.get(image), name, self._color)
-        mark = paint(self._bad, RED, self._color)
-        line = f"{mark} {label}  {paint('failed', RED, self._color)}"
+        running = self._running.pop((event.image, event.step), None)
+        seconds = self._clock() - running.since if running else None
+        self._ended.append(failed_row(event, self._steps(event.image), self._signs.bad, seconds))
         if running is None:
-            self._ended.append(line)
             return
-        self._ended.append(f"{line}  {human.seconds(self._clock() - running.since)}")
         bar = paint("| ", DIM, self._color)
         if running.dropped:
             self._ended.append(f"{bar}({running.dropped} earlier lines not kept)")
@@ -184,7 +181,11 @@ class Live:
         up = sum(max(1, -(-width // columns)) for width in self._drawn)
         # No "erase below" from the screen's first line: tmux keeps what that erases as history.
         if self._ended or not rows:
-            text = "\r" + ERASE_LINE_ABOVE * up + "".join(line + "\n" for line in self._ended)
+            said = (
+                line.fit(max(1, columns - 1), self._color)[0] if isinstance(line, Row) else line
+                for line in self._ended
+            )
+            text = "\r" + ERASE_LINE_ABOVE * up + "".join(line + "\n" for line in said)
         else:
             text = f"\r\x1b[{up}A" if up else "\r"
         text += NO_WRAP + "".join(row + ERASE_REST + "\n" for row, _ in rows) + WRAP
@@ -198,35 +199,32 @@ class Live:
             self._stream = None
 
     def _rows(self, columns: int, lines: int) -> list[tuple[str, int]]:
-        """Rows for the running steps, each with its width; at most `lines` of at most `columns`."""
-        if not self._running or columns < 1 or lines < 1:
+        """What stands below, each row with its width; at most `lines` of at most `columns`: where
+        the build stands, what runs with its last lines, what is to come."""
+        if columns < 1 or lines < 1 or not (self._running or self._transfers):
             return []
-        steps = list(self._running.values())
-        hidden = len(steps) - lines + 1 if len(steps) > lines else 0
-        steps = steps[: len(steps) - hidden]
-        tail = min(SHOWN, (lines - len(steps)) // len(steps)) if steps and not hidden else 0
-        rows: list[tuple[str, int]] = []
+        now, signs = self._clock(), self._signs
+        mark = signs.spinner[self._ticks % len(signs.spinner)]
+        rows: list[Row] = []
+        header = self._course.header(now) if lines > 3 else None
+        if header:
+            rows.append(header)
+        going = len(self._running) + len(self._transfers)
+        room = lines - len(rows)
+        hidden = going - room + 1 if going > room else 0
+        coming = self._course.coming((room - going) // 3) if going < room else []
+        tail = (room - going - len(coming)) // max(1, len(self._running)) if not hidden else 0
+        steps = list(self._running.values())[: going - hidden]
         for running in steps:
-            rows.append(self._head(running, columns))
-            for line in list(running.output)[-tail:] if tail else ():
-                text = cut("    " + harmless(line[: 4 * columns]), columns)
-                rows.append((paint(text, DIM, self._color), cells(text)))
+            total = self._steps(running.event.image)
+            rows.append(running_row(running, total, mark, now, signs))
+            for line in list(running.output)[-min(SHOWN, tail) :] if tail else ():
+                rows.append(Row((Span("    " + harmless(line[: 4 * columns]), DIM),)))
+        transfers = list(self._transfers.items())[: going - hidden - len(steps)]
+        rows += [transfer_row(what, done, mark, now, signs) for what, done in transfers]
         if hidden:
-            text = cut(f"  and {hidden} more", columns)
-            rows.append((text, cells(text)))
-        return rows
-
-    def _head(self, running: RunningStep, columns: int) -> tuple[str, int]:
-        image, step, name, why = running.event
-        label = step_label(image, step, self._steps.get(image), name, color=False)
-        time = int(self._clock() - running.since)
-        parts = [label, f"{time} s" if time < 60 else human.seconds(time)]
-        if running.done:
-            parts.append(amount(running.done, running.total))
-        parts.append(harmless(why))
-        spin = self._spinner[self._ticks % len(self._spinner)]
-        text = cut("  ".join(part for part in parts if part), columns - 2)
-        return f"{paint(spin, CYAN, self._color)} {text}", cells(text) + 2
+            rows.append(Row((Span(f"  and {hidden} more"),)))
+        return [row.fit(columns, self._color) for row in (*rows, *coming)]
 
 
 def _size_of(stream: TextIO) -> Callable[[], tuple[int, int]]:

@@ -16,13 +16,14 @@ from builder.events import (
     StepOutput,
     StepProgress,
     StepStarted,
+    Transfer,
     Warned,
 )
 from builder.ui import human
 from builder.ui.text import BOLD, DIM, GREEN, RED, YELLOW, harmless, harmless_lines, paint
 
 STATUS_COLORS = {"built": GREEN, "hit": DIM, "base": DIM, "empty": YELLOW}
-PROGRESS_EVERY = 10.0  # seconds between two lines about the bytes of one step
+PROGRESS_EVERY = 10.0  # seconds between two lines about the bytes of one step or transfer
 
 
 class Plain:
@@ -34,7 +35,8 @@ class Plain:
         self._lock = Lock()
         self._steps: dict[str, int] = {}  # of each image
         self._waiting: dict[tuple[str, int], StepStarted] = {}  # has printed nothing yet
-        self._progressed: dict[tuple[str, int], float] = {}  # when a step last said its bytes
+        self._progressed: dict[tuple[str, int] | str, float] = {}
+        """When a step or a transfer last said its bytes."""
 
     def __call__(self, event: Event) -> None:
         with self._lock:
@@ -73,6 +75,8 @@ class Plain:
                 self._steps[image] = steps
             case ImageDone():
                 return image_line(event, self._color) + "\n"
+            case Transfer():
+                return self._transferred(event)
             case Warned():
                 return warning_line(event, self._color) + "\n"
             case Noted(text):
@@ -90,12 +94,26 @@ class Plain:
 
     def _progress(self, event: StepProgress) -> str:
         image, step, done, total = event
-        now = monotonic()
-        if now - self._progressed.setdefault((image, step), now) < PROGRESS_EVERY:
+        if not self._is_due((image, step)):
             return ""
-        self._progressed[image, step] = now
         label = step_label(image, step, self._steps.get(image), "", self._color).rstrip()
-        return f"{label}  {amount(done, total)}{' so far' if total is None else ''}\n"
+        return f"{label}  {so_far(done, total)}\n"
+
+    def _transferred(self, event: Transfer) -> str:
+        """Of one that takes long; what ended, the summary of its command counts."""
+        what, done, total, ended = event
+        if ended:
+            self._progressed.pop(what, None)
+            return ""
+        return f"{harmless(what)}  {so_far(done, total)}\n" if self._is_due(what) else ""
+
+    def _is_due(self, what: tuple[str, int] | str) -> bool:
+        """Whether it is time for another line about the bytes of something."""
+        now = monotonic()
+        if now - self._progressed.setdefault(what, now) < PROGRESS_EVERY:
+            return False
+        self._progressed[what] = now
+        return True
 
     def _forget(self, event: StepDone | StepFailed) -> None:
         self._waiting.pop((event.image, event.step), None)
@@ -117,9 +135,14 @@ def counter(step: int) -> str:
 
 
 def step_label(image: str, step: int, steps: int | None, name: str, color: bool) -> str:
+    place = step_place(step, steps)
+    return f"{paint(harmless(image), BOLD, color)} {place} {harmless(name)}"
+
+
+def step_place(step: int, steps: int | None) -> str:
     # the layer that makes config's working_dir comes after the spec's own steps
-    place = counter(step) + (f"/{max(steps, step)}" if step and steps is not None else "")
-    return f"{paint(harmless(image), BOLD, color)} [{place}] {harmless(name)}"
+    of = f"/{max(steps, step)}" if step and steps is not None else ""
+    return f"[{counter(step)}{of}]"
 
 
 def step_line(event: StepDone, steps: int | None, color: bool) -> str:
@@ -137,16 +160,24 @@ def step_line(event: StepDone, steps: int | None, color: bool) -> str:
 
 def image_line(event: ImageDone, color: bool) -> str:
     image, digest, time, built, reused = event
-    what = f"{built} built" if built else "nothing to build"
-    if built and reused:
-        what += f", {reused} reused"
     name = paint(harmless(image), BOLD, color)
-    return f"{name}  {what}  {human.seconds(time)}  {digest}"
+    return f"{name}  {tally(built, reused)}  {human.seconds(time)}  {digest}"
+
+
+def tally(built: int, reused: int) -> str:
+    """What came of an image's layers."""
+    if not built:
+        return "nothing to build"
+    return f"{built} built, {reused} reused" if reused else f"{built} built"
 
 
 def warning_line(event: Warned, color: bool) -> str:
     text = f"{event.place}: {event.text}" if event.place else event.text
     return f"{paint('warning:', YELLOW, color)} {harmless(text)}"
+
+
+def so_far(done: int, total: int | None) -> str:
+    return amount(done, total) + (" so far" if total is None else "")
 
 
 def amount(done: int, total: int | None) -> str:

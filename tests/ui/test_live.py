@@ -94,6 +94,11 @@ def play(screen: Screen, *events: Event, color: bool = False) -> Live:
     return live
 
 
+def timed(left: str, time: str = "0:00", columns: int = 60) -> str:
+    """A row with a time flush right."""
+    return left + " " * (columns - 1 - cells(left) - len(time)) + time
+
+
 def draw(live: Live) -> None:
     with live._lock:
         live._draw()
@@ -114,7 +119,7 @@ def test_a_running_step_has_a_row_and_its_last_lines() -> None:
     screen = Screen()
     with play(screen, *RUNNING, *output(10)):
         assert screen.shown() == [
-            "* site [2/3] install  0 s  first build",
+            timed("* site [2/3] install  first build"),
             *(f"    line {number}" for number in range(4, 10)),
         ]
 
@@ -122,7 +127,7 @@ def test_a_running_step_has_a_row_and_its_last_lines() -> None:
 def test_a_row_says_how_many_bytes_are_done() -> None:
     screen = Screen()
     with play(screen, *RUNNING, StepProgress("site", 2, 1_500_000, 3_000_000)):
-        assert screen.shown() == ["* site [2/3] install  0 s  1.5 MB of 3.0 MB  first build"]
+        assert screen.shown() == [timed("* site [2/3] install  1.5 MB of 3.0 MB  first build")]
 
 
 def test_what_was_built_scrolls_up_and_hits_are_counted() -> None:
@@ -138,8 +143,8 @@ def test_what_was_built_scrolls_up_and_hits_are_counted() -> None:
     ):
         pass
     assert screen.shown() == [
-        "✓ site [2/3] install  built  3.21 s  1.2 MB  first build",
-        "✓ site  1 built, 2 reused  3.50 s  sha256:abababababab",
+        timed("✓ site [2/3] install  built  1.2 MB  first build", "3.21 s"),
+        timed("✓ site  1 built, 2 reused  sha256:abababababab", "3.50 s"),
         "warning: records/x is corrupt",
     ]
 
@@ -150,7 +155,7 @@ def test_a_failed_step_leaves_all_that_it_printed() -> None:
     live(StepFailed("site", 2, "install", "ended with status 100"))
     live.close()
     assert screen.shown() == [
-        "✗ site [2/3] install  failed  0.00 s",
+        timed("✗ site [2/3] install  failed", "0.00 s"),
         *(f"| line {number}" for number in range(10)),
     ]
 
@@ -174,10 +179,10 @@ def test_steps_of_several_images_share_the_screen() -> None:
         *(StepOutput("other", 1, f"got {n}") for n in range(9)),
     ):
         assert screen.shown() == [
-            "* site [2/3] install  0 s  first build",
+            timed("* site [2/3] install  first build"),
             "    line 7",
             "    line 8",
-            "* other [1] fetch  0 s",
+            timed("* other [1] fetch"),
             "    got 7",
             "    got 8",
         ]
@@ -186,7 +191,11 @@ def test_steps_of_several_images_share_the_screen() -> None:
 def test_more_steps_than_lines_are_counted() -> None:
     screen = Screen(lines=4)
     with play(screen, *(StepStarted(f"i{n}", 1, "x", "") for n in range(9))):
-        assert screen.shown() == ["* i0 [1] x  0 s", "* i1 [1] x  0 s", "  and 7 more"]
+        assert screen.shown() == [
+            timed("* i0 [1] x"),
+            timed("* i1 [1] x"),
+            "  and 7 more",
+        ]
 
 
 def test_rows_never_reach_the_last_column_whatever_is_printed() -> None:
@@ -212,14 +221,18 @@ def test_a_smaller_and_a_larger_window_leave_nothing_behind() -> None:
     with live._lock:
         screen.columns = 30  # the terminal wraps the rows that are wider than 30
         screen.rows[1:3] = [
-            "* site [2/3] install  0 s  fir",
-            "st build",
+            "* site [2/3] install  first bu",
+            "ild                      0:00",
             " " * 4 + "x" * 26,
             "x" * 14,
         ]
         screen.at = 5
     draw(live)
-    assert screen.shown() == ["kept", "* site [2/3] install  0 s  f…", "    " + "x" * 24 + "…"]
+    assert screen.shown() == [
+        "kept",
+        timed("* site [2/3] install", columns=30),
+        "    " + "x" * 24 + "…",
+    ]
     screen.columns = 80
     draw(live)
     live.close()
@@ -234,7 +247,7 @@ def test_a_build_in_which_nothing_changed_starts_no_thread() -> None:
     live(ImageDone("site", "sha256:" + "ab" * 32, 0.03, 0, 2))
     assert live._thread is None
     live.close()
-    assert screen.shown() == ["✓ site  nothing to build  0.03 s  sha256:abababababab"]
+    assert screen.shown() == [timed("✓ site  nothing to build  sha256:abababababab", "0.03 s")]
 
 
 def test_a_terminal_without_unicode_gets_ascii_marks() -> None:
