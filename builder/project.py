@@ -334,9 +334,11 @@ class Project:
         self,
         specs: Mapping[str, ImageSpec],
         deliver: Callable[[dict[str, Built]], None] = lambda built: None,
+        until: tuple[str, str] | None = None,
     ) -> dict[str, Built]:
         """Build specs in the order of load(), then `deliver` them while gc leaves them alone. What
-        is built when one fails stays cached.
+        is built when one fails stays cached. `until`: of this one alone (its task), as far as this
+        step (its name or number); it is called nothing then.
 
         What is cached is only looked at, so a corrupt blob may first be seen when it is read: it
         is out of the store by then, and all is built once more.
@@ -345,7 +347,7 @@ class Project:
         with self.store.live(), self.store.writing():
             while True:
                 try:
-                    built = self._build(specs)
+                    built = self._build(specs, until)
                     deliver(built)
                     return built
                 except CorruptBlob as error:
@@ -354,12 +356,19 @@ class Project:
                     seen.add(error.message)
                     self.layers.renew()
 
-    def _build(self, specs: Mapping[str, ImageSpec]) -> dict[str, Built]:
+    def _build(
+        self, specs: Mapping[str, ImageSpec], until: tuple[str, str] | None
+    ) -> dict[str, Built]:
         from builder.make.image import base_tasks, build_image, build_index
         from builder.make.workshop import Workshop
 
         planner = self._planner()
         keep_going = self.options.keep_going
+        whole = specs
+        if until:
+            from builder.plan.until import needed
+
+            specs = needed(specs, *until)
         if not keep_going:
             check_sources(specs.values(), planner.context)
         guard = self._guard(specs)
@@ -386,16 +395,18 @@ class Project:
         }
         indexed = {part for parts in several.values() for part in parts}
 
-        def image(spec: ImageSpec) -> Task[Built]:
+        def image(name: str) -> Task[Built]:
             if keep_going:  # what one lacks is no fault of the others
-                check_sources([spec], planner.context)
-            return (yield from build_image(shop, spec, indexed=spec.task in indexed))
+                check_sources([specs[name]], planner.context)
+            spec = whole[name]
+            end = until[1] if until and until[0] == name else None
+            return (yield from build_image(shop, spec, indexed=spec.task in indexed, until=end))
 
         tasks: dict[Any, Callable[[], Task[Any]]] = {}
         for spec in specs.values():
             for name, bring in base_tasks(shop, spec):
                 tasks.setdefault(name, bring)
-        tasks.update((name, partial(image, spec)) for name, spec in specs.items())
+        tasks.update((name, partial(image, name)) for name in specs)
         for each, parts in several.items():
             tasks[each] = partial(build_index, shop, specs[parts[0]], parts)
         jobs = self.options.jobs or len(os.sched_getaffinity(0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from _thread import allocate_lock
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from builder.errors import BuilderError, CommandFailed, LayerError, SpecError, each_of
 from builder.events import Event, Lines
 from builder.layer.content import read_chunks
-from builder.layer.entry import FILE, Change, HostFile
+from builder.layer.entry import FILE, Change, Entry, HostFile
 from builder.layer.read import show
 from builder.oci.image import Document, Image
 from builder.plan.step import CommandStep, own_steps
@@ -124,6 +126,12 @@ class Guard:
                 raise self._fault(found, self.mask.text(show(path.rstrip(b"/"))))
             yield entry, content
 
+    def check_folder(self, folder: str) -> None:
+        """What a failed command left. Raises LayerError, OSError."""
+        if self._finder:
+            for _ in self.changes(_all_in(folder)):
+                pass
+
     def check(self, command: Command) -> None:
         """What is kept of a step's texts. Raises LayerError."""
         kept = [shown(text) for text in (*command.argv, *command.env.values())]
@@ -147,6 +155,31 @@ class Guard:
                 " `exclude` or .dockerignore leaves a file out of a copy"
             )
         return LayerError(f"{where} would hold the secret {name!r}", hint)
+
+
+def _all_in(root: str) -> Iterator[Change]:
+    """What is below a folder that nothing writes to: names, links, bytes and attributes. Raises
+    OSError; also where a path is too long to be opened."""
+    top = os.fsencode(root)
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        for name in os.listdir(folder):
+            path = folder + b"/" + name
+            status = os.lstat(path)
+            link, content = b"", None
+            if stat.S_ISDIR(status.st_mode):
+                waiting.append(path)
+            elif stat.S_ISLNK(status.st_mode):
+                link = os.readlink(path)
+            elif stat.S_ISREG(status.st_mode):
+                content = HostFile(path)
+            xattrs = tuple(
+                (os.fsencode(each), os.getxattr(path, each, follow_symlinks=False))
+                for each in os.listxattr(path, follow_symlinks=False)
+            )
+            inner = path[len(top) + 1 :]
+            yield Entry(inner, FILE, 0, size=status.st_size, link=link, xattrs=xattrs), content
 
 
 class _Masked(Lines):

@@ -58,37 +58,47 @@ class Built(NamedTuple):
     seconds: float
 
 
-def build_image(shop: Workshop, spec: ImageSpec, *, indexed: bool = False) -> Work[Built]:
+def build_image(
+    shop: Workshop, spec: ImageSpec, *, indexed: bool = False, until: str | None = None
+) -> Work[Built]:
     """Build one image, after its `image:` base: a task for a schedule, named as the spec is. Its
-    name means the image when all is there; of one that is `indexed` it will mean the index. Raises
-    BuilderError; what was built before stays cached."""
+    name means the image when all is there; of one that is `indexed` it will mean the index. With
+    `until` it is built as far as this step, and called nothing. Raises BuilderError; what was built
+    before stays cached."""
     below: Built | None = None
     if spec.base.of_spec:
         below = yield After(spec.base.task)
     started = time.monotonic()
-    shop.emit(ImageStarted(spec.label, len(spec.steps)))
+    wanted = spec
+    if until is not None:
+        from builder.plan.until import up_to
+
+        wanted = up_to(spec, until)
+    shop.emit(ImageStarted(spec.label, len(wanted.steps)))
     planner, store = shop.planner, shop.store
     name = planner.name_of(spec)
     last = load_last(store, name)
-    maker = Maker(shop, spec, last, below)
-    walked = yield from walk(planner, spec, last, below.walked if below else None, maker)
+    maker = Maker(shop, wanted, last, below)
+    walked = yield from walk(planner, spec, last, below.walked if below else None, maker, until)
     image = walked.stack.image
     assert image is not None
     if shop.guard:
         _check(shop.guard, spec, image)
     config = store.put(image.config_bytes(), media.CONFIG)
     manifest = store.put(image.manifest_bytes(), media.MANIFEST)
+    named = until is None and not spec.stage
     changed = last is None or last.manifest != manifest.digest
-    if changed and not spec.stage and _is_foreign(spec, image.platform):
+    if changed and named and _is_foreign(spec, image.platform):
         said = yield partial(_misfit, shop, image)
         if said:
             shop.emit(Warned(f"{spec.label}: {said}", spec.place, spec.label))
-    if not spec.stage and not indexed:
+    if named and not indexed:
         store.tag(name, manifest)
     about = spec.base.value if below and spec.base.kind != "stage" else str(spec.base)
     done = [BuiltStep(None, about, "base", "", "", each, 0.0) for each in maker.base_layers(image)]
     done += maker.done
-    _remember(shop, walked, last, done, manifest)
+    if until is None:
+        _remember(shop, walked, last, done, manifest)
     seconds = time.monotonic() - started - maker.waited
     shop.emit(ImageDone(spec.label, manifest.digest, seconds, maker.made, maker.reused))
     # what stands on it reads it from the store, and keeps nothing of what it was made of

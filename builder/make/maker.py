@@ -321,7 +321,18 @@ class Maker:
             told.extend(text.split("\n"))
             shop.emit(StepOutput(spec.label, planned.number, text))
 
-        parent = Parent(image, shop.layers)
+        parent, kept = Parent(image, shop.layers), list[str]()
+
+        def keep(upper: str) -> None:
+            if shop.failed:
+                from builder.make.failure import Failure
+
+                name = shop.planner.name_of(spec)
+                step = name, spec.label, planned.number, planned.name
+                failure = Failure(*step, image.layers, stack.config, wanted, mounts)
+                kept.append(shop.failed(failure, upper))
+
+        wanted = command
         clamp = command_time(shop.planner.settings.epoch, stack.commands)
         try:
             executor = shop.executor()
@@ -337,7 +348,7 @@ class Maker:
                     )
                 # made last: a step that waited for its base may have brought secrets of its own
                 lines = shop.guard.lines(take) if shop.guard else Lines(take)
-                run = executor.run(command, parent, lines.feed, clamp)
+                run = executor.run(command, parent, lines.feed, clamp, keep)
                 with run as changes:
                     lines.close()
                     return write(shop, spec, planned, changes)
@@ -355,7 +366,7 @@ class Maker:
             shop.emit(StepFailed(spec.label, planned.number, planned.name, said))
             raise CommandFailed(
                 f"step {planned.name!r} failed: {said}",
-                why.hint,
+                "\n".join(filter(None, (why.hint, *kept))) or None,
                 exit_status=error.exit_status,
                 tail=() if explained else tuple(told) if shop.guard else error.tail,
             ).at(why.place) from error

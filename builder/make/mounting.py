@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
-from builder.errors import BuilderError
+from builder.errors import BuilderError, StoreError
 from builder.executor.base import File, Folder, Memory, Mounted, Value
 from builder.executor.mounting import in_order
 from builder.executor.syscalls import initial_user_namespace
@@ -190,6 +190,8 @@ def _written(shop: Workshop, held: Held, target: str) -> Layer:
     """It is in no image: not compressed. Raises LayerError for what would hold a secret: the store
     keeps it."""
     began = time.monotonic()
+    if held.changes is None:
+        raise StoreError(f"what was bound at {target!r} is no longer in the store", "build again")
     changes = _guard(shop).changes(held.changes.sorted(), NAME.encode(), os.fsencode(target))
     written = write_layer(changes, shop.store, "none")
     assert written is not None  # it holds NAME

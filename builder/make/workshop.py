@@ -16,6 +16,7 @@ from builder.transport.base import Base
 
 if TYPE_CHECKING:
     from builder.executor.base import Executor
+    from builder.make.failure import Failure
     from builder.make.guard import Guard
     from builder.transport.fetcher import Fetcher
 
@@ -44,4 +45,7 @@ class Workshop(NamedTuple):
     bases: dict[BaseTask, Base]  # those that are known without asking or making anything
     made: dict[CacheKey, str]  # what was made in this build, and for which image
     guard: Guard | None = None  # where steps see secrets
+    failed: Callable[[Failure, str], str] | None = None
+    """Takes a step that failed and the upper directory of what it left, as an executor's `keep`
+    does; says what became of it."""
     now: Callable[[], float] = time.time

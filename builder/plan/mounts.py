@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
 
 class Held(NamedTuple):
-    """What a bind shows: the layer of a hidden `copy` to NAME in the root of an empty image."""
+    """What a bind shows: the layer of a hidden `copy` to NAME in the root of an empty image.
+    `changes` make it; None: of a step that ran."""
 
     key: CacheKey
     document: bytes | None
-    changes: Changes
+    changes: Changes | None
     is_file: bool
 
 

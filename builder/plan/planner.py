@@ -207,7 +207,8 @@ class Planner:
             )
             assert document is not None
             key = keys.key_of(document)
-            notes = tuple(note for each in mounts if each.held for note in each.held.changes.notes)
+            shown = [each.held.changes for each in mounts if each.held and each.held.changes]
+            notes = tuple(note for each in shown for note in each.notes)
             planned = planned._replace(notes=notes)
             miss = BuildRun("", command, mounts)
             above = stack.unknown(label, command=True)

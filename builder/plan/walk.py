@@ -13,7 +13,7 @@ from builder.plan.image import finish
 from builder.plan.last import LastBuild
 from builder.plan.planned import Fetch, Planned
 from builder.plan.planner import Planner
-from builder.plan.step import steps_of
+from builder.plan.step import own_steps, steps_of
 from builder.rootfs.stack import Stack, stack_on
 from builder.spec.model import ImageSpec
 from builder.transport.base import Base
@@ -101,8 +101,10 @@ def walk(
     last: LastBuild | None,
     below: Walked | None,
     actor: Actor,
+    until: str | None = None,
 ) -> Work[Walked]:
-    """Walk one image; `below` is its `image:` base, walked before. Raises BuilderError."""
+    """Walk one image; `below` is its `image:` base, walked before. `until` is the step to end at,
+    by its name or number. Raises BuilderError."""
     text, annotations = str(spec.base), {}
     decision: BaseDecision
     if below is not None:
@@ -123,8 +125,15 @@ def walk(
     chain = stack.image.chain_id if stack.image else ""
     spec = planner.on_base(spec, stack.config)
     stack = planner.configured(spec, stack)
+    own, all_steps = spec, steps_of(spec)
+    if until is not None:
+        from builder.plan.until import number_of
+
+        # what the image's working_dir asks for stands behind the last
+        all_steps = own_steps(spec)[: number_of(spec, until)]
+        own = spec._replace(steps=all_steps)
     steps = []
-    for index, step in enumerate(steps_of(spec)):
+    for index, step in enumerate(all_steps):
         origins: Origins = ()
         if step.origins:
             origins = yield from actor.origins(spec, index, stack)
@@ -143,7 +152,7 @@ def walk(
         else:
             stack = planner.above(stack, made.layer, planned.step, planned.name, made.changes)
     if stack.image is not None:
-        stack = stack.finished(finish(stack.image, spec, planner.settings.epoch, annotations))
+        stack = stack.finished(finish(stack.image, own, planner.settings.epoch, annotations))
     return Walked(spec, text, decision, chain, tuple(steps), stack)
 
 
