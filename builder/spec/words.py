@@ -61,6 +61,7 @@ mkdir dir folder > directory
 rm delete unlink > remove
 ln link > symlink
 untar extract unarchive unzip > unpack
+changeset diff applylayer > layer
 wget curl fetch geturl > download
 clone gitclone checkout repository repo > git
 render jinja j2 > template

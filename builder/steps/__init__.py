@@ -9,7 +9,7 @@ from builder.plan.step import Step
 
 NAMES = (
     *("copy", "file", "template", "directory", "symlink", "remove"),
-    *("account", "unpack", "download", "git", "run"),
+    *("account", "unpack", "layer", "download", "git", "run"),
     *("apt", "apk", "dnf", "pip", "npm", "set"),
 )
 """In the order in which schema and errors tell them. The verb `copy` is the class `Copy` of the

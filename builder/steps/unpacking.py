@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 from builder.errors import BuilderError, LayerError
 from builder.layer.archive import read_archive
 from builder.layer.entry import DIRECTORY, FILE, HARDLINK, SYMLINK, Content, Entry
-from builder.layer.read import room
+from builder.layer.read import Limits, room
 from builder.layer.record import pack
 from builder.layer.record import unpack as unpack_record
 from builder.layer.sorter import Listing
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 _MANY = 100_000  # entries at most that are held in memory
 _MORE = struct.Struct("<QQ32s")  # where a file's bytes are in all files', their size and digest
+NOTHING = _MORE.pack(0, 0, hasher().digest())
+"""Of an empty file."""
 
 
 class Archive(NamedTuple):
@@ -43,6 +45,7 @@ class Archive(NamedTuple):
     name: str  # as errors have it
     strip: int = 0  # how many leading folders of each path are left out
     left_out: Callable[..., bool] | None = None  # (path, is_dir=...): what does not count
+    members: Callable[[BinaryIO, Limits], Iterator[tuple[Entry, BinaryIO]]] = read_archive
 
 
 def unpack(
@@ -72,8 +75,8 @@ def unpack(
     members = Members(copied=SYMLINK, mixed=False)
     for made, _, _ in draft.entries.values():
         members.add(made)
-    contents = _Contents(archives)
-    for entry, offset, digest in contents.listed():
+    contents = Contents(archives)
+    for entry, more in contents.listed():
         is_directory = entry.type == DIRECTORY
         path = landing.path_of(entry.path, directory=is_directory)
         if not entry.path and not (is_directory and path in landing.folders):
@@ -88,7 +91,7 @@ def unpack(
             entry._replace(
                 path=path, uid=uid, gid=gid, mtime=entry.mtime if keep_times else time, link=link
             ),
-            _MORE.pack(offset, entry.size, digest),
+            more,
         )
 
     def parent(path: bytes) -> Entry | None:
@@ -103,24 +106,30 @@ def unpack(
             )
         return None if plain(found.entry) else found.entry._replace(path=path, mtime=time)
 
-    found: dict[bytes, tuple[Entry, Content, bytes]] = {}
-    for entry, more in members.entries(parent):
+    return changes_of(lambda: members.entries(parent), contents)
+
+
+def changes_of(rows: Callable[[], Iterator[tuple[Entry, bytes]]], contents: Contents) -> Changes:
+    """`rows` gives a layer's entries in its order, each with what `contents` knows of its bytes, as
+    often as it is called."""
+    found: list[Row] = []
+    for entry, more in rows():
         content: Content = None
         digest = b""
         if entry.type == FILE:
             offset, size, digest = _MORE.unpack(more)
             content = partial(contents.open, offset, size)
-        found[entry.path] = (entry, content, digest)
+        found.append((entry, content, digest))
         if len(found) > _MANY:
-            listed = _Listed(members.entries(parent), contents)
+            listed = _Listed(rows(), contents)
             return Changes(listed, accounts=listed.accounts)
-    return Changes(list(found.values()), accounts=any(map(is_account_file, found)))
+    return Changes(found, accounts=any(is_account_file(entry.path) for entry, _, _ in found))
 
 
 class _Listed:
     """Rows that are read from disk, being more than memory should hold."""
 
-    def __init__(self, entries: Iterator[tuple[Entry, bytes]], contents: _Contents) -> None:
+    def __init__(self, entries: Iterator[tuple[Entry, bytes]], contents: Contents) -> None:
         """`entries` in the order of a layer, each FILE with its _MORE."""
         self._contents = contents
         self._count = 0
@@ -188,7 +197,7 @@ class _Landing:
         return path
 
 
-class _Contents:
+class Contents:
     """The members of archives, one after the other: listed once for the plan; read once more, into
     a spool, for the layer, which wants them in another order."""
 
@@ -197,8 +206,8 @@ class _Contents:
         self._digests: list[bytes] = []  # of all files' digests, by archive
         self._spool: Spool | None = None
 
-    def listed(self) -> Iterator[tuple[Entry, int, bytes]]:
-        """Entries with the place of a file's bytes among those of all files, and their digest."""
+    def listed(self) -> Iterator[tuple[Entry, bytes]]:
+        """Entries, each with what is known of its bytes."""
         nothing = hasher().digest()
         offset = 0
         self._digests = []
@@ -212,7 +221,7 @@ class _Contents:
                         running.update(chunk)
                     digest = running.digest()
                 digests.update(digest)
-                yield entry, offset, digest
+                yield entry, _MORE.pack(offset, entry.size, digest)
                 offset += entry.size
             self._digests.append(digests.digest())
 
@@ -247,10 +256,10 @@ class _Contents:
 def _read(archive: Archive) -> Iterator[tuple[Entry, BinaryIO]]:
     from tempfile import gettempdir
 
-    _, name, strip, left_out = archive
+    _, name, strip, left_out, members = archive
     try:
         with archive.open() as file:
-            for entry, content in read_archive(file, room(gettempdir())):
+            for entry, content in members(file, room(gettempdir())):
                 if strip:
                     path = _stripped(entry.path, strip)
                     if path is None:

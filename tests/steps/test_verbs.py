@@ -91,6 +91,7 @@ ROWS: Mapping[str, Row] = {
             "preserve": "mtime",
         },
     ),
+    "layer": Row({"layer": "a.tar"}, {"layer": "b.tar"}),
     "download": Row(
         {"download": "https://h/a", "dest": "/a", "sha256": "0" * 64},
         {
