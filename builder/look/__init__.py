@@ -1,0 +1,1 @@
+"""What is in an image, and how two differ; nothing of it is run."""
