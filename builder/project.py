@@ -69,6 +69,7 @@ class Options(NamedTuple):
     platforms: tuple[Platform, ...] = ()  # each once, sorted; none: what specs say, this machine's
     allow_foreign: bool = False  # a base's programs may be for another CPU than the platform's
     pull: str = "missing"  # always | missing | never
+    no_cache: bool = False  # make every step of the images that are asked for, though it is there
     codec: str = "gzip"  # gzip | zstd | none
     level: int | None = None  # None: the codec's default
     epoch: int | None = None  # seconds since 1970, the last that what is written has; None: EPOCH
@@ -564,6 +565,7 @@ class Project:
             self.name,
             options.allow_foreign,
             self._rotated,
+            self._anew(),
         )
         sources = Sources(
             self.store,
@@ -574,6 +576,11 @@ class Project:
             options.insecure_registries,
         )
         return Planner(self.layers, context, sources, settings, self._reread, options.environ)
+
+    def _anew(self) -> frozenset[str]:
+        """Of load(): the images whose steps are made though they are there."""
+        asked = self.images if self.options.no_cache else ()
+        return frozenset(name.partition(":")[0] for name in asked)
 
     def _reread(self, spec: ImageSpec, base: Mapping[str, Any]) -> ImageSpec:
         from builder.spec.load import load_on_base

@@ -31,7 +31,7 @@ _LEFT = {
     "call": "builder lint checks",
     "entitlements": "commands have no more rights than an image needs",
     "extra-hosts": "commands see the hosts of the builder",
-    "no-cache": "what has not changed gives the same bytes",
+    "no-cache": "builder build --no-cache makes every step again",
     "no-cache-filter": "what has not changed gives the same bytes",
     "output": "builder build -o writes images and files, --push pushes",
     "policy": "there are no policies",

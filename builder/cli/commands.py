@@ -13,6 +13,7 @@ from builder.cli.options import (
     common,
     image,
     images,
+    no_cache,
     project,
     registry,
     running,
@@ -226,13 +227,13 @@ COMMANDS = {
         "build",
         "plan",
         "say what would be built, what reused, and why",
-        (images, _plan, target, project, secrets, common),
+        (images, _plan, no_cache, target, project, secrets, common),
     ),
     "build": Command(
         "build",
         "build",
         "build images and what they stand on",
-        (images, _build, target, project, secrets, common, running),
+        (images, _build, no_cache, target, project, secrets, common, running),
     ),
     "why": Command(
         "build",

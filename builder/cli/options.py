@@ -25,6 +25,13 @@ def images(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def no_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-cache", action="store_true",
+        help="make every step of the images again, and of their stages; --pull: bases too",
+    )  # fmt: skip
+
+
 def no_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-build", action="store_true", help="refuse a spec that is not built as it stands now"

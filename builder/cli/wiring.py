@@ -40,6 +40,7 @@ def options(arguments: argparse.Namespace) -> Options:
         platforms=parse_platforms(arguments.platform),
         allow_foreign=arguments.allow_foreign,
         pull=arguments.pull,
+        no_cache=getattr(arguments, "no_cache", False),
         codec=codec,
         level=int(level) if level else None,
         epoch=epoch(),

@@ -45,7 +45,7 @@ tags > builder search NAME --registry HOST lists tags
 watch serve daemon > there is no daemon: builder build builds what changed
 """)  # noqa: E501
 _OPTIONS = _table("""
---no-cache --force --rebuild > what has not changed gives the same bytes; a store of its own builds all anew: --cache-dir DIR
+--no-cache --force --rebuild > builder build --no-cache makes every step again
 --target > builder build IMAGE:STAGE builds one stage
 --quiet -q > --progress quiet
 --verbose --debug -v -vv > --progress plain

@@ -34,6 +34,9 @@ class Settings(NamedTuple):
     allow_foreign: bool = False  # a base's programs may be for another CPU
     rotated: Callable[[Secret], str] = str
     """What stands in a key for the value of a secret. Raises BuilderError."""
+    anew: frozenset[str] = (
+        frozenset()
+    )  # images whose steps are made again, and those of their stages
 
     def platform_of(self, spec: ImageSpec) -> Platform:
         return spec.platform or self.platform

@@ -154,7 +154,7 @@ class Planner:
             inputs = self._inputs(step, scanned, stack, self.platform(spec), origins)
         except BuilderError:
             return False  # said when the step's turn comes
-        return self._remembered(step, inputs, [tree for _, tree in scanned]) is not None
+        return self._remembered(spec, step, inputs, [tree for _, tree in scanned]) is not None
 
     def _step(
         self,
@@ -188,7 +188,7 @@ class Planner:
         images = tuple(map(self.origin, step.origins, origins))
         inputs = self._inputs(step, scanned, stack, platform, origins)
         planned = planned._replace(inputs=inputs)
-        if remembered := self._remembered(step, planned.inputs, sources):
+        if remembered := self._remembered(spec, step, planned.inputs, sources):
             key, hit = remembered
             planned = planned._replace(decision=hit, key=key)
             return planned, self._above(stack, planned)
@@ -236,12 +236,12 @@ class Planner:
                 above = stack.promise(key, changes, label)
         planned = planned._replace(key=key, document=document)
         self._memorize(planned, asked)
-        if found := self._hit(step, key):
+        if found := self._hit(spec, step, key):
             planned = planned._replace(decision=found)
             return planned, self._above(stack, planned)
         record = load_record(self.store, key)
-        if record and self._outdated(step, key, record):
-            why = f"--pull: the package lists are of {day(record.created)}"
+        if record and (outdated := self._outdated(spec, step, key, record)):
+            why = outdated
         else:
             mounts = miss.mounts if isinstance(miss, BuildRun) else ()
             why = self._why(spec, index, key, document, last, stack, mounts)
@@ -327,10 +327,10 @@ class Planner:
     def found(self, spec: ImageSpec, planned: Planned) -> tuple[CacheKey, Hit] | None:
         """The key and layer of a step, if it was built since it was planned."""
         if planned.key is None:
-            if remembered := self._remembered(planned.step, planned.inputs, planned.sources):
+            if remembered := self._remembered(spec, planned.step, planned.inputs, planned.sources):
                 return remembered
             planned = self._read_meanwhile(spec, planned)
-        hit = self._hit(planned.step, planned.key) if planned.key else None
+        hit = self._hit(spec, planned.step, planned.key) if planned.key else None
         return (planned.key, hit) if planned.key and hit else None
 
     def _read_meanwhile(self, spec: ImageSpec, planned: Planned) -> Planned:
@@ -440,7 +440,7 @@ class Planner:
             self.store.remember("memos", planned.inputs, encode(value))
 
     def _remembered(
-        self, step: Step, inputs: str, sources: Iterable[Tree]
+        self, spec: ImageSpec, step: Step, inputs: str, sources: Iterable[Tree]
     ) -> tuple[CacheKey, Hit] | None:
         """The hit that the inputs led to, if what it was made from still holds."""
         if not all(tree.settled for tree in sources):
@@ -451,7 +451,7 @@ class Planner:
             return None
         if any(_told(self._environ.get(name)) != told for name, told in asked.items()):
             return None
-        hit = self._hit(step, key)
+        hit = self._hit(spec, step, key)
         return (key, hit) if hit else None
 
     # -- hits ---------------------------------------------------------------------------------
@@ -475,17 +475,23 @@ class Planner:
         held = {each.held.key: each.held.document for each in mounts if each.held}
         return why_step(self.store, last, index, names, kind, document, key, below, held)
 
-    def _hit(self, step: Step, key: CacheKey) -> Hit | None:
+    def _hit(self, spec: ImageSpec, step: Step, key: CacheKey) -> Hit | None:
         record = load_record(self.store, key)
-        if record is None or self._outdated(step, key, record):
+        if record is None or self._outdated(spec, step, key, record):
             return None
         hit = self.layer_of(record)
         return hit._replace(made=record.created) if hit and _dated(step) else hit
 
-    def _outdated(self, step: Step, key: CacheKey, record: Record) -> bool:
-        """Whether it depends on the day, and `--pull` asks for it anew: once in a run."""
-        asked = self.settings.pull == "always" and _dated(step)
-        return asked and record.created <= self._began and key not in self.made
+    def _outdated(self, spec: ImageSpec, step: Step, key: CacheKey, record: Record) -> str:
+        """Why it is made anew though it is there, once in a run: `--no-cache` asks for it, or it
+        depends on the day, and `--pull` does. "": it is not."""
+        if record.created > self._began or key in self.made:
+            return ""
+        if self.settings.anew and spec.key.partition(":")[0] in self.settings.anew:
+            return "--no-cache"
+        if self.settings.pull == "always" and _dated(step):
+            return f"--pull: the package lists are of {day(record.created)}"
+        return ""
 
     def layer_of(self, record: Record) -> Hit | None:
         """The layer a record names, in the wanted codec, or None when its blob is gone."""

@@ -201,4 +201,4 @@ def test_cache_commands(site: Any) -> None:
 def test_help_is_quick_and_complete(project: Any) -> None:
     said = project.run("--help").stdout
     for command in ("plan", "build", "why", "push", "load", "lint", "cache", "doctor"):
-        assert f"    {command} " in said
+        assert f"\n  {command} " in said

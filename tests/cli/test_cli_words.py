@@ -121,7 +121,7 @@ def test_an_option_of_another_tool_is_told(project: Any, option: str) -> None:
     [
         (("build", "--outptu", "oci:x"), "did you mean --output?"),
         (("build", "--keepgoing"), "did you mean --keep-going?"),
-        (("build", "--no-cache"), "--cache-dir DIR"),
+        (("build", "--rebuild"), "builder build --no-cache"),
         (("build", "--target=build"), "builder build IMAGE"),
         (("build", "--frobnicate"), "builder build --help lists its options"),
         (("build", "-q", "site"), "--progress quiet"),
