@@ -25,6 +25,23 @@ class FailedStep(NamedTuple):
     name: str
 
 
+class Excerpt(NamedTuple):
+    """What is shown of what a failed step printed. Its parts stand in this order."""
+
+    first: tuple[str, ...] = ()  # lines that tell of errors, where `last` does not hold the first
+    skipped: int = 0  # lines that are not shown
+    last: tuple[str, ...] = ()
+    command: str = ""  # prints all of it; "": it is not kept
+
+    @property
+    def between(self) -> str:
+        """The line between the parts, "" where nothing is left out."""
+        if not self.skipped:
+            return ""
+        lines = f"{self.skipped} line{'s' if self.skipped > 1 else ''} not shown"
+        return f"({lines}: {self.command})" if self.command else f"({lines})"
+
+
 def masked(address: str) -> str:
     """An address without the user and password it may hold, however malformed it is."""
     import re
@@ -155,14 +172,22 @@ def each_of(error: BuilderError) -> Iterator[BuilderError]:
 
 
 class CommandFailed(BuilderError):
-    """A command step ended with a status other than 0. `tail` holds its last output lines."""
+    """A command step ended with a status other than 0. `tail` holds its last output lines, as its
+    executor has them; `excerpt`, of a step of a build, what is shown of all of them."""
 
     def __init__(
-        self, message: str, hint: str | None = None, *, exit_status: int, tail: tuple[str, ...] = ()
+        self,
+        message: str,
+        hint: str | None = None,
+        *,
+        exit_status: int,
+        tail: tuple[str, ...] = (),
+        excerpt: Excerpt | None = None,
     ) -> None:
         super().__init__(message, hint)
         self.exit_status = exit_status
         self.tail = tail
+        self.excerpt = excerpt or Excerpt(last=tail)
 
 
 class ExecutorError(BuilderError):

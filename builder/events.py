@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from builder.errors import Place
+from builder.errors import Excerpt, Place
 
 
 class BuildStarted(NamedTuple):
@@ -65,6 +65,7 @@ class StepFailed(NamedTuple):
     step: int
     name: str
     message: str
+    excerpt: Excerpt = Excerpt()
 
 
 class ImageDone(NamedTuple):

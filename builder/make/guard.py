@@ -105,7 +105,7 @@ class Guard:
             each.what = self.mask.text(each.what)
             each.hint = each.hint and self.mask.text(each.hint)
             if isinstance(each, CommandFailed):
-                each.tail = tuple(map(self.mask.text, each.tail))
+                each.tail = ()  # the executor's, as it was printed: the excerpt is masked
             elif each.place and not each.snippet:  # else it would be read when it is shown
                 each.snippet = snippet_at(each.place)
             each.snippet = each.snippet and self.mask.text(each.snippet)

@@ -13,15 +13,12 @@ from builder.errors import (
     LayerError,
     SpecError,
     TransportError,
-    without_passwords,
 )
 from builder.events import (
     ImageDone,
     ImageStarted,
-    Lines,
     StepDone,
     StepFailed,
-    StepOutput,
     StepStarted,
     Warned,
 )
@@ -38,7 +35,7 @@ from builder.plan.walk import Walked, Work, walk
 from builder.rootfs.stack import stack_on
 from builder.spec.model import BaseRef, ImageSpec
 from builder.store.names import ANY, ImageName
-from builder.store.records import is_settled, labelled
+from builder.store.records import forget_failure, is_settled, labelled
 from builder.transport.base import Base
 from builder.work.schedule import After, Task
 
@@ -99,6 +96,7 @@ def build_image(
     done += maker.done
     if until is None:
         _remember(shop, walked, last, done, manifest)
+        forget_failure(store, name)
     seconds = time.monotonic() - started - maker.waited
     shop.emit(ImageDone(spec.label, manifest.digest, seconds, maker.made, maker.reused))
     # what stands on it reads it from the store, and keeps nothing of what it was made of
@@ -185,16 +183,15 @@ def base_tasks(
     platform = shop.planner.platform(spec)
     for ref in spec.refs:
         if not ref.of_spec:
-            of = spec.label if ref is spec.base else str(ref)
-            yield base_task(ref, platform), partial(bring_base, shop, of, ref, platform)
+            yield base_task(ref, platform), partial(bring_base, shop, spec, ref, platform)
 
 
-def bring_base(shop: Workshop, of: str, ref: BaseRef, platform: Platform) -> Work[Base]:
-    """Have an image that is no spec's: a task for a schedule. `of` is the image whose base it is,
-    for events. Raises BuilderError."""
+def bring_base(shop: Workshop, spec: ImageSpec, ref: BaseRef, platform: Platform) -> Work[Base]:
+    """Have an image that is no spec's: a task for a schedule. `spec` stands on it or copies from
+    it. Raises BuilderError."""
     base = _known(shop, ref, platform)
     if base is None or not is_settled(shop.store, base.image):
-        brought: Base = yield partial(_bring, shop, of, ref, platform)
+        brought: Base = yield partial(_bring, shop, spec, ref, platform)
         return brought._replace(image=labelled(shop.store, brought.image))
     base = base._replace(image=labelled(shop.store, base.image))
     shop.bases[base_task(ref, platform)] = base
@@ -213,11 +210,16 @@ def _known(shop: Workshop, ref: BaseRef, platform: Platform) -> Base | None:
         return None  # said when it is brought
 
 
-def _bring(shop: Workshop, of: str, ref: BaseRef, platform: Platform) -> Base:
+def _bring(shop: Workshop, spec: ImageSpec, ref: BaseRef, platform: Platform) -> Base:
+    from builder.make.output import Output
+    from builder.store.logs import base_log
+
     name = str(ref)
+    of = spec.label if ref is spec.base else name
     started = time.monotonic()
     shop.emit(StepStarted(of, 0, name, ""))
-    lines = Lines(lambda text: shop.emit(StepOutput(of, 0, without_passwords(text))))
+    output = Output(shop, spec, 0, of)
+    lines = output.lines()
     try:
         base = shop.planner.bases.resolve(ref, platform, make=True, tell=lines.feed)
         if base is None:
@@ -227,9 +229,11 @@ def _bring(shop: Workshop, of: str, ref: BaseRef, platform: Platform) -> Base:
         if isinstance(error, TransportError):
             error.at(ref.place)
         lines.close()
-        shop.emit(StepFailed(of, 0, name, error.message))
+        excerpt = output.fail(name, error.message, ())
+        shop.emit(StepFailed(of, 0, name, error.message, excerpt))
         raise
     lines.close()
+    output.save(base_log(base.image.chain_id))
     seconds = time.monotonic() - started
     size = sum(layer.blob.size for layer in base.image.layers)
     shop.emit(StepDone(of, 0, name, "built", seconds, size, base.about))

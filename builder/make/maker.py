@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, assert_never, cast
 
@@ -12,14 +11,13 @@ from builder.errors import (
     BuilderError,
     CannotRun,
     CommandFailed,
+    Excerpt,
     StoreError,
-    without_passwords,
 )
 from builder.events import (
     Lines,
     StepDone,
     StepFailed,
-    StepOutput,
     StepProgress,
     StepStarted,
     Warned,
@@ -54,12 +52,10 @@ if TYPE_CHECKING:
     from builder.executor.base import Command
     from builder.layer.write import Written
     from builder.make.image import Built
+    from builder.make.output import Output
     from builder.plan.changes import Changes
     from builder.plan.mounts import Placed
     from builder.plan.remote import Remote
-
-
-_TAIL = 20  # lines of a failed command's output, as executors keep them
 
 
 class BuiltStep(NamedTuple):
@@ -91,6 +87,8 @@ class Maker:
         self._shop, self._spec, self._last = shop, spec, last
         self.done: list[BuiltStep] = []
         self._begun: dict[int, float] = {}  # when steps began that fetched something first
+        self._outputs: dict[int, Output] = {}  # what steps printed that are being made
+        self._base_chain = ""
         self.sources: list[Tree] = []
         self.made = self.reused = 0  # layers
         self.waited = 0.0  # seconds, for the images that it copies from
@@ -108,6 +106,7 @@ class Maker:
             hashing = [partial(self._hash, step) for step in own_steps(spec) if step.hashes]
             yield [*hashing, *self._ahead(0)]
         base: Base = yield After(task)
+        self._base_chain = base.image.chain_id
         self._shop.planner.bases.check_machine(spec, base.image)
         if base.note:
             self._shop.emit(Warned(f"{spec.base}: {base.note}", spec.base.place, spec.label))
@@ -183,7 +182,7 @@ class Maker:
         shop, image, number = self._shop, self._spec.label, planned.number
         self._begun[number] = time.monotonic()
         shop.emit(StepStarted(image, number, planned.name, planned.why))
-        lines = Lines(lambda text: shop.emit(StepOutput(image, number, without_passwords(text))))
+        lines = self._output(number).lines()
 
         def progress(done: int, total: int | None) -> None:
             shop.emit(StepProgress(image, number, done, total))
@@ -192,9 +191,30 @@ class Maker:
             planned.decision.remote.fetch(shop.fetcher(), lines.feed, progress)
         except BuilderError as error:
             lines.close()
-            shop.emit(StepFailed(image, number, planned.name, error.message))
+            self._failed(planned, error.message)
             raise of_step(error, self._spec, number - 1) from None
         lines.close()
+
+    def _output(self, number: int) -> Output:
+        """Of a step that is being made, perhaps after something was fetched for it."""
+        from builder.make.output import Output
+
+        if number not in self._outputs:
+            self._outputs[number] = Output(self._shop, self._spec, number)
+        return self._outputs[number]
+
+    def _failed(self, planned: Planned, said: str) -> Excerpt:
+        """Keep what a step printed that failed, and tell of it."""
+        excerpt = self._keep_failure(planned, said)
+        self._shop.emit(StepFailed(self._spec.label, planned.number, planned.name, said, excerpt))
+        return excerpt
+
+    def _keep_failure(self, planned: Planned, said: str) -> Excerpt:
+        before = [
+            (each.number, each.name, each.key) for each in self.done if each.number is not None
+        ]
+        output = self._output(planned.number)
+        return output.fail(planned.name, said, before, self._base_chain)
 
     def step(self, planned: Planned, stack: Stack, *, hidden: bool) -> Work[Made | None]:
         match planned.decision:
@@ -266,9 +286,14 @@ class Maker:
     def _make(self, planned: Planned, stack: Stack) -> tuple[Layer | None, CacheKey]:
         """Make a layer and record it. A step that fails leaves nothing, and the error names it."""
         try:
-            return self._made(planned, stack)
+            made = self._made(planned, stack)
         except BuilderError as error:
+            if not isinstance(error, StoreError):
+                self._keep_failure(planned, error.what)
             raise of_step(error, self._spec, planned.number - 1) from None
+        if output := self._outputs.pop(planned.number, None):
+            output.save(made[1])
+        return made
 
     def _made(self, planned: Planned, stack: Stack) -> tuple[Layer | None, CacheKey]:
         shop, started = self._shop, time.monotonic()
@@ -315,12 +340,7 @@ class Maker:
 
         shop, spec, image = self._shop, self._spec, stack.image
         assert image is not None
-        told: deque[str] = deque(maxlen=_TAIL)
-
-        def take(text: str) -> None:
-            told.extend(text.split("\n"))
-            shop.emit(StepOutput(spec.label, planned.number, text))
-
+        output = self._output(planned.number)
         parent, kept = Parent(image, shop.layers), list[str]()
 
         def keep(upper: str) -> None:
@@ -347,14 +367,14 @@ class Maker:
                         *(f"{spec.label}: {planned.name}", held),
                     )
                 # made last: a step that waited for its base may have brought secrets of its own
-                lines = shop.guard.lines(take) if shop.guard else Lines(take)
+                lines = shop.guard.lines(output.take) if shop.guard else Lines(output.take)
                 run = executor.run(command, parent, lines.feed, clamp, keep)
                 with run as changes:
                     lines.close()
                     return write(shop, spec, planned, changes)
         except CannotRun as error:
             said = without_values(error.what, planned.step)
-            shop.emit(StepFailed(spec.label, planned.number, planned.name, said))
+            self._failed(planned, said)
             raise CannotRun(f"step {planned.name!r} could not be run: {said}", error.hint).at(
                 planned.step.place
             ) from error
@@ -363,12 +383,12 @@ class Maker:
             explained = cast(CommandStep, planned.step).explain(error)
             why = explained or Explained(error.what, error.hint, planned.step.place)
             said = without_values(why.what, planned.step)
-            shop.emit(StepFailed(spec.label, planned.number, planned.name, said))
+            excerpt = self._failed(planned, said)
             raise CommandFailed(
                 f"step {planned.name!r} failed: {said}",
                 "\n".join(filter(None, (why.hint, *kept))) or None,
                 exit_status=error.exit_status,
-                tail=() if explained else tuple(told) if shop.guard else error.tail,
+                excerpt=Excerpt(command=excerpt.command) if explained else excerpt,
             ).at(why.place) from error
 
 

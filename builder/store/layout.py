@@ -21,7 +21,10 @@ from builder.store.trees import remove_tree
 from builder.store.writers import OTHERS_WRITE, tell_of_writers
 
 VERSION = b"1"
-KINDS = ("records", "documents", "layers", "bases", "memos", "trees", "specs", "builds", "names")
+KINDS = (
+    *("records", "documents", "layers", "bases", "memos", "trees", "specs", "builds", "logs"),
+    "names",
+)
 """Kinds of entries, each a folder."""
 _MADE_FOLDERS = ("tmp", "locks", "live", "blobs", "blobs/sha256")
 _FOLDERS = (*_MADE_FOLDERS, "partials", "tables", "contents", "unpacked", "uses", "caches", *KINDS)

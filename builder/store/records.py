@@ -5,15 +5,16 @@ Reading is total: garbage is a miss and one warning, never an exception.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from builder.errors import BuilderError
+from builder.errors import BuilderError, StoreError
 from builder.oci import media
 from builder.oci.digest import CacheKey, DiffID, parse_digest
 from builder.oci.image import Descriptor, Image, Layer, encode
-from builder.store.names import parse_descriptor
+from builder.store.names import ImageName, parse_descriptor
 
 if TYPE_CHECKING:
     from builder.store.store import Store
@@ -96,6 +97,17 @@ def add_blob(store: Store, layer: Layer, size: int, name: str) -> None:
         known = load_layer(store, layer.diff_id)
         blobs = {**(known.blobs if known else {}), name: layer.blob}
         save_layer(store, LayerInfo(layer.diff_id, size, blobs))
+
+
+def failed_log(image: ImageName) -> str:
+    """What the log of an image's last failure is called (`store.logs`)."""
+    return f"failed-{image.key}"
+
+
+def forget_failure(store: Store, image: ImageName) -> None:
+    """The image was built since."""
+    with contextlib.suppress(StoreError):  # a store that can only be read
+        store.forget("logs", failed_log(image))
 
 
 def load_document(store: Store, key: CacheKey) -> bytes | None:

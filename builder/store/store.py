@@ -37,7 +37,13 @@ from builder.store.names import ImageName, Names
 
 __all__ = ["KINDS", "Incoming", "Store"]
 
-_LARGE = {"trees": 256 << 20, "documents": 64 << 20, "bases": 32 << 20, "specs": 16 << 20}
+_LARGE = {
+    "trees": 256 << 20,
+    "logs": 64 << 20,
+    "documents": 64 << 20,
+    "bases": 32 << 20,
+    "specs": 16 << 20,
+}
 _MOST = 8 << 20
 """Bytes of an entry, by kind. What is JSON takes up to thirty times as much memory when it is read,
 whatever it is."""
@@ -186,6 +192,10 @@ class Store:
     def forget(self, kind: str, name: str) -> None:
         """Remove an entry, if it is there."""
         path = self._entry_path(kind, name)
+        try:
+            self.files.lstat(path)
+        except OSError:
+            return  # nothing is to be written then
         try:
             self.folder.move_away(path)
         except OSError as error:

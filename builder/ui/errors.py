@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from builder.errors import BuilderError, BuildErrors, CommandFailed, SpecErrors, each_of
-from builder.ui.text import BOLD, CYAN, DIM, RED, YELLOW, harmless, paint
+from builder.ui.text import BOLD, CYAN, RED, YELLOW, excerpt_lines, harmless, paint
 
 
 def error_document(error: BuilderError) -> dict[str, Any]:
@@ -25,7 +25,9 @@ def _document(error: BuilderError) -> dict[str, Any]:
     if error.step:
         document["step"] = error.step._asdict()
     if isinstance(error, CommandFailed):
-        document.update(exit_status=error.exit_status, tail=list(error.tail))
+        shown = error.excerpt
+        document.update(exit_status=error.exit_status, first_errors=list(shown.first))
+        document.update(tail=list(shown.last), log=shown.command or None)
     return document
 
 
@@ -38,7 +40,7 @@ def render_error(
         return "".join(render_error(each, color=color, tail=tail) for each in error.errors)
     lines: list[str] = []
     if tail and isinstance(error, CommandFailed):
-        lines += [paint("| ", DIM, color) + harmless(line, color=color) for line in error.tail]
+        lines += excerpt_lines(error.excerpt, color)
     head, *more = error.message.split("\n")
     lines.append(
         paint(f"{word}:", BOLD + (RED if word == "error" else YELLOW), color) + " " + harmless(head)

@@ -41,6 +41,7 @@ class JsonLines:
             text = "".join(f'{head}, "line": {json.dumps(each)}}}\n' for each in lines)
         else:
             fields = event._asdict()
+            fields.pop("excerpt", None)  # all of it was told, and the error has what matters
             if place := fields.get("place"):
                 fields["place"] = place._asdict()
             text = line(name, fields)

@@ -45,10 +45,9 @@ from builder.ui.rows import (
     running_row,
     transfer_row,
 )
-from builder.ui.text import DIM, harmless, harmless_lines, paint
+from builder.ui.text import DIM, excerpt_lines, harmless, harmless_lines
 
 PERIOD = 0.1  # seconds between two draws
-SHOWN = 6  # last output lines below a running step
 
 ERASE_REST, ERASE_BELOW, ERASE_LINE_ABOVE = "\x1b[K", "\x1b[J", "\x1b[1A\x1b[2K"
 NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"
@@ -116,7 +115,7 @@ class Live:
         match event:
             case StepOutput(image, step, text):
                 if running := self._running.get((image, step)):
-                    running.add(text.split("\n"))
+                    running.output.extend(text.split("\n"))
                 else:
                     lines = harmless_lines(text, color=self._color)
                     self._ended += ["  " + line for line in lines]
@@ -157,13 +156,8 @@ class Live:
     def _fail(self, event: StepFailed) -> None:
         running = self._running.pop((event.image, event.step), None)
         seconds = self._clock() - running.since if running else None
-        self._ended.append(failed_row(event, self._steps(event.image), self._signs.bad, seconds))
-        if running is None:
-            return
-        bar = paint("| ", DIM, self._color)
-        if running.dropped:
-            self._ended.append(f"{bar}({running.dropped} earlier lines not kept)")
-        self._ended += [bar + harmless(line, color=self._color) for line in running.output]
+        row = failed_row(event, self._steps(event.image), self._signs.bad, seconds)
+        self._ended += [row, *excerpt_lines(event.excerpt, self._color)]
 
     def _redraw(self) -> None:
         while not self._stop.wait(PERIOD):
@@ -218,7 +212,7 @@ class Live:
         for running in steps:
             total = self._steps(running.event.image)
             rows.append(running_row(running, total, mark, now, signs))
-            for line in list(running.output)[-min(SHOWN, tail) :] if tail else ():
+            for line in list(running.output)[-tail:] if tail else ():
                 rows.append(Row((Span("    " + harmless(line[: 4 * columns]), DIM),)))
         transfers = list(self._transfers.items())[: going - hidden - len(steps)]
         rows += [transfer_row(what, done, mark, now, signs) for what, done in transfers]

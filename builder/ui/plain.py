@@ -20,7 +20,17 @@ from builder.events import (
     Warned,
 )
 from builder.ui import human
-from builder.ui.text import BOLD, DIM, GREEN, RED, YELLOW, harmless, harmless_lines, paint
+from builder.ui.text import (
+    BOLD,
+    DIM,
+    GREEN,
+    RED,
+    YELLOW,
+    excerpt_lines,
+    harmless,
+    harmless_lines,
+    paint,
+)
 
 STATUS_COLORS = {"built": GREEN, "hit": DIM, "base": DIM, "empty": YELLOW}
 PROGRESS_EVERY = 10.0  # seconds between two lines about the bytes of one step or transfer
@@ -67,10 +77,9 @@ class Plain:
                 self._progressed[image, step] = monotonic()
             case StepProgress():
                 return self._progress(event)
-            case StepFailed(image, step, name, message):
+            case StepFailed():
                 self._forget(event)
-                label = step_label(image, step, self._steps.get(image), name, self._color)
-                return f"{label}  {paint('failed', RED, self._color)}  {harmless(message)}\n"
+                return self._failed(event)
             case ImageStarted(image, steps):
                 self._steps[image] = steps
             case ImageDone():
@@ -82,6 +91,17 @@ class Plain:
             case Noted(text):
                 return harmless(text) + "\n"
         return ""
+
+    def _failed(self, event: StepFailed) -> str:
+        """With the lines that first told of errors, where they are no longer in sight."""
+        image, step, name, message, excerpt = event
+        label = step_label(image, step, self._steps.get(image), name, self._color)
+        text = f"{label}  {paint('failed', RED, self._color)}  {harmless(message)}\n"
+        if not excerpt.first:
+            return text
+        said = f"(all of it: {excerpt.command})" if excerpt.command else ""
+        shown = excerpt._replace(last=(said,) if said else (), skipped=0)
+        return text + "".join(line + "\n" for line in excerpt_lines(shown, self._color))
 
     def _title(self, event: StepOutput) -> str:
         """Say what a step is before the first line that it prints; silent steps need no title."""

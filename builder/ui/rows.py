@@ -11,7 +11,7 @@ from builder.ui import human
 from builder.ui.plain import STATUS_COLORS, amount, step_place, tally
 from builder.ui.text import BOLD, CYAN, DIM, GREEN, RED, cells, cut, harmless, paint
 
-KEPT = 500  # output lines kept of a step, printed when it fails
+SHOWN = 6  # last output lines below a running step
 _BAR = 16  # columns
 _RATE = 5.0  # seconds that a rate is measured over
 _WHOLE = 1 << 30
@@ -110,12 +110,7 @@ class RunningStep:
         self.event = event
         self.since = now
         self.bytes = Bytes(now)
-        self.output: deque[str] = deque(maxlen=KEPT)
-        self.dropped = 0
-
-    def add(self, lines: list[str]) -> None:
-        self.dropped += max(0, len(self.output) + len(lines) - KEPT)
-        self.output.extend(lines[-KEPT:])
+        self.output: deque[str] = deque(maxlen=SHOWN)
 
 
 class Course:
@@ -201,7 +196,7 @@ def done_row(event: StepDone, steps: int | None, mark: str) -> Row:
 
 
 def failed_row(event: StepFailed, steps: int | None, mark: str, seconds: float | None) -> Row:
-    image, step, name, _ = event  # the message is the command line's to show
+    image, step, name, *_ = event  # the message is the command line's to show
     spans = (Span(mark, RED), *_label(image, step, steps, name), Span("failed", RED))
     return Row(spans, human.seconds(seconds) if seconds is not None else "")
 

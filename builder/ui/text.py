@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from builder.errors import Excerpt
+
 RESET = "\x1b[0m"
 BOLD, DIM, RED, GREEN, YELLOW, CYAN = (f"\x1b[{code}m" for code in (1, 2, 31, 32, 33, 36))
 
@@ -51,6 +56,16 @@ def harmless_lines(text: str, *, color: bool = False) -> list[str]:
     if "".join(lines).isprintable():  # of many lines at once, most often
         return lines
     return [harmless(line, color=color) for line in lines]
+
+
+def excerpt_lines(excerpt: Excerpt, color: bool) -> list[str]:
+    """What is shown of what a failed step printed."""
+    bar, between = paint("| ", DIM, color), paint(excerpt.between, DIM, color)
+    first, last = (
+        [bar + harmless(line, color=color) for line in part]
+        for part in (excerpt.first, excerpt.last)
+    )
+    return [*first, *([bar + between] if between else ()), *last]
 
 
 _ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)}

@@ -102,4 +102,5 @@ def test_a_failed_command_is_told_in_json(base: Project) -> None:
     assert error.pop("step") == {"image": "fails", "number": 2, "name": "it ends"}
     assert (error.pop("exit_status"), error.pop("tail")) == (7, ["one", "two"])
     assert error.pop("message") == "step 'it ends' failed: exit status 7"
+    assert (error.pop("first_errors"), error.pop("log")) == ([], "builder logs fails 2")
     assert set(error) <= {"hint"}

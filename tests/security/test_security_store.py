@@ -20,7 +20,7 @@ FULL = os.environ.get("SECURITY") == "full"
 STRANGER = 54321
 FOLDERS = (
     *("tmp", "locks", "live", "blobs", "blobs/sha256", "tables", "unpacked", "uses", "records"),
-    *("documents", "layers", "bases", "memos", "trees", "specs", "builds", "names"),
+    *("documents", "layers", "bases", "memos", "trees", "specs", "builds", "names", "logs"),
 )
 FILES = ("version", "index.json", "oci-layout", "CACHEDIR.TAG")
 SPEC = "from: scratch\nsteps:\n- {name: copy, copy: a, dest: /a}\ntags: [localhost:1/site:1]\n"

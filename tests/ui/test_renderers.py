@@ -12,7 +12,7 @@ from threading import Thread
 
 import pytest
 
-from builder.errors import UsageError
+from builder.errors import Excerpt, UsageError
 from builder.events import (
     Event,
     ImageDone,
@@ -73,6 +73,20 @@ def test_plain_says_which_step_failed() -> None:
     emit(StepStarted("site", 1, "install", "first build"))
     emit(StepFailed("site", 1, "install", "ended with status 100"))
     assert stream.getvalue() == "site [1/1] install  failed  ended with status 100\n"
+
+
+def test_plain_repeats_the_first_errors_where_they_are_no_longer_in_sight() -> None:
+    stream = io.StringIO()
+    emit = Plain(stream)
+    shown = Excerpt(("a.c:1:1: error: \x1b]0;x\x07no",), 90, ("make: *** [all] Error 1",), "all x")
+    emit(StepFailed("site", 1, "install", "exit status 2", shown))
+    emit(StepFailed("site", 1, "install", "exit status 2", shown._replace(first=())))
+    assert stream.getvalue() == (
+        "site [1] install  failed  exit status 2\n"
+        "| a.c:1:1: error: no\n"
+        "| (all of it: all x)\n"
+        "site [1] install  failed  exit status 2\n"
+    )
 
 
 def test_plain_does_not_drown_a_log_in_progress() -> None:
