@@ -93,6 +93,15 @@ def _why(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("step", metavar="STEP", nargs="?", help="a step's name or number")
 
 
+def _logs(parser: argparse.ArgumentParser) -> None:
+    image(parser)
+    parser.add_argument(
+        "step", metavar="STEP", nargs="?",
+        help="a step's name or number, or `base`; default: the one that failed, else all",
+    )  # fmt: skip
+    as_json(parser)
+
+
 def _tag(parser: argparse.ArgumentParser) -> None:
     image(parser)
     parser.add_argument("name", metavar="NAME", help="NAME[:TAG]")
@@ -240,6 +249,9 @@ COMMANDS = {
         "plan",
         "name the first input that differs from the last build",
         (_why, target, project, secrets, common),
+    ),
+    "logs": Command(
+        "build", "logs", "print what an image's steps printed", (_logs, project, common)
     ),
     "images": Command("look", "images", "list the images in the store", (as_json, common)),
     "inspect": Command(

@@ -19,7 +19,7 @@ def _table(text: str) -> dict[str, str]:
 
 _COMMANDS = _table("""
 up run start exec create stop down restart kill attach compose > images are run elsewhere: builder load IMAGE, then `docker run`
-ps logs container containers > containers are the engine's: builder images lists images
+ps container containers > containers are the engine's: builder images lists images
 manifest imagetools join merge > builder index create joins images of several platforms
 make bake buildx compile buildah > builder build builds all specs, or those that are named
 ls list image > builder images lists the images in the store

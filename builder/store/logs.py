@@ -83,6 +83,10 @@ class Log:
     def _whole(self) -> bytes:
         if self._all is None:
             self._drop()
+            if self.missing:
+                self._packed.append(
+                    self._packer.compress(b"... (%d bytes are not kept) ...\n" % self.missing)
+                )
             self._packed += (self._packer.compress(bytes(self._end)), self._packer.flush())
             self._all = b"".join(self._packed)
         return self._all
