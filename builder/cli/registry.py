@@ -24,6 +24,7 @@ from builder.transport.registry.push import Push, PushIndex, PushResult, push_al
 from builder.transport.registry.seen import seen_at
 from builder.transport.registry.session import Registry
 from builder.transport.registry.settings import settings_from
+from builder.ui import human
 
 if TYPE_CHECKING:
     from builder.make.image import Built
@@ -136,8 +137,6 @@ def _run(
 
 
 def _told(results: Sequence[PushResult], emit: Emit) -> None:
-    from builder.ui import human
-
     for result in results:
         parts = [
             f"{human.size(tally.bytes)} {what}"
@@ -162,5 +161,8 @@ def pull(arguments: argparse.Namespace) -> int:
         with store.live(), Registry(settings, emit) as registry:
             pulled = registry.pull(reference, platform, store)
         store.tag(ImageName(reference.familiar, platform), pulled.manifest)
+        size = human.size(sum(layer.blob.size for layer in pulled.image.layers))
+        layers = human.count(len(pulled.image.layers), "layer")
+        emit(Noted(f"{reference.familiar}: {layers} here, {size}"))
     sys.stdout.write(f"{reference.familiar} {pulled.manifest.digest}\n")
     return 0

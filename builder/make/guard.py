@@ -6,7 +6,7 @@ import os
 import stat
 from _thread import allocate_lock
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from builder.errors import BuilderError, CommandFailed, LayerError, SpecError, each_of
 from builder.events import Event, Lines
@@ -89,11 +89,16 @@ class Guard:
         """The event as it may be told."""
         if not self.mask:
             return event
-        fields: Any = event
-        texts = {name: text for name, text in fields._asdict().items() if isinstance(text, str)}
-        masked = {name: self.mask.text(text) for name, text in texts.items()}
-        told: Event = fields._replace(**masked) if masked != texts else event
-        return told
+        return cast(Event, self._masked(event))
+
+    def _masked(self, value: object) -> object:
+        """The texts of an event, wherever they are in its tuples."""
+        if isinstance(value, str):
+            return self.mask.text(value)
+        if not isinstance(value, tuple):
+            return value
+        parts: Any = map(self._masked, value)
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
 
     def lines(self, take: Callable[[str], None]) -> Lines:
         """A program's output as lines that may be told."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from builder.errors import LayerError, TransportError
-from builder.events import Emit, Noted, ignore
+from builder.events import Emit, ignore
 from builder.layer.entry import FILE, HARDLINK, SYMLINK
 from builder.layer.read import read_tar, show
 from builder.oci.digest import digest_of, hex_of
@@ -30,6 +30,7 @@ from builder.transport.engine import Engine, connect
 from builder.transport.engine_stream import Chunks
 from builder.transport.importing import CHUNK, import_tar
 from builder.transport.kept import MadeBase, load_base, save_base
+from builder.transport.moving import Moving
 
 if TYPE_CHECKING:
     from builder.store.store import Store
@@ -111,9 +112,8 @@ class DaemonSource:
 
     def _take(self, ref: BaseRef, identity: str, platform: Platform) -> MadeBase:
         engine = self._connected()
-        self._emit(Noted(f"{ref}: exporting {identity[:19]} from the engine"))
-        with engine.asking():
-            stream = Chunks(engine.api.get_image(identity))
+        with Moving(self._emit, f"export {ref}", None) as moving, engine.asking():
+            stream = Chunks(moving.through(engine.api.get_image(identity)))
             tar = cast(BinaryIO, io.BufferedReader(stream, CHUNK))
             image = _Export(self._store, str(ref)).read(tar, platform)
         return MadeBase(image, self._clock())

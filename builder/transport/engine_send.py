@@ -8,10 +8,11 @@ error names the first file that is missing. An engine that does otherwise gets t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import TransportError
-from builder.events import Emit, Noted, ignore
+from builder.events import Emit, ignore
 from builder.layer.decompress import open_layer
 from builder.layer.entry import FILE, Entry
 from builder.layer.header import Headers, end_of_archive, padding
@@ -19,6 +20,7 @@ from builder.oci import media
 from builder.oci.digest import digest_of
 from builder.oci.image import Image, Layer, encode
 from builder.transport.importing import CHUNK
+from builder.transport.moving import Moving
 
 if TYPE_CHECKING:
     from builder.rootfs.layers import Layers
@@ -101,8 +103,11 @@ class _Sender:
     def _load(self, layers: Sequence[Layer]) -> str | None:
         """Send an archive with these layers' files; None when that worked, else what was said."""
         said = None
-        with self._engine.asking():
-            for line in self._engine.api.load_image(self._archive(layers), quiet=True):
+        zstd = any(media.CODECS[layer.blob.media_type] == "zstd" for layer in layers)
+        total = sum(layer.blob.size for layer in dict.fromkeys(layers))
+        moving = Moving(self._emit, f"load {self._name()}", None if zstd else total)
+        with moving if layers else nullcontext(), self._engine.asking():
+            for line in self._engine.api.load_image(self._archive(layers, moving), quiet=True):
                 text = line.get("error") or line.get("message")
                 if text:
                     said = " ".join(str(text).split())[:1000]
@@ -118,7 +123,7 @@ class _Sender:
         found = self._engine.inspect_image(self._name()) or {}
         return str(found.get("Id") or digest_of(self._config))
 
-    def _archive(self, layers: Sequence[Layer]) -> Iterator[bytes]:
+    def _archive(self, layers: Sequence[Layer], moving: Moving) -> Iterator[bytes]:
         """What `docker load` of 20.10 and newer reads, in chunks."""
         header = Headers().of
         config_name = digest_of(self._config)[7:] + ".json"
@@ -128,7 +133,7 @@ class _Sender:
             "Layers": [_file(layer) for layer in self._image.layers],
         }
         documents = ((config_name, self._config), ("manifest.json", encode([manifest])))
-        for chunk in self._members(layers, header):
+        for chunk in moving.through(self._members(layers, header)):
             self._sent += len(chunk)
             yield chunk
         for name, data in documents:
@@ -151,7 +156,6 @@ class _Sender:
             yield header(Entry(name.encode(), FILE, 0o644, size=size))
             yield from self._chunks(layer, plain=plain)
             yield bytes(padding(size))
-            self._emit(Noted(f"{layer.diff_id[:19]} sent to the engine, {size} bytes"))
 
     def _chunks(self, layer: Layer, *, plain: bool) -> Iterator[bytes]:
         with self._layers.store.open(layer.blob) as blob:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from builder.errors import TransportError, UsageError
-from builder.events import Event
+from builder.events import Event, Transfer
 from builder.oci import media
 from builder.oci.digest import digest_of
 from builder.oci.image import Image, Platform, encode
@@ -541,4 +541,8 @@ def test_progress_is_told(registry: str, store: Store, make_image: MakeImage) ->
     with Registry(QUICK, said.append) as session:
         image = make_image(store, (40, 1000))
         push_all(session, store, [Push(image, (parse_reference(f"{registry}/told:1"),))])
-    assert any(f"{image.layers[0].blob.digest[:19]} sent" in str(event) for event in said)
+    transfers = [event for event in said if isinstance(event, Transfer)]
+    for blob in (layer.blob for layer in image.layers):
+        told = [event for event in transfers if blob.digest[7:19] in event.what]
+        assert told[0].done == 0 and not told[0].ended
+        assert told[-1] == (told[-1].what, blob.size, blob.size, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from builder.errors import TransportError
 from builder.oci.digest import digest_of
@@ -23,8 +24,11 @@ class Download:
     TransportError when the registry refuses, says another size, or breaks off again and again.
     """
 
-    def __init__(self, client: Client, blob: Descriptor) -> None:
-        self._client, self._blob = client, blob
+    def __init__(
+        self, client: Client, blob: Descriptor, told: Callable[[int], None] = lambda done: None
+    ) -> None:
+        """`told` hears how many bytes have come."""
+        self._client, self._blob, self._told = client, blob, told
         self._offset = self._mark = 0
         self._failures = 0
         self._response: Response | None = None
@@ -67,6 +71,7 @@ class Download:
         if not data:
             raise Lost(f"{self._what}: it ended {left} bytes early")
         self._offset += len(data)
+        self._told(self._offset)
         return data
 
     def _open(self) -> Response:

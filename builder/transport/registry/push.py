@@ -9,15 +9,16 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from builder.errors import TransportError, UsageError
-from builder.events import Noted
 from builder.oci import media
 from builder.oci.digest import Digest, digest_of
 from builder.oci.image import Descriptor, Image
 from builder.oci.reference import DOCKER_HUB, Reference, parse_reference
+from builder.transport.moving import Moving
 from builder.transport.registry.client import Client
 from builder.transport.registry.network import Unreachable
 from builder.transport.registry.parallel import run_all
@@ -187,14 +188,14 @@ class _PushAll:
                 self._count(number, "skipped", blob.size)
             else:
                 source = partial(self._source, target, blob)
-                sent = upload(client, blob, self._mountable(client, blob), source)
+                mount = self._mountable(client, blob)
+                what = f"push {client.name.name} {blob.digest[7:19]}"
+                with Moving(self.emit, what, blob.size) as moving:
+                    sent = upload(client, blob, mount, source, moving.at)
                 if sent.mounted:
                     self._count(number, "mounted", blob.size)
                 else:
                     self._count(number, "sent", sent.bytes)
-                how = "mounted" if sent.mounted else "sent"
-                text = f"{client.name.name}: {blob.digest[:19]} {how}, {blob.size} bytes"
-                self.emit(Noted(text))
             note_seen(self.store, blob.digest, client.name.name)
 
     def _mountable(self, client: Client, blob: Descriptor) -> str | None:
@@ -220,16 +221,17 @@ class _PushAll:
             client = self.registry.client(parse_reference(name))
             if not client.has_blob(blob, client.pull_scope):
                 continue
-            download = Download(client, blob)
-            try:
-                with self.store.incoming() as incoming:
-                    while data := download.read(1 << 20):
-                        incoming.write(data)
-                    if incoming.digest != blob.digest:
-                        raise TransportError(f"{name}@{blob.digest}: its bytes have another digest")
-                    incoming.publish(blob.media_type)
-            finally:
-                download.close()
+            what = f"pull {name} {blob.digest[7:19]}"
+            with (
+                Moving(self.emit, what, blob.size) as moving,
+                closing(Download(client, blob, moving.at)) as download,
+                self.store.incoming() as incoming,
+            ):
+                while data := download.read(1 << 20):
+                    incoming.write(data)
+                if incoming.digest != blob.digest:
+                    raise TransportError(f"{name}@{blob.digest}: its bytes have another digest")
+                incoming.publish(blob.media_type)
             return
         raise TransportError(
             f"layer {blob.digest} is neither in the store nor at a registry known to have it",

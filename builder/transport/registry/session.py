@@ -8,11 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import CorruptBlob, StoreError, TransportError
-from builder.events import Emit, Noted, ignore
+from builder.events import Emit, ignore
 from builder.oci import media
 from builder.oci.digest import Digest
 from builder.oci.image import Descriptor, Image, Layer, Platform
 from builder.oci.reference import DOCKER_HUB, Reference
+from builder.transport.moving import Moving
 from builder.transport.registry.auth import Authorizer
 from builder.transport.registry.client import Client, Served
 from builder.transport.registry.faults import RegistryError
@@ -193,20 +194,19 @@ class Registry:
                 import_layer(store, layer, blob, where)
                 return
         for last in (False, True):
-            download = Download(client, layer.blob)
+            what = f"pull {reference.familiar} {layer.blob.digest[7:19]}"
             try:
-                import_layer(store, layer, download, where)
-                break
+                with (
+                    Moving(self.emit, what, layer.blob.size) as moving,
+                    contextlib.closing(Download(client, layer.blob, moving.at)) as download,
+                ):
+                    import_layer(store, layer, download, where)
+                return
             except (Lost, Stopped, RegistryError):
                 raise  # that was no matter of bytes
             except TransportError:
                 if last:
                     raise
-            finally:
-                download.close()
-        self.emit(
-            Noted(f"{reference.familiar}: {layer.blob.digest[:19]} pulled, {layer.blob.size} bytes")
-        )
 
     def client(self, name: Reference) -> Client:
         """The client for a reference's repository."""

@@ -42,15 +42,23 @@ def upload(
     blob: Descriptor,
     mount_from: str | None,
     open_source: Callable[[], Source],
+    told: Callable[[int], None] = lambda done: None,
 ) -> Uploaded:
     """Make the repository have `blob`. `mount_from`: a repository of the same registry that
-    probably has it; where the registry will not mount, `open_source` gives the bytes."""
-    return _Upload(client, blob, open_source).run(mount_from)
+    probably has it; where the registry will not mount, `open_source` gives the bytes. `told` hears
+    how many of them were sent."""
+    return _Upload(client, blob, open_source, told).run(mount_from)
 
 
 class _Upload:
-    def __init__(self, client: Client, blob: Descriptor, open_source: Callable[[], Source]) -> None:
-        self.client, self.blob, self.open_source = client, blob, open_source
+    def __init__(
+        self,
+        client: Client,
+        blob: Descriptor,
+        open_source: Callable[[], Source],
+        told: Callable[[int], None],
+    ) -> None:
+        self.client, self.blob, self.open_source, self.told = client, blob, open_source, told
         self.location = ""
         self.offset = 0  # bytes that the registry has
         self.sent = 0
@@ -197,6 +205,7 @@ class _Upload:
                             raise Lost("stopped")
                         yield part
                         self.sent += len(part)
+                        self.told(position)
             finally:
                 source.close()
 
