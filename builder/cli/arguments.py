@@ -43,11 +43,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         prog, known = f"{prog} {name}", command.actions
     assert command  # COMMANDS is not empty
     parser = parser_of(prog, command)
+    passed_on: Sequence[str] = ()
+    if command.passes_on:
+        end = _options(parser, rest)
+        rest, passed_on = rest[: end + 1], rest[end + 1 :]
     found, others = parser.parse_known_args([*before, *_plain(rest)])
     if others:
         from builder.cli.words import not_taken
 
         raise not_taken(parser, others[0])
+    if command.passes_on:
+        found.argv = list(passed_on)
     found.run = _lazy(command.module, name)
     if getattr(found, "files", None):
         found.images += found.files
@@ -98,6 +104,31 @@ def _before(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     before = list(_plain(argv[:number]))
     parser.parse_args(before)  # what is wrong with them is wrong without a command too
     return before, argv[number:]
+
+
+_PULLS = [[each] for each in options.PULL]
+
+
+def _options(parser: Parser, argv: Sequence[str]) -> int:
+    """How many words the options at the beginning are, with their values."""
+    known = {name: action for action in parser._actions for name in action.option_strings}
+    number = 0
+    while number < len(argv) and argv[number].startswith("-") and argv[number] != "-":
+        text = argv[number]
+        name, value = text, "=" in text
+        if not text.startswith("--"):  # several letters: the last may take a value
+            for at, letter in enumerate(text[1:], 1):
+                name, value = f"-{letter}", at + 1 < len(text)
+                if name in known and known[name].nargs != 0:
+                    break
+        elif value:
+            name = text.partition("=")[0]
+        takes = name in known and known[name].nargs is None and not value
+        takes = takes or (text == "--pull" and argv[number + 1 : number + 2] in _PULLS)
+        number += 2 if takes else 1
+        if text == "--":
+            break
+    return number
 
 
 def _may_be_docker(found: argparse.Namespace) -> bool:

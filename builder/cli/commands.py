@@ -39,6 +39,8 @@ class Command(NamedTuple):
     module: str
     help: str  # a line
     options: tuple[Callable[[argparse.ArgumentParser], object], ...] = ()
+    passes_on: bool = False
+    """What stands behind IMAGE is another program's, however it looks."""
     actions: Mapping[str, Command] = {}
     """What its next word says, of a command that does nothing by itself."""
 
@@ -157,6 +159,69 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     target(parser)
 
 
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "image", metavar="IMAGE",
+        help="a spec's name or file, what the store has, or container:NAME, one that is kept",
+    )  # fmt: skip
+    parser.add_argument(
+        "argv", metavar="COMMAND", nargs="...", help="with its arguments; default: the image's"
+    )
+    group = parser.add_argument_group("container")
+    group.add_argument("--keep", metavar="NAME", help="keep what it changes, as this container")
+    group.add_argument(
+        "--env", "-e", action="append", default=[], metavar="NAME[=VALUE]",
+        help="set a variable; without a value as it is here",
+    )  # fmt: skip
+    group.add_argument(
+        "--env-file", action="append", default=[], metavar="FILE", help="variables, a line each"
+    )
+    group.add_argument("--user", "-u", metavar="USER[:GROUP]", help="default: the image's")
+    group.add_argument(
+        "--workdir", "-w", metavar="DIR", dest="working_dir", help="default: the image's"
+    )
+    group.add_argument(
+        "--entrypoint", metavar="PROGRAM", help="instead of the image's, and without its command"
+    )
+    group.add_argument(
+        "--volume", "-v", action="append", default=[], metavar="HOST:PATH[:ro]", dest="volumes",
+        help="a folder or file of this machine",
+    )  # fmt: skip
+    group.add_argument(
+        "--tmpfs", action="append", default=[], metavar="PATH[:size=SIZE]",
+        help="an empty folder in memory",
+    )  # fmt: skip
+    group.add_argument(
+        "--network", choices=("host", "none", "private"),
+        help="default: host, this machine's; private: outward only",
+    )  # fmt: skip
+    group.add_argument(
+        "--read-only", action="store_true", help="nothing can be written but volumes and memory"
+    )
+    group.add_argument(
+        "--interactive", "-i", action="store_true", help="it reads stdin (default: on a terminal)"
+    )
+    group.add_argument(
+        "--tty", "-t", action="store_true",
+        help="it has a terminal (default: where stdin, stdout and stderr are one)",
+    )  # fmt: skip
+    group.add_argument("--timeout", metavar="TIME", help="end it after so long, as 90s")
+    # as docker has it, and no other way here
+    parser.add_argument("--rm", action="store_true", help=argparse.SUPPRESS)
+
+
+def _ps(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--all", "-a", action="store_true", help="those that are kept, too, and do not run"
+    )
+    as_json(parser)
+
+
+def _rm(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", metavar="NAME", nargs="+", help="of a container")
+    parser.add_argument("--force", "-f", action="store_true", help="end it, if it runs")
+
+
 def _create(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "references", metavar="REF", nargs="+",
@@ -270,6 +335,15 @@ COMMANDS = {
         "forget an image's name; `cache gc` frees its layers",
         (_rmi, project, common),
     ),
+    "run": Command(
+        "run",
+        "containers",
+        "run a command in a container, which goes with it",
+        (_run, *ANY_IMAGE),
+        passes_on=True,
+    ),
+    "ps": Command("run", "containers", "list containers", (_ps, common)),
+    "rm": Command("run", "containers", "remove containers", (_rm, common)),
     "search": Command("share", "engine", "search for images", (_search, common, registry)),
     "pull": Command("share", "registry", "pull an image into the store", (_pull, common, registry)),
     "push": Command("share", "registry", "push images to registries", (_push, *ANY_IMAGE)),

@@ -18,12 +18,15 @@ def _table(text: str) -> dict[str, str]:
 
 
 _COMMANDS = _table("""
-up run start exec create stop down restart kill attach compose > images are run elsewhere: builder load IMAGE, then `docker run`
-ps container containers > containers are the engine's: builder images lists images
+start restart attach > builder run container:NAME runs one again that was kept
+exec create > builder run IMAGE COMMAND runs a command in a container
+stop kill > builder rm -f NAME ends a container and removes it
+up down compose > several containers at once are run elsewhere: builder load IMAGE, then `docker compose`
+container containers > builder ps -a lists containers
 manifest imagetools join merge > builder index create joins images of several platforms
 make bake buildx compile buildah > builder build builds all specs, or those that are named
 ls list image > builder images lists the images in the store
-rm delete remove untag > builder rmi IMAGE forgets a name
+delete remove untag > builder rmi IMAGE forgets a name
 prune system builder clean purge gc > builder cache gc removes what is not used
 df du usage store > builder cache ls says what the store holds
 verify fsck repair > builder cache check verifies the store
@@ -83,6 +86,15 @@ load restore > builder cache import NAME has a tar's files in a cache that steps
 _OF = {
     "rmi": _table("-f --force > a name is given up without asking: leave it out"),
     "images": _table("ls list > builder images lists them\n-q --quiet > --json"),
+    "run": _table(
+        "-d --detach > a container ends with the builder that runs it: builder run ... &\n"
+        "--name > --keep NAME keeps what it changes under a name\n"
+        "-p -P --publish --expose > its ports are this machine's already: leave it out\n"
+        "--mount > -v HOST:PATH[:ro], or --tmpfs PATH\n"
+        "--net > --network host, none or private\n"
+        "--privileged --cap-add --cap-drop --device --gpus > it has what a step `run` has\n"
+        "--init --hostname -h --pid --ipc --uts > leave it out"
+    ),
     "lint": _table("--fix > what a hint says is written by hand"),
 }
 """Of one command, before the others."""

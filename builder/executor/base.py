@@ -27,10 +27,11 @@ class Folder(NamedTuple):
 
 
 class File(NamedTuple):
-    """A file or a socket of this machine, read-only."""
+    """A file or a socket of this machine."""
 
     target: str
     source: str
+    writable: bool = False
 
 
 class Value(NamedTuple):
@@ -68,6 +69,26 @@ class Command(NamedTuple):
     folder_owner: tuple[int, int] = (0, 0)  # of what is made of working_dir
     mounts: tuple[Mounted, ...] = ()
     hidden: Mapping[str, bytes] = {}  # more of the environment, which is written to no disk
+
+
+class Standing(NamedTuple):
+    """How a container stands, beside its command. Targets of its mounts and its volumes are as the
+    user wrote them: symlinks of the image are followed when it starts."""
+
+    upper: str  # folder: its own layer, with what earlier commands left
+    read_only: bool = False  # but for its volumes
+    volumes: tuple[str, ...] = ()  # made when missing, 0755 of root
+
+
+class Streams(NamedTuple):
+    """What a container's command reads and writes: handles, which stay the caller's."""
+
+    stdin: int | None = None  # None: there is nothing to read
+    stdout: int = 1
+    stderr: int = 2
+    terminal: bool = False
+    """The command gets a terminal of its own, which looks as that on `stdout` does; what it shows
+    goes to `stdout`, and what is typed on the one of `stdin` is passed on raw."""
 
 
 class Parent(NamedTuple):

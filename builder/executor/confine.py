@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import CommandFailed
 from builder.executor import enter, probe, syscalls
-from builder.executor.base import Command, Keep, Parent
+from builder.executor.base import Command, Keep, Parent, Standing, Streams
 from builder.executor.changes import Tree, changeset
 from builder.executor.mounting import in_memory, missing
 from builder.executor.overlay import (
@@ -28,6 +28,7 @@ from builder.work.cancel import Cancel
 
 if TYPE_CHECKING:
     from subprocess import Popen
+    from threading import Event
 
 MASKED = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
@@ -60,8 +61,11 @@ class Overlaid:
         self._cancel = cancel or Cancel()
         self._path = path
 
-    def start(self, command: Command, place: Overlay, pipes: Pipes) -> Popen[bytes]:
-        """In the thread that has the mounts and a pid namespace for its children."""
+    def start(
+        self, command: Command, place: Overlay, pipes: Pipes, standing: Standing | None = None
+    ) -> Popen[bytes]:
+        """In the thread that has the mounts and a pid namespace for its children. `standing`: of a
+        container; its volumes are made."""
         raise NotImplementedError
 
     def network_plan(self, command: Command) -> dict[str, Any]:
@@ -89,6 +93,65 @@ class Overlaid:
 
     def probe(self) -> str | None:
         return probe.try_it(self)
+
+    def attach(
+        self,
+        command: Command,
+        parent: Parent,
+        standing: Standing,
+        streams: Streams,
+        started: Callable[[int], None] = lambda process: None,
+    ) -> int:
+        """Run a container's command to its end, and give its exit status, 128 + n for signal n.
+        Signals that the builder gets meanwhile are the command's. What it changes stays in its
+        upper directory. `started` is told the process with which all ends. Raises CommandFailed
+        with the status 126 or 127 (could not be executed) or 124 (took too long), and CannotRun."""
+        from builder.executor.signals import Sending, forwarding
+        from builder.executor.streams import Ends, Moving
+
+        lowers = parent.lowers()
+        with contextlib.ExitStack() as stack:
+            folder = self._temporary()
+            stack.callback(remove_tree, folder)
+            place = Overlay(folder, lowers, standing.upper)
+            ends = Ends(streams)
+            stack.callback(ends.close)
+
+            def prepare() -> Popen[bytes]:
+                syscalls.own_mounts()
+                protect_python()
+                syscalls.unshare(syscalls.CLONE_NEWPID)
+                placed, volumes = place.stand(command, standing.volumes)
+                make_folders(place.root, (*volumes, command.working_dir))
+                mounts = in_memory(placed.mounts, place.folder + b"/memory")
+                return self.start(
+                    placed._replace(mounts=mounts),
+                    place,
+                    ends,
+                    standing._replace(volumes=volumes),
+                )
+
+            sandbox = Confined(prepare, ends.has_ended)
+            stack.callback(self.ended, place)
+            stack.callback(sandbox.kill)
+            with self._cancel.ending(sandbox.stop):
+                sandbox.start()
+                sandbox.wait_started()
+                started(sandbox.pid)
+                ends.close_ends()
+                running = Running(ends, lambda chunk: None, command.timeout)
+                sending = Sending(lambda: sandbox.pid, sandbox.stop)
+                sending.began = lambda: self.began(place, running, sandbox.ended())
+                moving = Moving(ends, streams, lambda over: self.began(place, running, over))
+                with forwarding(sending), _ending(sandbox.stop, command.timeout) as late:
+                    running.keep(moving.run())
+                    status = sandbox.status(running)
+                if sending.ended_by:
+                    return 128 + sending.ended_by
+                if late.is_set():
+                    raise running.too_long()
+                self.check(command, 0, running, place)
+                return status
 
     @contextlib.contextmanager
     def run(
@@ -146,6 +209,52 @@ class Overlaid:
                 lambda path: tree.lstat(path) is not None,
             )
             yield changeset(upper, tree, epoch, etc=etc or NOWHERE, points=made, note=self._warn)
+
+
+@contextlib.contextmanager
+def _ending(stop: Callable[[], None], timeout: float | None) -> Iterator[Event]:
+    """Within, `stop` is called when the time is over, and the event set."""
+    from threading import Event, Timer
+
+    late = Event()
+
+    def end() -> None:
+        late.set()
+        stop()
+
+    if timeout is None:
+        yield late
+        return
+    timer = Timer(timeout, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+
+
+def make_folders(root: bytes, paths: Iterable[str]) -> None:
+    """Make folders in a container that are missing, 0755 of root, as engines do it; links lead
+    nowhere else. What cannot be made is said when the command is to enter it."""
+    folder = os.open(root, os.O_PATH | os.O_CLOEXEC)
+    try:
+        for path in paths:
+            with contextlib.suppress(OSError):
+                _make_folder(folder, path)
+    finally:
+        os.close(folder)
+
+
+def _make_folder(root: int, path: str) -> None:
+    parts = path.strip("/").split("/")
+    for end in range(len(parts)):
+        parent = syscalls.open_within(root, "/".join(parts[:end]) or ".")
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(parts[end] or ".", 0o755, dir_fd=parent)
+        finally:
+            os.close(parent)
 
 
 def protect_python() -> None:

@@ -240,8 +240,13 @@ def enter_namespaces(plan: Plan) -> None:
         loopback_up()
     else:
         scope_abstract_sockets()
-    null = os.open("/dev/null", os.O_RDWR)  # its own: the one it was started with is the host's
-    os.dup2(null, 0)
+    if not plan["stdin"]:
+        null = os.open("/dev/null", os.O_RDWR)  # its own: the one it was started with is the host's
+        os.dup2(null, 0)
+    if plan["whole"]:
+        for volume in plan["volumes"]:
+            mount(volume, volume, None, MS_BIND)
+        remount("/", MS_RDONLY)
 
 
 def forget_modules() -> None:
@@ -395,7 +400,8 @@ def become(plan: Plan) -> None:
         libc.signal(signal, None)  # as the kernel gives them; the builder may ignore some
     libc.sigprocmask(2, ctypes.create_string_buffer(128), None)
     os.umask(0o022)
-    for stream in (1, 2):  # /dev/stdout can then be opened by the command's user
+    # /dev/stdout can then be opened by the command's user
+    for stream in (0, 1, 2) if plan["stdin"] else (1, 2):
         os.fchown(stream, plan["uid"], plan["gid"])
     filter_calls(plan["seccomp"])
     make_working_dir(plan["working_dir"], *plan["folder_owner"])

@@ -113,9 +113,9 @@ def mount_plan(mounts: Iterable[Mounted]) -> dict[str, Any]:
             case Folder(target, source, writable):
                 sources.append(source)
                 plan.append((target, True, 0 if writable else MS_RDONLY, ""))
-            case File(target, source):
+            case File(target, source, writable):
                 sources.append(source)
-                plan.append((target, False, MS_RDONLY, ""))
+                plan.append((target, False, 0 if writable else MS_RDONLY, ""))
             case Value():
                 raise AssertionError("values are files by now")
     return {"sources": sources, "mounts": plan}

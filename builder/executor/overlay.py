@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 
 from builder.errors import CannotRun
 from builder.executor import syscalls
-from builder.executor.base import Command
-from builder.executor.changes import Tree
+from builder.executor.base import Command, Folder, Memory, Mounted
+from builder.executor.changes import Lower, Tree
 from builder.executor.mounting import Point, ancestors, points_of, working_dirs
 
 # A rename of a lower directory then fails with EXDEV, as on Docker: a redirect is nothing a tar can
@@ -33,7 +33,8 @@ class Overlay:
     """Directories for one command below `folder`, which is on a file system that overlayfs can
     write to."""
 
-    def __init__(self, folder: str, lowers: Sequence[str]) -> None:
+    def __init__(self, folder: str, lowers: Sequence[str], upper: str | None = None) -> None:
+        """`upper`: a folder on the same file system, with what earlier commands left."""
         if len(lowers) > _MOST:
             raise CannotRun(
                 f"the image below the step has {len(lowers)} layers, an overlay takes {_MOST}",
@@ -41,7 +42,10 @@ class Overlay:
             )
         self.folder = os.fsencode(folder)
         self._lowers = [os.fsencode(lower) for lower in lowers]
-        for name in (b"upper", b"work", b"root", b"below", b"sheet", b"empty", b"nothing"):
+        if upper is not None:
+            os.symlink(os.path.abspath(upper), os.path.join(folder, "upper"))
+        names = (b"work", b"root", b"below", b"sheet", b"empty", b"nothing")
+        for name in names if upper is not None else (b"upper", *names):
             os.mkdir(self.folder + b"/" + name, 0o755)
         os.chmod(self.folder + b"/upper", 0o755)
         # mount(2) takes 4096 bytes of options: short names, relative to the thread's own directory.
@@ -79,6 +83,35 @@ class Overlay:
             raise
         return below, etc
 
+    def stand(self, command: Command, volumes: Sequence[str]) -> tuple[Command, tuple[str, ...]]:
+        """As `mount`, of a container whose upper directory may hold anything by now. Gives the
+        command and the volumes with the symlinks followed that are on the way to where something
+        is mounted. Raises CannotRun where it cannot be."""
+        os.chdir(self.folder)
+        names = [b"%d" % index for index in reversed(range(len(self._lowers)))]
+        for name in _OWN:
+            _check_own(b"upper/" + name)
+        self._overlay(b"below", b"lowerdir=" + b":".join([b"upper", *names, b"empty", b"nothing"]))
+        below = Tree(self.folder + b"/below")
+        try:
+            upper = self.folder + b"/upper"
+            if not os.listdir(upper):
+                copy_modes(below, b"", upper)
+                os.chmod(upper, stat.S_IMODE(os.stat(upper).st_mode) | 0o755)  # users may enter `/`
+            mounts = tuple(
+                each._replace(target=_place(below, each.target, isinstance(each, Folder | Memory)))
+                for each in command.mounts
+            )
+            _check_once(mounts)
+            places = tuple(_place(below, each, True) for each in volumes)
+            sheet = self.folder + b"/sheet"
+            make_sheet(below, own_folder(below), sheet, command.network, points_of(mounts))
+            lower = b"lowerdir=" + b":".join([b"sheet", *names])
+            self._overlay(b"root", lower + b",upperdir=upper,workdir=work")
+        finally:
+            below.close()
+        return command._replace(mounts=mounts), places
+
     def _overlay(self, target: bytes, layers: bytes) -> None:
         privileged = syscalls.initial_user_namespace()
         options = (_PRIVILEGED if privileged else _ORDINARY) + b"," + layers
@@ -95,7 +128,47 @@ class Overlay:
                     ) from error
 
 
-def own_folder(tree: Tree) -> bytes | None:
+def _check_own(path: bytes) -> None:
+    """What is mounted in the upper directory's own `proc`, `sys` or `dev` is mounted there."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            name = os.fsdecode(os.path.basename(path))
+            raise CannotRun(f"/{name} is no folder in the container any more")
+
+
+def _place(tree: Tree, target: str, directory: bool) -> str:
+    """Where a target is, with every symlink followed; what is there already fits. Raises
+    CannotRun."""
+    path = resolve_directory(tree, os.fsencode(target))
+    if path is None:
+        raise CannotRun(f"{target!r} leads through symlinks in a circle")
+    whole = "/" + os.fsdecode(path)
+    for own in ("/", *("/" + os.fsdecode(name) for name in _OWN)):
+        if whole == own or (own != "/" and whole.startswith(own + "/")):
+            said = f"{target!r} is {whole!r}, which" if whole != target else repr(target)
+            raise CannotRun(f"nothing can be mounted at {said} is the container's own")
+    status = tree.lstat(path)
+    if status is not None and stat.S_ISDIR(status.st_mode) != directory:
+        kinds = ("folder", "file") if directory else ("file", "folder")
+        raise CannotRun(
+            f"a {kinds[0]} cannot be mounted at {target!r}, which is a {kinds[1]} in the image"
+        )
+    for parent in ancestors(path):
+        status = tree.lstat(parent or b".")
+        if status is not None and not stat.S_ISDIR(status.st_mode):
+            raise CannotRun(f"nothing can be mounted at {target!r}: a file is on the way")
+    return whole
+
+
+def _check_once(mounts: Iterable[Mounted]) -> None:
+    seen = set()
+    for each in mounts:
+        if each.target in seen:
+            raise CannotRun(f"two mounts are at {each.target!r}, expected one")
+        seen.add(each.target)
+
+
+def own_folder(tree: Lower) -> bytes | None:
     """Where resolv.conf and hosts go: where /etc leads, which is made if only that is missing;
     nowhere (None) if it is the root, in what the sandbox mounts, or no directory."""
     etc = resolve_directory(tree, b"etc")
@@ -198,7 +271,7 @@ def copy_modes(below: Tree, path: bytes, target: bytes) -> None:
     os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
 
 
-def resolve_directory(tree: Tree, path: bytes, hops: int = 40) -> bytes | None:
+def resolve_directory(tree: Lower, path: bytes, hops: int = 40) -> bytes | None:
     """`path` with every symlink followed within `tree`; parts that do not exist stay as they are.
     None: a loop of links."""
     done: list[bytes] = []

@@ -26,6 +26,7 @@ _TAIL = 20  # lines
 _CHUNK = 1 << 16
 _LINE = 2000  # bytes kept of one line
 _MOMENT = 0.002  # seconds
+_NOTHING = -3  # subprocess.DEVNULL
 _END = 10.0  # seconds that what was killed has to end; a process that the kernel holds may not
 _START = 30.0  # seconds to begin in: for want of descriptors runc may wait without end
 
@@ -33,13 +34,20 @@ _START = 30.0  # seconds to begin in: for want of descriptors runc may wait with
 class Pipes:
     """One pipe for stdout and stderr, one for what enter.py tells."""
 
+    ends: tuple[str, ...] = ("output_end", "report_end")
+    """The names of those that are the process's."""
+
     def __init__(self) -> None:
         self.output, self.output_end = os.pipe2(os.O_CLOEXEC)
         self.report, self.report_end = os.pipe2(os.O_CLOEXEC)
 
+    def stdio(self) -> tuple[int, int, int]:
+        """What the process starts with as 0, 1 and 2."""
+        return _NOTHING, self.output_end, self.output_end
+
     def close_ends(self) -> None:
         """Once the process has them."""
-        for name in ("output_end", "report_end"):
+        for name in self.ends:
             handle = getattr(self, name)
             if handle >= 0:
                 os.close(handle)
@@ -129,6 +137,12 @@ class Confined:
     def ended(self) -> bool:
         return self._over.is_set()
 
+    @property
+    def pid(self) -> int:
+        """Of the process, once it has started."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self) -> None:
         """Have it end, and do not wait for that."""
         self._cancelled = True
@@ -180,9 +194,13 @@ class Running:
                     time.sleep(_MOMENT)
             if ready:
                 self._output(chunk)
-            lines = (self._rest + chunk).split(b"\n")
-            self._rest = lines.pop()[-_LINE:]
-            self._tail.extend(line[-_LINE:] for line in lines[-_TAIL:])
+            self.keep(chunk)
+
+    def keep(self, chunk: bytes) -> None:
+        """Have it in the tail."""
+        lines = (self._rest + chunk).split(b"\n")
+        self._rest = lines.pop()[-_LINE:]
+        self._tail.extend(line[-_LINE:] for line in lines[-_TAIL:])
 
     def _read(self, begin: float | None, began: Callable[[bool], bool]) -> bytes:
         """The next output. `begin`: when the command must have begun, if it is not known that it

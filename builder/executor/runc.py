@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import CannotRun
 from builder.executor import seccomp, syscalls
-from builder.executor.base import HOSTNAME, Command, File, Folder, Memory, Mounted
+from builder.executor.base import HOSTNAME, Command, File, Folder, Memory, Mounted, Standing
 from builder.executor.confine import MASKED, READ_ONLY, Overlaid
 from builder.executor.enter import mount_points
 from builder.executor.mounting import in_order
@@ -46,12 +46,15 @@ class Runc(Overlaid):
         super().__init__(temporary, warn, cancel, path)
         self._binary = binary
 
-    def start(self, command: Command, place: Overlay, pipes: Pipes) -> Popen[bytes]:
+    def start(
+        self, command: Command, place: Overlay, pipes: Pipes, standing: Standing | None = None
+    ) -> Popen[bytes]:
         _sweep()
         _check_accounts(place.root)
         _make_working_dir(place.root, command)
         bundle = os.fsdecode(place.folder)
-        document = configuration(command, os.fsdecode(place.root), os.uname().machine)
+        root = os.fsdecode(place.root)
+        document = configuration(command, root, os.uname().machine, standing)
         config = _in_memory(document)
         os.symlink(f"/proc/self/fd/{config}", os.path.join(bundle, "config.json"))
         name = _name(place)
@@ -195,7 +198,9 @@ def _sweep() -> None:
                         os.rmdir(entry.path)
 
 
-def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
+def configuration(
+    command: Command, root: str, machine: str, standing: Standing | None = None
+) -> dict[str, Any]:
     """The runtime-spec's config.json."""
     hidden = command.hidden
     held = ["CAP_" + name for name in capabilities(command)]
@@ -227,7 +232,7 @@ def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
             },
             "noNewPrivileges": False,
         },
-        "root": {"path": root, "readonly": False},
+        "root": {"path": root, "readonly": bool(standing and standing.read_only)},
         "hostname": HOSTNAME,
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc", "options": quiet},
@@ -256,6 +261,7 @@ def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
                 "options": quiet,
             },
             _sys(command),
+            *map(_mount, _volumes(standing, root)),
             *map(_mount, in_order(command.mounts)),
         ],
         "linux": {
@@ -268,6 +274,13 @@ def configuration(command: Command, root: str, machine: str) -> dict[str, Any]:
     if syscalls.initial_user_namespace():
         document["linux"]["resources"] = {"devices": _DEVICES}
     return document
+
+
+def _volumes(standing: Standing | None, root: str) -> list[Mounted]:
+    """Where a container can be written to that otherwise is read-only."""
+    if standing is None or not standing.read_only:
+        return []
+    return [Folder(each, root + each, writable=True) for each in standing.volumes]
 
 
 def _own_sysfs(command: Command) -> bool:
@@ -298,8 +311,8 @@ def _mount(mounted: Mounted) -> dict[str, Any]:
             return {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": options}
         case Folder(target, source, writable):
             options = ["bind", "rw" if writable else "ro", *quiet]
-        case File(target, source):
-            options = ["bind", "ro", *quiet]
+        case File(target, source, writable):
+            options = ["bind", "rw" if writable else "ro", *quiet]
         case _:
             raise AssertionError("values are files by now")
     return {"destination": target, "type": "none", "source": source, "options": options}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import CommandFailed
 from builder.executor import syscalls
-from builder.executor.base import HOSTNAME, Command
+from builder.executor.base import HOSTNAME, Command, Standing
 from builder.executor.confine import MASKED, READ_ONLY, Overlaid
 from builder.executor.mounting import mount_plan
 from builder.executor.overlay import Overlay
@@ -21,7 +21,9 @@ class Sandbox(Overlaid):
     name = "sandbox"
     elsewhere = False
 
-    def start(self, command: Command, place: Overlay, pipes: Pipes) -> Popen[bytes]:
+    def start(
+        self, command: Command, place: Overlay, pipes: Pipes, standing: Standing | None = None
+    ) -> Popen[bytes]:
         plan = {
             "mode": "sandbox",
             "root": place.root,
@@ -31,6 +33,8 @@ class Sandbox(Overlaid):
             "hostname": HOSTNAME,
             "masked": [path.lstrip("/") for path in MASKED],
             "read_only": [path.lstrip("/") for path in READ_ONLY],
+            "whole": bool(standing and standing.read_only),
+            "volumes": list(standing.volumes) if standing else [],
             **mount_plan(command.mounts),
             **command_plan(command),
             **self.network_plan(command),

@@ -61,17 +61,19 @@ def start(plan: dict[str, Any], pipes: Pipes, handles: tuple[int, ...] = ()) -> 
     """In the thread that the process is to end with. It inherits `handles`."""
     import subprocess
 
+    stdin, stdout, stderr = pipes.stdio()
     program = _ENTER_PRIVATE if "network_tool" in plan else _ENTER
     folder = os.path.dirname(enter.__file__)
     handle = os.memfd_create("plan", os.MFD_CLOEXEC)
     try:
-        os.write(handle, marshal.dumps({**plan, "report": pipes.report_end}))
+        told = {"stdin": stdin >= 0, **plan, "report": pipes.report_end}
+        os.write(handle, marshal.dumps(told))
         os.lseek(handle, 0, os.SEEK_SET)
         return subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", program, folder, str(handle)],
-            stdin=subprocess.DEVNULL,
-            stdout=pipes.output_end,
-            stderr=pipes.output_end,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
             pass_fds=(handle, pipes.report_end, *handles),
             env={},
             cwd="/",

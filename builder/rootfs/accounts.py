@@ -7,13 +7,17 @@ of two with one name the first does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from builder.errors import BuilderError
 from builder.layer.entry import MAX_ID
 
-if TYPE_CHECKING:
-    from builder.rootfs.view import View
+
+class AccountFiles(Protocol):
+    """An image's, such as a View."""
+
+    def read_small(self, path: bytes) -> bytes | None:
+        """The bytes of an account file, symlinks followed; None where there is none."""
 
 
 ACCOUNT_FILE = 1 << 20
@@ -51,7 +55,7 @@ class _Group(NamedTuple):
     members: tuple[str, ...]
 
 
-def resolve_owner(text: str, view: View) -> tuple[int, int]:
+def resolve_owner(text: str, view: AccountFiles) -> tuple[int, int]:
     """(uid, gid) of `user[:group]`, names or numbers, as BuildKit's `COPY --chown` does it, except
     that an unknown name is an error: a name alone has its account's primary group, a number alone
     stands for both."""
@@ -65,7 +69,7 @@ def resolve_owner(text: str, view: View) -> tuple[int, int]:
     return uid, gid if group is None else _gid(group, view, text)
 
 
-def resolve_user(text: str, view: View) -> User:
+def resolve_user(text: str, view: AccountFiles) -> User:
     """Who `USER text` means for a command, as Docker and runc do it: a number without an account
     has group 0 and home `/`; supplementary groups count only when no group was named. "" is root.
     """
@@ -98,7 +102,7 @@ def _number(text: str) -> int | None:
     return int(text)
 
 
-def _account(name: str, view: View, text: str) -> _Account:
+def _account(name: str, view: AccountFiles, text: str) -> _Account:
     accounts = list(_accounts(view))
     for account in accounts:
         if account.name == name:
@@ -109,7 +113,7 @@ def _account(name: str, view: View, text: str) -> _Account:
     raise unknown("user", name, names, "/etc/passwd", text)
 
 
-def _gid(group: str, view: View, text: str) -> int:
+def _gid(group: str, view: AccountFiles, text: str) -> int:
     number = _number(group)
     if number is not None:
         return number
@@ -139,7 +143,7 @@ def unknown(kind: str, name: str, names: Iterable[str], file: str, text: str) ->
     return BuilderError(f"{kind} {name!r}{place} is not in the image's {file}", hint).about("owner")
 
 
-def _accounts(view: View) -> Iterator[_Account]:
+def _accounts(view: AccountFiles) -> Iterator[_Account]:
     for fields in _lines(view.read_small(b"etc/passwd"), 4):
         uid, gid = id_of(fields[2]), id_of(fields[3])
         if fields[0] and uid is not None and gid is not None:
@@ -147,7 +151,7 @@ def _accounts(view: View) -> Iterator[_Account]:
             yield _Account(fields[0], uid, gid, home if home.startswith("/") else "/")
 
 
-def _groups(view: View) -> Iterator[_Group]:
+def _groups(view: AccountFiles) -> Iterator[_Group]:
     for fields in _lines(view.read_small(b"etc/group"), 3):
         gid = id_of(fields[2])
         if fields[0] and gid is not None:

@@ -27,7 +27,17 @@ KINDS = (
 )
 """Kinds of entries, each a folder."""
 _MADE_FOLDERS = ("tmp", "locks", "live", "blobs", "blobs/sha256")
-_FOLDERS = (*_MADE_FOLDERS, "partials", "tables", "contents", "unpacked", "uses", "caches", *KINDS)
+_FOLDERS = (
+    *_MADE_FOLDERS,
+    "partials",
+    "tables",
+    "contents",
+    "unpacked",
+    "uses",
+    "caches",
+    "containers",
+    *KINDS,
+)
 _MADE = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": encode_index([])}
 TAG = (
     b"Signature: 8a477f597d28d172789f06886806bc55\n"

@@ -1,0 +1,1 @@
+"""Containers: an image that runs, with a layer of its own."""
