@@ -140,6 +140,18 @@ def _search(parser: argparse.ArgumentParser) -> None:
     as_json(parser)
 
 
+def _report(parser: argparse.ArgumentParser) -> None:
+    image(parser)
+    parser.add_argument("other", metavar="OTHER", nargs="?", help="another one, to be beside it")
+    parser.add_argument(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="the page; default: IMAGE.html",
+        default="",
+    )
+
+
 def _convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sources",
@@ -321,6 +333,12 @@ COMMANDS = {
     "images": Command("look", "images", "list the images in the store", (as_json, common)),
     "inspect": Command(
         "look", "images", "print an image's manifest and config as JSON", (image, *ANY_IMAGE)
+    ),
+    "report": Command(
+        "look",
+        "report",
+        "write a page about an image, or two: layers, files, waste, steps, packages",
+        (_report, *ANY_IMAGE),
     ),
     "history": Command(
         "look",
