@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from builder.errors import Excerpt
 
@@ -17,14 +18,17 @@ FIRST = 10  # lines
 LAST = 14
 _AFTER = 2  # lines after one that tells of an error: the source, a caret, what goes with it
 _WIDTH = 400  # characters of a line
+_BLOCK = 100  # lines
 
 _PERHAPS = (
     *("err", "fail", "fatal", "panic", "exception", "fault", "traceback", "undefined", "cannot"),
-    *("can't", "could", "unable", "no ", "not found", "denied", "refused", "kill", "abort", "bus "),
-    *("unsatisf", "multiple", "read-only", "format", "but it", "nothing", "***", "uncaught"),
-    *("not permitted", "directory", "unreachable", "is not", "but "),
+    *("can't", "could not", "couldn", "unable to", "no matching", "no package", "no such"),
+    *("not found", "denied", "refused", "killed", "abort", "unsatisf", "multiple def"),
+    *("read-only", "format", " but ", "nothing provides", "***", "uncaught", "e: ", "e   "),
+    *("not permitted", "a directory", "unreachable", "no space", "not exist", " line ", ": ("),
+    *(f"{digit}: " for digit in range(10)),
 )
-"""Of the lower case of a line that is looked at closely. The most of an output has none of it."""
+"""In the lower case of a line that is looked at closely. The most of an output has none of it."""
 _PLACE = re.compile(r"^\S{1,300}?:\d+:(?:\d+:)?[ ](?!(?i:warning|note|info|remark|debug|hint))\S")
 _ERROR = re.compile(
     r"""
@@ -38,6 +42,7 @@ _ERROR = re.compile(
   | ^\s*Traceback[ ]\(most[ ]recent | \bException[ ]in[ ]thread\b | ^thread[ ].*\bpanicked[ ]at\b
   | ^(?:\w+:[ ])?[Uu]ncaught\b | \bsegfault\b | \bcore[ ]dumped\b
   | ^\S*make(?:\[\d+\])?:[ ]\*\*\*
+  | \berror[ ]processing\b | [ ]does[ ]not[ ]exist\.?$ | [ ]at[ ]\S+[ ]line[ ]\d+\.$  # dpkg, perl
   | \bundefined[ ](?:reference|symbol|method)\b | \bmultiple[ ]definition\b | \bcannot[ ]find[ ]-l
   | ^[^\s:]+:.*:[ ](?:command[ ])?not[ ]found$
   | (?:^|:[ ])(?i:cannot|can't|could[ ]not|couldn't|unable[ ]to|failed[ ]to)\b
@@ -64,47 +69,72 @@ def is_error(line: str) -> bool:
     if "\x1b" in line:
         line = _COLOUR.sub("", line)
     line = line[:_WIDTH].rstrip()
-    if _PLACE.match(line):  # a compiler's that need not say more: FILE:LINE:COLUMN: TEXT
-        return not _NONE.search(line)
-    lower = line.lower()
-    if not any(word in lower for word in _PERHAPS):
-        return False
-    return bool(_ERROR.search(line)) and not _NONE.search(line)
+    # a compiler's that need not say more: FILE:LINE:COLUMN: TEXT
+    return bool(_PLACE.match(line) or _ERROR.search(line)) and not _NONE.search(line)
+
+
+def _are_errors(block: Sequence[str]) -> list[bool]:
+    """As is_error, of many lines, of which the most are done with together."""
+    text = "\n".join(block).lower()
+    words = [word for word in _PERHAPS if word in text]
+    if not words:
+        return []
+    perhaps = re.compile("|".join(map(re.escape, words))).search
+    return [
+        perhaps(lower) is not None and is_error(line)
+        for line, lower in zip(block, text.split("\n"), strict=True)
+    ]
 
 
 def excerpt(lines: Iterable[str], count: int, command: str) -> Excerpt:
     """Of an output of `count` lines, of which `lines` may not have all; `command` prints it."""
     last: deque[str] = deque(maxlen=FIRST + LAST)
-    found: list[tuple[int, str]] = []
-    frames: deque[tuple[int, str]] | None = None  # of a traceback, whose last ones are shown
-    after = margin = number = 0
-    for number, line in enumerate(lines, 1):
-        last.append(line)
-        if len(found) >= FIRST:
-            continue
-        if frames is not None:
-            frames.append((number, line))
-            if line.strip() and _margin(line) <= margin:  # what was raised
-                found += frames
-                frames = None
-            continue
-        if is_error(line):
-            found.append((number, line))
-            after = _AFTER
-            if line.lstrip().startswith("Traceback ("):
-                frames, margin, after = deque(maxlen=_AFTER + 1), _margin(line), 0
-        elif after and line.strip():
-            found.append((number, line))
-            after -= 1
+    found = _Found()
+    number = 0
+    rest = iter(lines)
+    while block := list(islice(rest, _BLOCK)):
+        last.extend(block)
+        if len(found.lines) < FIRST:
+            found.look(number, block)
+        number += len(block)
     if count <= len(last):
         return Excerpt((), 0, tuple(map(_cut, last)), command)
-    before = [line for at, line in found[:FIRST] if at <= number - LAST]
-    if before:
-        shown = list(last)[-LAST:]
-    else:
-        shown = list(last)
-    skipped = count - len(before) - len(shown)
-    return Excerpt(tuple(map(_cut, before)), skipped, tuple(map(_cut, shown)), command)
+    first = [line for at, line in found.lines[:FIRST] if at < number - LAST]
+    shown = list(last)[-LAST:] if first else list(last)
+    skipped = count - len(first) - len(shown)
+    return Excerpt(tuple(map(_cut, first)), skipped, tuple(map(_cut, shown)), command)
+
+
+class _Found:
+    """Lines that tell of errors and what goes with them, each with its number from 0."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[int, str]] = []
+        self._after = self._margin = 0
+        self._frames: deque[tuple[int, str]] | None = None  # of a traceback: its last ones
+
+    def look(self, number: int, block: Sequence[str]) -> None:
+        errors = _are_errors(block)
+        if not errors and not self._after and self._frames is None:
+            return
+        for at, line in enumerate(block):
+            self._take((number + at, line), bool(errors) and errors[at])
+
+    def _take(self, each: tuple[int, str], is_one: bool) -> None:
+        line = each[1]
+        if self._frames is not None:
+            self._frames.append(each)
+            if line.strip() and _margin(line) <= self._margin:  # what was raised
+                self.lines += self._frames
+                self._frames = None
+        elif is_one:
+            self.lines.append(each)
+            self._after = _AFTER
+            if line.lstrip().startswith("Traceback ("):
+                self._frames, self._margin, self._after = deque(maxlen=_AFTER + 1), _margin(line), 0
+        elif self._after and line.strip():
+            self.lines.append(each)
+            self._after -= 1
 
 
 def _margin(line: str) -> int:

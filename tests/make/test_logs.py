@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,42 @@ def test_a_secret_is_in_no_log(scene: Any) -> None:
     for path in Path(scene.store, "logs").iterdir():
         kept = load_log(Store(str(scene.store)), path.name)
         assert kept and b"s3cr3t" not in kept.text and b"s3cr3t" not in path.read_bytes()
+
+
+def test_each_view_shows_a_failure_once_and_shortly(scene: Any) -> None:
+    scene.spec(
+        "app",
+        f"{BASE}steps:\n- name: one\n  run: |\n"
+        '    i=0; while [ $i -lt 300 ]; do echo "word $i"; i=$((i+1))\n'
+        "    [ $i != 50 ] || printf 'x.c:1:2: error: \\033]0;t\\007no\\n   foo\\n   ^\\n'\n"
+        "    done\n    exit 3\n",
+    )
+    error, after = "x.c:1:2: error: no", "(286 lines not shown: builder logs app 1)"
+    last = [f"word {number}" for number in range(286, 300)]
+    short = [f"| {line}" for line in (error, "   foo", "   ^", after, *last)]
+    for mode in ("quiet", "plain", "json", "tty"):
+        said = scene.run("build", "app", "--progress", mode, status=1).stderr
+        assert "\x1b]" not in said and "\x07" not in said
+        lines = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line) for line in said.splitlines()]
+        if mode == "quiet":
+            assert lines[: len(short)] == short and lines[len(short)].startswith("error: ")
+        if mode == "tty":
+            at = lines.index(short[0])
+            assert lines[at : at + len(short)] == short and lines.count(short[0]) == 1
+        if mode == "plain":
+            assert sum(line == f"app 1| {error}" for line in lines) == 1
+            assert sum("word 299" in line for line in lines) == 1
+            at = lines.index(f"| {error}")
+            assert lines[at : at + 4] == [*short[:3], "| (all of it: builder logs app 1)"]
+        if mode == "json":
+            events = [json.loads(line) for line in lines]
+            assert sum(each.get("line") == "word 299" for each in events) == 1
+            assert events[-1]["first_errors"] == [
+                "x.c:1:2: error: \x1b]0;t\x07no",
+                "   foo",
+                "   ^",
+            ]
+            assert (events[-1]["tail"], events[-1]["log"]) == (last, "builder logs app 1")
 
 
 # -- the log itself ----------------------------------------------------------------------------
