@@ -20,7 +20,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) docker.io=dockerd docker-registry=docker-regis
 	libcap2-bin=setcap faketime=faketime gnupg=gpg nginx-light=nginx gcc=gcc libc6-dev \
 	passt=pasta slirp4netns=slirp4netns iproute2=ip openssl=openssl procps=pgrep \
 	openssh-server=sshd openssh-client=ssh-agent rpm=rpmbuild createrepo-c=createrepo_c npm=npm \
-	docker-compose=docker-compose db5.3-util=db5.3_load
+	docker-compose=docker-compose db5.3-util=db5.3_load zsh=zsh fish=fish mandoc=mandoc
 
 .PHONY: help
 help: ## List these targets

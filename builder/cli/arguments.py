@@ -31,6 +31,8 @@ class Parser(argparse.ArgumentParser):
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The namespace of a command; its `run` is the function to call with it."""
+    if argv[:1] == ["__complete"]:  # a shell's TAB, with words as they are
+        return argparse.Namespace(run=_lazy("complete", "complete"), words=argv[1:])
     before, rest = _before(argv)
     prog, command = "builder", None
     known: Mapping[str, Command] = COMMANDS
@@ -49,9 +51,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         rest, passed_on = rest[: end + 1], rest[end + 1 :]
     found, others = parser.parse_known_args([*before, *_plain(rest)])
     if others:
-        from builder.cli.words import not_taken
-
-        raise not_taken(parser, others[0])
+        _behind(parser, found, others)
     if command.passes_on:
         found.argv = list(passed_on)
     found.run = _lazy(command.module, name)
@@ -64,11 +64,38 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return found
 
 
+def _behind(parser: Parser, found: argparse.Namespace, others: Sequence[str]) -> None:
+    """What argparse left over: it takes arguments before the first option alone. Raises UsageError
+    where the command does not take them."""
+    ended = others.index("--") if "--" in others else len(others)
+    more = [*others[:ended], *others[ended + 1 :]]
+    unknown = next((each for each in others[:ended] if each.startswith("-")), "")
+    places = [] if unknown else parser._get_positional_actions()
+    last = places[-1] if places else None
+    if last and last.nargs in ("*", "+"):
+        getattr(found, last.dest).extend(more)
+        return
+    if last and last.nargs == "?" and getattr(found, last.dest) == last.default:
+        setattr(found, last.dest, more.pop(0))
+    if unknown or more:
+        from builder.cli.words import not_taken
+
+        raise not_taken(parser, unknown or more[0])
+
+
 def parser_of(prog: str, command: Command) -> Parser:
     """Of a command that has no actions; `prog` is how it is called."""
     text = command.help[0].upper() + command.help[1:] + "."
     parser = Parser(prog=prog, description=text)
     for add in command.options:
+        add(parser)
+    return parser
+
+
+def before_parser() -> Parser:
+    """Of the options that may stand before the command."""
+    parser = Parser(prog="builder")
+    for add in (options.project, options.secrets, options.common, options.running):
         add(parser)
     return parser
 
@@ -86,9 +113,7 @@ def _before(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     it; only those that most commands take may stand there."""
     if not argv or not argv[0].startswith("-"):
         return (), argv
-    parser = Parser(prog="builder")
-    for add in (options.project, options.secrets, options.common, options.running):
-        add(parser)
+    parser = before_parser()
     known = {name: action for action in parser._actions for name in action.option_strings}
     number = 0
     while number < len(argv) and argv[number].startswith("-"):

@@ -21,6 +21,8 @@ from builder.cli.options import (
     target,
 )
 
+SHELLS = ("bash", "zsh", "fish")
+
 KINDS = {
     "specs": "Write specs",
     "build": "Build",
@@ -264,7 +266,7 @@ def _gc(parser: argparse.ArgumentParser) -> None:
 
 
 def _mounted(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="as in `mounts: [{cache: NAME}]`")
+    parser.add_argument("name", metavar="CACHE", help="as in `mounts: [{cache: NAME}]`")
     parser.add_argument("--platform", metavar="OS/ARCH", help="default: this machine's")
 
 
@@ -298,6 +300,11 @@ _INDEX = {
         (_create, common, registry),
     ),
 }
+
+
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
+
 
 COMMANDS = {
     "init": Command(
@@ -368,6 +375,9 @@ COMMANDS = {
     "load": Command("share", "engine", "load an image into a Docker engine", (_load, *ANY_IMAGE)),
     "index": Command("share", "index", "join images of several platforms", actions=_INDEX),
     "cache": Command("here", "cache", "look after the store", actions=_CACHE),
+    "completion": Command(
+        "here", "completion", "print what lets a shell complete commands at TAB", (_completion,)
+    ),
     "doctor": Command(
         "here", "doctor", "say which executor works here, and why others do not", (as_json, common)
     ),

@@ -35,4 +35,4 @@ def help_of(prog: str, command: Command | None) -> str:
 
 
 def _rows(commands: Mapping[str, Command]) -> str:
-    return "\n".join(f"  {name:<10}{command.help}" for name, command in commands.items())
+    return "\n".join(f"  {name:<11}{command.help}" for name, command in commands.items())

@@ -264,6 +264,12 @@ class Use:
         self._store.folder.move_away(path)
 
 
+def names(store: Store) -> list[str]:
+    """Of all caches, each once."""
+    found = (_about(store, os.path.join(store.root, "caches", each)) for each in _ids(store))
+    return sorted({about[0] for about in found if about})
+
+
 def listed(store: Store) -> list[Listed]:
     """All caches by name and platform. Sizes take a walk."""
     found = []

@@ -165,6 +165,18 @@ def test_tag_names_the_image_in_the_store(project: Any) -> None:
     assert made["site"]["digest"] in project.run("inspect", "app:2").stdout
 
 
+def test_images_stand_before_and_behind_options(project: Any) -> None:
+    for name in "abc":
+        project.spec(name, COPY)
+    for order in ("a b c --jobs 1", "a --jobs 1 b c", "--jobs 1 a -k b --progress plain c"):
+        assert sorted(project.build(*order.split())) == ["a", "b", "c"]
+    project.run("lint", "a", "--context", ".", "b", "--specs=specs", "--", "c")
+    error, _ = hint_of(project, "build", "a", "--jobs", "1", "b", "--frob")
+    assert "no option '--frob'" in error
+    error, _ = hint_of(project, "why", "a", "--platform", "linux/amd64", "1", "b")
+    assert "does not take 'b'" in error
+
+
 def test_file_names_a_spec(project: Any) -> None:
     project.spec("site", COPY)
     project.file("else/other.yaml", COPY)
