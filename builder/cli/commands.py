@@ -232,7 +232,7 @@ def _ps(parser: argparse.ArgumentParser) -> None:
 
 
 def _rm(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", metavar="NAME", nargs="+", help="of a container")
+    parser.add_argument("names", metavar="CONTAINER", nargs="+", help="its name")
     parser.add_argument("--force", "-f", action="store_true", help="end it, if it runs")
 
 

@@ -138,7 +138,11 @@ def candidates(words: Sequence[str]) -> tuple[str, Values]:
     if word.startswith("-") and not line.value:
         name, equals, _ = word.partition("=")
         if not equals:
-            return NOTHING, [(each, action.help or "") for each, action in line.options.items()]
+            return NOTHING, [
+                (each, action.help or "")
+                for each, action in line.options.items()
+                if action.help != argparse.SUPPRESS
+            ]
         option = line.options.get(name)
         if not option:
             return NOTHING, ()
@@ -161,6 +165,8 @@ def _values(line: Line, action: argparse.Action, word: str) -> tuple[str, Values
             return NOTHING, _steps(line)
         case "STAGE":
             return NOTHING, [(stage, "") for stage in _stages(line, line.given.get("images", ""))]
+        case "CONTAINER":
+            return NOTHING, _containers(line)
         case "CACHE":
             return NOTHING, _caches(line)
         case "OS/ARCH" | "OS/ARCH[,...]":
@@ -227,6 +233,14 @@ def _stored(line: Line) -> Iterator[tuple[str, str]]:
     found = {name.name for name in store.names() if not name.project} if store else ()
     for name in sorted(found):
         yield name, "in the store"
+
+
+def _containers(line: Line) -> Iterator[tuple[str, str]]:
+    from builder.containers.container import listed
+
+    store = _store(line)
+    for each in listed(store) if store else ():
+        yield each.container.name, each.container.image
 
 
 def _caches(line: Line) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
 import os
@@ -160,7 +161,8 @@ def test_every_place_of_every_command_answers(site: Any, monkeypatch: pytest.Mon
     monkeypatch.setenv("BUILDER_CACHE_DIR", str(site.store))
     for words, command in commands():
         parser = parser_of(" ".join(words), command)
-        known = {name for action in parser._actions for name in action.option_strings}
+        shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+        known = {name for action in shown for name in action.option_strings}
         assert {value for value, _ in complete.candidates([*words, "-"])[1]} == known
         for action in parser._actions:
             for name in action.option_strings:
