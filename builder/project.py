@@ -39,12 +39,16 @@ from builder.work.cancel import Cancel
 from builder.work.schedule import Done, Failed, NotRun, Outcome, Task, run
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from builder.dockerfile.reader import Dockerfiles
     from builder.executor.agent import Agents
-    from builder.executor.base import Executor
+    from builder.executor.base import Command, Executor
     from builder.executor.emulator import Emulation
+    from builder.make.failure import Failure
     from builder.make.guard import Guard
     from builder.make.image import Built
+    from builder.plan.mounts import Placed
     from builder.secrets.given import Given, Secrets
     from builder.spec.gather import Loaded
     from builder.spec.load import Inputs
@@ -136,6 +140,8 @@ class Project:
         self._other: str | None = None
         self._secrets: Secrets | None = None
         self._agents: Agents | None = None
+        self.failures: list[Failure] = []
+        """The command steps that failed, of build()."""
 
     def tell(self, emit: Emit) -> None:
         """Tell `emit` from now on."""
@@ -384,6 +390,7 @@ class Project:
             {},
             {},
             guard,
+            partial(self._keep_failed, guard),
         )
 
         images = sum(not spec.stage for spec in specs.values())
@@ -417,6 +424,9 @@ class Project:
             self._end_fetching()
             if self._agents is not None:
                 self._agents.close()
+        if not until:
+            done = [name for name, outcome in outcomes.items() if isinstance(outcome, Done)]
+            self._forget_failed([specs[name].label for name in done if name in specs])
         try:
             built = _results(outcomes)
         except CorruptBlob:
@@ -429,6 +439,39 @@ class Project:
                     self.emit(Noted(f"{name}: not built, {outcome.because} failed", str(name)))
             raise
         return {name: built[name] for name in specs}
+
+    def _keep_failed(self, guard: Guard | None, failure: Failure, upper: str) -> str:
+        """See Workshop.failed."""
+        from builder.containers import failed
+
+        self.failures.append(failure)
+        return failed.keep(self.store, guard, failure, upper)
+
+    def _forget_failed(self, images: Sequence[str]) -> None:
+        if os.path.isdir(os.path.join(self.store.root, "containers")):
+            from builder.containers import failed
+
+            failed.forget(self.store, self.name, images)
+
+    def mounted(
+        self,
+        command: Command,
+        mounts: tuple[Placed, ...],
+        platform: Platform,
+        what: str,
+        held: ExitStack,
+    ) -> Command:
+        """The command of a failed step with what that had mounted; what it needs is held as long as
+        `held` is. Secrets and agents are there if they are given."""
+        from builder.make.guard import Guard
+        from builder.make.mounting import mounted
+        from builder.make.workshop import Workshop
+
+        guard = Guard({}, self.secrets, self.agents)
+        held.callback(self.agents.close)
+        parts = self.store, self.layers, self._planner(), self.executor, self._fetcher
+        shop = Workshop(*parts, self.check_runs, self.emit, {}, {}, guard)
+        return mounted(shop, command, mounts, platform, what, held)
 
     def _guard(self, specs: Mapping[str, ImageSpec]) -> Guard | None:
         """What keeps the secrets that steps see; None where none does. Raises SpecErrors: all

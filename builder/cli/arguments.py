@@ -49,10 +49,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if command.passes_on:
         end = _options(parser, rest)
         rest, passed_on = rest[: end + 1], rest[end + 1 :]
+    elif command.passes_on_behind_dashes and "--" in rest:
+        end = list(rest).index("--")
+        rest, passed_on = rest[:end], rest[end + 1 :]
     found, others = parser.parse_known_args([*before, *_plain(rest)])
     if others:
         _behind(parser, found, others)
-    if command.passes_on:
+    if command.passes_on or command.passes_on_behind_dashes:
         found.argv = list(passed_on)
     found.run = _lazy(command.module, name)
     if getattr(found, "files", None):
@@ -158,7 +161,7 @@ def _options(parser: Parser, argv: Sequence[str]) -> int:
 
 def _may_be_docker(found: argparse.Namespace) -> bool:
     """Whether a Dockerfile is meant, or a folder that could have one."""
-    names = found.images if hasattr(found, "images") else [found.image]
+    names = found.images if hasattr(found, "images") else list(filter(None, [found.image]))
     return (
         bool(found.target)
         or any(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from builder.cli import screen, wiring
-from builder.errors import UsageError
+from builder.errors import BuilderError, UsageError
 from builder.events import Event, Noted
 from builder.make.image import Built
 from builder.oci import media
@@ -31,9 +31,27 @@ def build(arguments: argparse.Namespace) -> int:
     options = wiring.options(arguments)
     if arguments.depfile and not arguments.iidfile:
         raise UsageError("--depfile needs --iidfile: the file that the rule makes")
+    if arguments.shell_on_failure and not all(os.isatty(handle) for handle in (0, 1, 2)):
+        raise UsageError(
+            "--shell-on-failure needs a terminal",
+            "leave it out: `builder shell --failed` stands where a step failed, later too",
+        )
     # a user namespace can only be entered before the first thread, and the live view is one
     early: list[Event] = []
     project = Project(options, early.append)
+    try:
+        return _built(arguments, project, early)
+    except BuilderError as error:
+        if not (arguments.shell_on_failure and project.failures):
+            raise
+        from builder.cli.shell import after_failure
+
+        screen.show_error(error, arguments.progress)
+        after_failure(arguments, project)
+        return error.exit_code
+
+
+def _built(arguments: argparse.Namespace, project: Project, early: list[Event]) -> int:
     specs, names = project.load(arguments.images)
     project.become_root(specs)
     shown = screen.renderer(arguments.progress)

@@ -43,6 +43,8 @@ class Command(NamedTuple):
     options: tuple[Callable[[argparse.ArgumentParser], object], ...] = ()
     passes_on: bool = False
     """What stands behind IMAGE is another program's, however it looks."""
+    passes_on_behind_dashes: bool = False
+    """What stands behind `--` is."""
     actions: Mapping[str, Command] = {}
     """What its next word says, of a command that does nothing by itself."""
 
@@ -83,6 +85,10 @@ def _build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-going", "-k", action="store_true",
         help="when an image fails, build all that does not stand on it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shell-on-failure", action="store_true",
+        help="on a terminal: when a step fails, a shell where it did",
     )  # fmt: skip
     as_json(parser)
     parser.add_argument("--iidfile", metavar="FILE", help="write the manifest digest there")
@@ -222,6 +228,32 @@ def _run(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--timeout", metavar="TIME", help="end it after so long, as 90s")
     # as docker has it, and no other way here
     parser.add_argument("--rm", action="store_true", help=argparse.SUPPRESS)
+
+
+def _shell(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "image", metavar="IMAGE", nargs="?",
+        help="a spec's name or file, IMAGE:STAGE, or without --at what the store has",
+    )  # fmt: skip
+    group = parser.add_argument_group(
+        "shell", "Behind -- stands a program with its arguments, to run in the place of a shell."
+    )
+    group.add_argument(
+        "--at", metavar="STEP",
+        help="behind this step, its name or number, 0: the base; default: the last",
+    )  # fmt: skip
+    group.add_argument(
+        "--failed", action="store_true",
+        help="where a step of IMAGE failed, or of what failed last; changes there are kept",
+    )  # fmt: skip
+    group.add_argument("--shell", metavar="PROGRAM", help="default: /bin/bash, else the image's")
+    group.add_argument("--user", "-u", metavar="USER[:GROUP]", help="default: the next step's")
+    group.add_argument(
+        "--volume", "-v", action="append", default=[], metavar="HOST:PATH[:ro]", dest="volumes",
+        help="a folder or file of this machine",
+    )  # fmt: skip
+    group.add_argument("--keep", metavar="NAME", help="keep what is changed, as this container")
+    parser.set_defaults(no_build=False)
 
 
 def _ps(parser: argparse.ArgumentParser) -> None:
@@ -366,6 +398,13 @@ COMMANDS = {
         "run a command in a container, which goes with it",
         (_run, *ANY_IMAGE),
         passes_on=True,
+    ),
+    "shell": Command(
+        "run",
+        "shell",
+        "stand behind a step of an image, or where a step failed",
+        (_shell, target, project, secrets, common, running),
+        passes_on_behind_dashes=True,
     ),
     "ps": Command("run", "containers", "list containers", (_ps, common)),
     "rm": Command("run", "containers", "remove containers", (_rm, common)),

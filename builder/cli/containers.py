@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from builder.cli import screen, wiring
@@ -18,7 +20,7 @@ from builder.ui.tables import table
 if TYPE_CHECKING:
     from builder.cli.wanted import Wanted
     from builder.containers.container import Container
-    from builder.executor.base import Executor
+    from builder.executor.base import Command, Executor
     from builder.oci.image import Image
     from builder.rootfs.layers import Layers
     from builder.store.store import Store
@@ -31,8 +33,15 @@ _AGAIN = "container:"
 def run(arguments: argparse.Namespace) -> int:
     """The status of the command; 126 or 127 where it cannot be executed, 124 where it took too
     long."""
-    try:
+    with of_command():
         return _run(arguments)
+
+
+@contextlib.contextmanager
+def of_command() -> Iterator[None]:
+    """Have errors end the builder with the status that `docker run` gives them."""
+    try:
+        yield
     except CommandFailed as error:
         error.exit_code = error.exit_status
         raise
@@ -76,7 +85,7 @@ def start(
     arguments: argparse.Namespace,
     layers: Layers,
     on: On | Container,
-    settings: Settings,
+    settings: Settings | Command,
     streams: Streams,
     keep: str = "",
 ) -> int:

@@ -56,10 +56,10 @@ class Wanted(NamedTuple):
         if len(self.parts) == 1:
             return self.parts[0]
         known = [each.image.platform for each in self.parts]
-        return self.parts[known.index(_fitting(known, platform or host_platform()))]
+        return self.parts[known.index(fitting(known, platform or host_platform()))]
 
 
-def _fitting(known: Sequence[Platform], wanted: Platform) -> Platform:
+def fitting(known: Sequence[Platform], wanted: Platform) -> Platform:
     """Of the platforms of an image the best that runs on another one. Raises UsageError."""
     from builder.transport.documents import runs_on
 
@@ -123,7 +123,7 @@ def _use_spec(
     if one and len(project.images[name]) > 1:
         targets = [specs[part].target or host_platform() for part in project.images[name]]
         project = Project(
-            wiring.options(arguments)._replace(platforms=(_fitting(targets, one()),)), early.append
+            wiring.options(arguments)._replace(platforms=(fitting(targets, one()),)), early.append
         )
         specs, _ = project.load([arguments.image])
     project.become_root(specs)

@@ -50,12 +50,13 @@ def run(
     executor: Executor,
     layers: Layers,
     on: On | Container,
-    settings: Settings,
+    settings: Settings | Command,
     streams: Streams,
     keep: str = "",
 ) -> int:
     """Run a command in a new container, or in one that is kept, and give its exit status. A new one
-    is removed afterwards unless `keep` names it. Raises UsageError: a name in use, a container that
+    is removed afterwards unless `keep` names it; of one that is kept it is noted what ran last,
+    unless the command is given whole. Raises UsageError: a name in use, a container that
     runs, nothing to run; CommandFailed with the status 124, 126 or 127; CannotRun.
     """
     from builder.executor.confine import Overlaid
@@ -69,6 +70,7 @@ def run(
         )
     with _stand(layers, on, settings, streams, keep) as (container, handle):
         _check_mounts(container.command)
+        read_only = isinstance(settings, Settings) and settings.read_only
         volumes = (container.config.get("config") or {}).get("Volumes") or {}
 
         def started(process: int) -> None:
@@ -77,7 +79,7 @@ def run(
         return executor.attach(
             container.command._replace(timeout=settings.timeout),
             Parent(container.stands_on(), layers),
-            Standing(container.upper, settings.read_only, tuple(volumes)),
+            Standing(container.upper, read_only, tuple(volumes)),
             streams,
             started,
         )
@@ -85,11 +87,15 @@ def run(
 
 @contextlib.contextmanager
 def _stand(
-    layers: Layers, on: On | Container, settings: Settings, streams: Streams, keep: str
+    layers: Layers, on: On | Container, settings: Settings | Command, streams: Streams, keep: str
 ) -> Iterator[tuple[Container, int]]:
     """The container with its lock held."""
     store = layers.store
     if isinstance(on, Container):
+        if isinstance(settings, Command):
+            with _held(on) as handle:
+                yield on._replace(command=settings), handle
+            return
         command = command_of(
             on.config,
             Above(on.upper, layers.view(on.layers)),
@@ -104,12 +110,16 @@ def _stand(
         return
     if keep:
         check_name(store, keep)
-    command = command_of(
-        on.image.config,
-        layers.view(on.image.layers),
-        settings,
-        terminal=streams.terminal,
-        before=None,
+    command = (
+        settings
+        if isinstance(settings, Command)
+        else command_of(
+            on.image.config,
+            layers.view(on.image.layers),
+            settings,
+            terminal=streams.terminal,
+            before=None,
+        )
     )
     name = keep or f"run-{os.urandom(3).hex()}"
     container = Container(
