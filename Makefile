@@ -111,6 +111,10 @@ test: venv test-packages ## Run the tests; what is skipped is listed by name wit
 .PHONY: check
 check: lint test ## All that CI checks
 
+.PHONY: man
+man: venv ## Write the man pages, into build/man/man1
+	@$(BUILDER) man build/man/man1
+
 .PHONY: bench
 bench: venv test-packages ## Measure beside docker build and buildah
 	@mkdir -p build

@@ -338,6 +338,10 @@ def _completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
 
 
+def _man(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", help="for builder.1, builder-build.1, ...")
+
+
 COMMANDS = {
     "init": Command(
         "specs", "init", "write a first spec, and the project file beside it", (_init,)
@@ -417,6 +421,7 @@ COMMANDS = {
     "completion": Command(
         "here", "completion", "print what lets a shell complete commands at TAB", (_completion,)
     ),
+    "man": Command("here", "man", "write the man pages", (_man,)),
     "doctor": Command(
         "here", "doctor", "say which executor works here, and why others do not", (as_json, common)
     ),

@@ -40,7 +40,7 @@ config print template > builder render IMAGE prints a spec after its templates
 bake compose > builder convert docker-bake.hcl -o specs writes specs, or compose.yaml
 new generate scaffold > builder init writes a first spec
 info version env > builder doctor says what works here, builder --version which one it is
-help man usage > builder --help lists the commands
+help usage > builder --help lists the commands
 publish upload deploy > builder push IMAGE
 fetch download > builder pull REF
 login logout auth > push and pull use what `docker login` and `podman login` keep
