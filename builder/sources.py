@@ -29,6 +29,7 @@ class Sources(Mapping[str, BaseSource]):
         self._making = allocate_lock()
         self._makers: dict[str, Callable[[Sources], BaseSource]] = {
             "oci": Sources._oci,
+            "oci-archive": Sources._oci_archive,
             "docker-archive": Sources._docker_archive,
             "rootfs": Sources._rootfs,
             "debootstrap": Sources._debootstrap,
@@ -52,6 +53,11 @@ class Sources(Mapping[str, BaseSource]):
         from builder.transport.layout import LayoutSource
 
         return LayoutSource(self._store, self._context)
+
+    def _oci_archive(self) -> BaseSource:
+        from builder.transport.layout_archive import LayoutArchiveSource
+
+        return LayoutArchiveSource(self._store, self._context)
 
     def _docker_archive(self) -> BaseSource:
         from builder.transport.archive import ArchiveSource

@@ -117,6 +117,23 @@ def _tag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="NAME[:TAG]")
 
 
+def _diff(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "image", metavar="A",
+        help="a spec, what the store has, oci:DIR[:tag], oci-archive:FILE, docker-archive:FILE,"
+        " docker-daemon:REF, docker://REF",
+    )  # fmt: skip
+    parser.add_argument("other", metavar="B", nargs="?", help="another, alike")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="SECTION[,...]",
+        help="of files, packages, config and layers; the exit code goes by these",
+    )  # fmt: skip
+    parser.add_argument(
+        "--text", action="store_true", help="the lines too in which text files differ"
+    )
+    as_json(parser)
+
+
 def _rmi(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", metavar="IMAGE", nargs="+", help="a name or a digest")
 
@@ -388,6 +405,9 @@ COMMANDS = {
         "images",
         "list an image's layers and how each was made",
         (image, as_json, *ANY_IMAGE),
+    ),
+    "diff": Command(
+        "look", "diff", "say in what two images differ; 3 when they do", (_diff, *ANY_IMAGE)
     ),
     "tag": Command("look", "images", "give an image another name in the store", (_tag, *ANY_IMAGE)),
     "rmi": Command(

@@ -34,7 +34,7 @@ save > builder build IMAGE --output docker-archive:FILE writes an image
 export cp > builder build IMAGE --output dir:DIR writes an image's files, tar:FILE a tar of them
 import > a spec takes it as its base: `from: docker-archive:FILE` or `from: rootfs:FILE`
 check validate fmt format > builder lint checks specs
-diff explain reason > builder why IMAGE names what differs
+explain reason > builder why IMAGE names what differs
 status show graph dry-run changes > builder plan says what would be built
 config print template > builder render IMAGE prints a spec after its templates
 bake compose > builder convert docker-bake.hcl -o specs writes specs, or compose.yaml

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 _DATABASES = (b"lib/apk/db/installed", b"usr/lib/apk/db/installed")  # one may link to the other
 
 
-def read(tree: Tree, say: Say) -> Iterator[Package]:
+def read(tree: Tree, say: Say, owned: Owned | None) -> Iterator[Package]:
     there = dict.fromkeys(filter(None, map(tree.resolve, _DATABASES)))
-    owned = Owned(tree)
     for path, data in contents(tree, there, say, MAX_DATABASE):
         fields: dict[bytes, bytes] = {}
         files: list[bytes] = []
@@ -25,14 +24,14 @@ def read(tree: Tree, say: Say) -> Iterator[Package]:
             name, _, value = line.rstrip(b"\n").partition(b":")
             if not name:
                 if b"P" in fields:
-                    paths, size = owned.paths(files)
+                    paths, size = owned.paths(files) if owned else (None, 0)
                     yield Package(
                         "apk",
                         text(fields[b"P"]),
                         text(fields.get(b"V")),
                         path,
                         text(fields.get(b"A")),
-                        size if files else number(fields.get(b"I")),
+                        size if paths else number(fields.get(b"I")),
                         paths,
                     )
                 fields, files, folder = {}, [], b""

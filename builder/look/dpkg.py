@@ -29,7 +29,7 @@ _HERE = (b"installed", b"unpacked", b"half-configured", b"triggers-awaited", b"t
 """States in which a package's files are there (dpkg(1), Package states)."""
 
 
-def read(tree: Tree, say: Say) -> Iterator[Package]:
+def read(tree: Tree, say: Say, owned: Owned | None) -> Iterator[Package]:
     found: dict[bytes, Package] = {}  # by what lists its files
     for path, data in contents(tree, [_STATUS], say, MAX_DATABASE):
         for fields in stanzas(data):
@@ -45,10 +45,9 @@ def read(tree: Tree, say: Say) -> Iterator[Package]:
             for fields in stanzas(data):
                 if b"package" in fields:
                     found.setdefault(path + _SUMS, _package(path, fields))
-    owned = Owned(tree)
-    for name, data in contents(tree, found, say):
+    for name, data in contents(tree, found, say) if owned else ():
         package = found.pop(name, None)
-        if package is not None:
+        if owned and package:
             files, size = owned.paths(_paths(data, sums=name.endswith(_SUMS)))
             yield package._replace(files=files, size=size)
     yield from found.values()

@@ -18,16 +18,16 @@ _FOLDER = re.compile(rb"(?:.*/)?node_modules/(?:@[^/]+/)?[^/@.][^/]*", re.DOTALL
 _JSON = b"/package.json"
 
 
-def read(tree: Tree, say: Say) -> Iterator[Package]:
+def read(tree: Tree, say: Say, owned: Owned | None) -> Iterator[Package]:
     below: dict[bytes, list[bytes]] = {}  # by a package's folder what lies there, of no other's
     for path in tree.files:
         if b"node_modules/" in path and (match := _FOLDER.match(path)):
             below.setdefault(match[0], []).append(path)
-    owned = Owned(tree)
     for path, data in contents(tree, [each + _JSON for each in below], say):
         name, version = _told(data)
         if name and version:
-            files, size = owned.paths(below[path.removesuffix(_JSON)])
+            of = below[path.removesuffix(_JSON)]
+            files, size = owned.paths(of) if owned else (None, 0)
             yield Package("npm", name, version, path, "", size, files)
 
 

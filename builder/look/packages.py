@@ -57,17 +57,21 @@ class Packages(NamedTuple):
 
 Say = Callable[[str], None]
 """Takes the lines of what was not read."""
-Reader = Callable[["Tree", Say], Iterator[Package]]
+Reader = Callable[["Tree", Say, "Owned | None"], Iterator[Package]]
+"""None: files are not asked for."""
 
 
-def find_packages(tree: Tree, kinds: Iterable[str] = KINDS) -> Packages:
-    """All packages of these kinds. Raises CorruptBlob and TransportError, where a layer's bytes
+def find_packages(tree: Tree, kinds: Iterable[str] = KINDS, *, files: bool = True) -> Packages:
+    """All packages of these kinds. Without `files` their files are None, which spares a read of
+    the layers that have the lists. Raises CorruptBlob and TransportError, where a layer's bytes
     cannot be had."""
     unread: list[str] = []
     found: list[Package] = []
     for kind in kinds:
         read: Reader = importlib.import_module(f"builder.look.{kind}").read
-        some = list(islice(read(tree, unread.append), _MAX_PACKAGES + 1))
+        some = list(
+            islice(read(tree, unread.append, Owned(tree) if files else None), _MAX_PACKAGES + 1)
+        )
         if len(some) > _MAX_PACKAGES:
             unread.append(f"more than {_MAX_PACKAGES} packages of {kind}: the others were not read")
         found += sorted(some[:_MAX_PACKAGES], key=lambda each: (each.name, each.version))

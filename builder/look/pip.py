@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _RECORDS = {b"METADATA": b"RECORD", b"PKG-INFO": b"installed-files.txt"}
 
 
-def read(tree: Tree, say: Say) -> Iterator[Package]:
+def read(tree: Tree, say: Say, owned: Owned | None) -> Iterator[Package]:
     found: dict[bytes, Package] = {}  # by what lists its files
     for path, data in contents(tree, list(_metadata(tree)), say):
         folder, _, name = path.rpartition(b"/")
@@ -27,8 +27,9 @@ def read(tree: Tree, say: Say) -> Iterator[Package]:
             record = _RECORDS.get(name)
             of = folder + b"/" + record if record else path
             found[of] = Package("pip", text(fields[b"name"]), text(fields[b"version"]), path)
-    owned = Owned(tree)
-    for path, data in contents(tree, [each for each in found if found[each].source != each], say):
+    lists = [each for each in found if found[each].source != each]
+    for path, data in contents(tree, lists, say) if owned else ():
+        assert owned
         files, size = owned.paths(_paths(path, data))
         yield found.pop(path)._replace(files=files, size=size)
     yield from found.values()

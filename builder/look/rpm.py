@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import LayerError
+from builder.layer.entry import MAX_PATH
 from builder.look.packages import Owned, Package, Say, shown, text
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ _WANTED = {
 }  # fmt: skip
 
 
-def read(tree: Tree, say: Say) -> Iterator[Package]:
-    owned = Owned(tree)
+def read(tree: Tree, say: Say, owned: Owned | None) -> Iterator[Package]:
     there = dict.fromkeys(filter(None, map(tree.resolve, _FOLDERS)))
     for path in (found for folder in there for found in _databases(tree, folder)[:1]):
         before = object()
@@ -80,21 +80,27 @@ class Header(NamedTuple):
         return [each for each in self.values.get(tag, ()) if isinstance(each, bytes)]
 
 
-def _package(blob: bytes, source: bytes, owned: Owned) -> Package | None:
+def _package(blob: bytes, source: bytes, owned: Owned | None) -> Package | None:
     header = parse(blob)
     if header is None or not header.text(_NAME):
         return None
     version = f"{header.text(_VERSION)}-{header.text(_RELEASE)}"
     if epoch := header.numbers(_EPOCH):
         version = f"{epoch[0]}:{version}"
+    files, size = None, 0
+    if owned:
+        files, size = owned.paths([*_paths(header), *header.texts(_OLDNAMES)])
+    if not files:
+        size = sum(header.numbers(_SIZE)[:1])
+    name, architecture = header.text(_NAME), header.text(_ARCH)
+    return Package("rpm", name, version, source, architecture, size, files)
+
+
+def _paths(header: Header) -> Iterator[bytes]:
     folders = header.texts(_FOLDERNAMES)
-    pairs = zip(header.numbers(_INDEXES), header.texts(_BASENAMES), strict=False)
-    names = [folders[at] + name for at, name in pairs if at < len(folders)]
-    files, size = owned.paths([*names, *header.texts(_OLDNAMES)])
-    return Package(
-        "rpm", header.text(_NAME), version, source, header.text(_ARCH),
-        size or sum(header.numbers(_SIZE)[:1]) * (not files), files,
-    )  # fmt: skip
+    for at, name in zip(header.numbers(_INDEXES), header.texts(_BASENAMES), strict=False):
+        if at < len(folders) and len(folders[at]) <= MAX_PATH:  # one is in all paths below it
+            yield folders[at] + name
 
 
 def parse(blob: bytes) -> Header | None:

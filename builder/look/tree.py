@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 
 class Merged:
-    """What tables add up to, bottom first, without what lies below them. Memory grows with their
-    paths, each of which is looked at once."""
+    """What tables add up to, bottom first, in one walk of each. Memory grows with their paths."""
 
     def __init__(self, tables: Sequence[Table]) -> None:
         self.files: dict[bytes, Found] = {}
@@ -30,9 +29,7 @@ class Merged:
         self._implied: set[bytes] = set()
         for index in range(len(tables) - 1, -1, -1):
             self._enter(index, tables[index])
-        # their metadata is what lies below, if that is a folder
-        self._open = self._implied - self.files.keys()
-        for path in self._open:
+        for path in self._implied - self.files.keys():
             self.files[path] = Found(Entry(path, DIRECTORY, 0o755), -1)
 
     def _enter(self, index: int, table: Table) -> None:
@@ -85,19 +82,6 @@ class Merged:
             folder = folder.rpartition(b"/")[0]
         known.update(dict.fromkeys(passed, covered))
         return covered
-
-    def get(self, path: bytes, below: View) -> Found | None:
-        """What stands at a path of the image that has these tables above those of `below`. Its
-        `table` counts from the first of these, below it from the lowest."""
-        found = self.files.get(path)
-        if found is not None and path not in self._open:
-            return found
-        if path in self._gone or self._covered(path.rpartition(b"/")[0], {}):
-            return found
-        lower = below.lookup(path)
-        if found is None or (lower is not None and lower.entry.type == DIRECTORY):
-            return lower
-        return found
 
 
 class Tree:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from builder.errors import CorruptBlob
 from builder.layer.entry import HARDLINK, Entry
-from builder.layer.record import HEAD, TYPE_AT, key_of, unpack
+from builder.layer.record import HEAD, TYPE_AT, key_of, path_of, unpack
 from builder.rootfs.arrange import MAX_LINKS, follow
 from builder.rootfs.format import HEADER, MAGIC, NAME, PAGE
 from builder.store.files import READ, Files
@@ -103,6 +103,10 @@ class PathTable:
         end = start + fields[0] + fields[1] + fields[8]  # path, link, xattrs
         self._check(start, end)
         return unpack(self._data[at:end])[0]
+
+    def paths(self) -> Iterator[bytes]:
+        """All of them, in their order."""
+        return (path_of(self._key_at(index)) for index in range(self._count))
 
     def file(self, path: bytes) -> bytes:
         """The path that holds the bytes of a regular file: its own, or of a hard link the one at

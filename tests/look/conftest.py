@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from builder.look.tree import Tree
-from builder.oci.image import Layer
+from builder.oci.image import Image, Layer, empty_image, host_platform
 from builder.rootfs.layers import Layers
 from builder.store.store import Store
 from builder.transport.importing import import_tar
@@ -36,10 +36,20 @@ def pack(layers: Layers) -> Pack:
 
 
 @pytest.fixture
-def tree_of(layers: Layers, pack: Pack) -> Callable[..., Tree]:
+def image(pack: Pack) -> Callable[..., Image]:
+    """An image with a layer for each folder, bottom first."""
+
+    def image(*folders: Path) -> Image:
+        return empty_image(host_platform())._replace(layers=tuple(map(pack, folders)))
+
+    return image
+
+
+@pytest.fixture
+def tree_of(layers: Layers, image: Callable[..., Image]) -> Callable[..., Tree]:
     """The tree of an image with a layer for each folder, bottom first."""
 
     def tree_of(*folders: Path) -> Tree:
-        return Tree(layers, [pack(folder) for folder in folders])
+        return Tree(layers, image(*folders).layers)
 
     return tree_of

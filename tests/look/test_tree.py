@@ -55,19 +55,6 @@ def test_as_the_view_has_it() -> None:
         assert Merged(tables).files == truth, seed
 
 
-def test_the_upper_tables_alone_and_the_view_of_the_lower_are_the_whole() -> None:
-    for seed in range(ROUNDS * 5):
-        chosen = random.Random(seed)
-        tables = tuple(table(chosen) for _ in range(chosen.randrange(2, 6)))
-        cut = chosen.randrange(1, len(tables))
-        upper, below = Merged(tables[cut:]), View(tables[:cut])
-        whole = View(tables)
-        for path in {found.entry.path for found in below.subtree(b"")} | upper.files.keys():
-            found = upper.get(path, below)
-            truth = whole.lookup(path)
-            assert (found and found.entry) == (truth and truth.entry), (seed, path)
-
-
 def test_a_folder_as_deep_as_a_path_may_be() -> None:
     path = b"/".join([b"a"] * 2000)
     tables = (MemoryTable([Entry(path, FILE, 0o644)]), MemoryTable([Entry(path, FILE, 0o600)]))
