@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from subprocess import Popen
     from threading import Event
 
+    from builder.executor.streams import Ends
+
 MASKED = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
     "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
@@ -94,6 +96,17 @@ class Overlaid:
     def probe(self) -> str | None:
         return probe.try_it(self)
 
+    def ends(self, streams: Streams) -> Ends:
+        """What connects a container's command with the caller's streams."""
+        from builder.executor.streams import Ends
+
+        return Ends(streams)
+
+    @contextlib.contextmanager
+    def taking_over(self, ends: Ends, streams: Streams, sandbox: Confined) -> Iterator[None]:
+        """Around what is typed and shown: the command's terminal is there, if it has one."""
+        yield
+
     def attach(
         self,
         command: Command,
@@ -107,14 +120,14 @@ class Overlaid:
         upper directory. `started` is told the process with which all ends. Raises CommandFailed
         with the status 126 or 127 (could not be executed) or 124 (took too long), and CannotRun."""
         from builder.executor.signals import Sending, forwarding
-        from builder.executor.streams import Ends, Moving
+        from builder.executor.streams import Moving
 
         lowers = parent.lowers()
         with contextlib.ExitStack() as stack:
             folder = self._temporary()
             stack.callback(remove_tree, folder)
             place = Overlay(folder, lowers, standing.upper)
-            ends = Ends(streams)
+            ends = self.ends(streams)
             stack.callback(ends.close)
 
             def prepare() -> Popen[bytes]:
@@ -142,8 +155,17 @@ class Overlaid:
                 running = Running(ends, lambda chunk: None, command.timeout)
                 sending = Sending(lambda: sandbox.pid, sandbox.stop)
                 sending.began = lambda: self.began(place, running, sandbox.ended())
-                moving = Moving(ends, streams, lambda over: self.began(place, running, over))
-                with forwarding(sending), _ending(sandbox.stop, command.timeout) as late:
+                with (
+                    forwarding(sending),
+                    _ending(sandbox.stop, command.timeout) as late,
+                    self.taking_over(ends, streams, sandbox),
+                ):
+                    moving = Moving(
+                        ends,
+                        streams,
+                        lambda over: self.began(place, running, over),
+                        lambda data: sending.typed(ends.interrupts(data)),
+                    )
                     running.keep(moving.run())
                     status = sandbox.status(running)
                 if sending.ended_by:

@@ -22,6 +22,9 @@ import sys
 
 TYPE_CHECKING = False  # as of typing, which takes long to import
 if TYPE_CHECKING:
+    import _socket
+    import fcntl
+    import termios
     from collections.abc import Callable
     from typing import Any
 
@@ -64,6 +67,11 @@ def main(descriptor: int, join: Callable[[Plan], None] | None = None) -> None:
         plan = marshal.load(file)  # noqa: S302  # written by the builder that started this
     report = plan["report"]
     os.set_inheritable(report, False)
+    if plan.get("terminal", -1) >= 0:
+        global _socket, fcntl, termios
+        import _socket
+        import fcntl
+        import termios
     try:
         stay_with_the_builder()
         if join:
@@ -240,7 +248,9 @@ def enter_namespaces(plan: Plan) -> None:
         loopback_up()
     else:
         scope_abstract_sockets()
-    if not plan["stdin"]:
+    if plan["terminal"] >= 0:
+        open_terminal(plan["terminal"], plan["uid"])
+    elif not plan["stdin"]:
         null = os.open("/dev/null", os.O_RDWR)  # its own: the one it was started with is the host's
         os.dup2(null, 0)
     if plan["whole"]:
@@ -391,6 +401,29 @@ def make_devices() -> None:
     mount("mqueue", "dev/mqueue", "mqueue", quiet)
 
 
+def open_terminal(channel: int, user: int) -> None:
+    """Have one of the container's own /dev/pts as 0, 1, 2, /dev/tty and /dev/console, and send both
+    its ends over the socket."""
+    master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    checked(libc.unlockpt(master), "/dev/ptmx")
+    name = ctypes.create_string_buffer(100)
+    checked(-libc.ptsname_r(master, name, ctypes.c_size_t(len(name))), "/dev/ptmx")
+    slave = os.open(name.value, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    os.fchown(slave, user, -1)
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    rights = master.to_bytes(4, sys.byteorder) + slave.to_bytes(4, sys.byteorder)
+    peer = _socket.socket(fileno=channel)
+    peer.sendmsg([b"t"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+    peer.close()
+    with open("/dev/console", "xb"):
+        pass
+    mount(os.fsdecode(name.value), "/dev/console", None, MS_BIND)
+    for stream in (0, 1, 2):
+        os.dup2(slave, stream)
+    os.close(slave)
+    os.close(master)
+
+
 # -- giving up -------------------------------------------------------------------------------------
 
 
@@ -402,7 +435,8 @@ def become(plan: Plan) -> None:
     os.umask(0o022)
     # /dev/stdout can then be opened by the command's user
     for stream in (0, 1, 2) if plan["stdin"] else (1, 2):
-        os.fchown(stream, plan["uid"], plan["gid"])
+        if not os.isatty(stream):
+            os.fchown(stream, plan["uid"], plan["gid"])
     filter_calls(plan["seccomp"])
     make_working_dir(plan["working_dir"], *plan["folder_owner"])
     stage = ENTER

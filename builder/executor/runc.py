@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import CannotRun
 from builder.executor import seccomp, syscalls
-from builder.executor.base import HOSTNAME, Command, File, Folder, Memory, Mounted, Standing
+from builder.executor.base import (
+    HOSTNAME,
+    Command,
+    File,
+    Folder,
+    Memory,
+    Mounted,
+    Standing,
+    Streams,
+)
 from builder.executor.confine import MASKED, READ_ONLY, Overlaid
 from builder.executor.enter import mount_points
 from builder.executor.mounting import in_order
@@ -24,6 +34,9 @@ from builder.work.cancel import Cancel
 
 if TYPE_CHECKING:
     from subprocess import Popen
+
+    from builder.executor.process import Confined
+    from builder.executor.streams import Ends
 
 _NAME = "builder-"
 _OLD = 60  # seconds: a younger one may be of a container that starts
@@ -55,6 +68,7 @@ class Runc(Overlaid):
         bundle = os.fsdecode(place.folder)
         root = os.fsdecode(place.root)
         document = configuration(command, root, os.uname().machine, standing)
+        document["process"].update(_console(pipes.stdio()[0]))
         config = _in_memory(document)
         os.symlink(f"/proc/self/fd/{config}", os.path.join(bundle, "config.json"))
         name = _name(place)
@@ -75,6 +89,32 @@ class Runc(Overlaid):
             return start({**plan, **self.network_plan(command)}, pipes, (config,))
         finally:
             os.close(config)
+
+    def ends(self, streams: Streams) -> Ends:
+        if not streams.terminal:
+            return super().ends(streams)
+        from builder.executor.terminal import Opened, size_of
+
+        ends = Opened(streams)
+        ends.resize(*size_of(streams))
+        return ends
+
+    @contextlib.contextmanager
+    def taking_over(self, ends: Ends, streams: Streams, sandbox: Confined) -> Iterator[None]:
+        if not streams.terminal:
+            yield
+            return
+        from builder.executor.terminal import Opened, taking_over
+
+        assert isinstance(ends, Opened)
+
+        def resized(rows: int, columns: int) -> None:
+            ends.resize(rows, columns)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(sandbox.pid, signal.SIGWINCH)
+
+        with taking_over(streams, resized):
+            yield
 
     def ended(self, place: Overlay) -> None:
         """Remove the cgroups of a container whose runc was killed."""
@@ -102,6 +142,14 @@ class Runc(Overlaid):
             raise CannotRun(f"runc: {tail[-1] if tail else killed(status) or 'could not start'}")
         if status:
             raise failed(status, tail)
+
+
+def _console(stdin: int) -> dict[str, Any]:
+    """What a process is told of its terminal, if its stdin is one."""
+    if stdin < 0 or not os.isatty(stdin):
+        return {"terminal": False}
+    columns, rows = os.get_terminal_size(stdin)
+    return {"terminal": True, "consoleSize": {"height": rows, "width": columns}}
 
 
 def _in_memory(document: dict[str, Any]) -> int:

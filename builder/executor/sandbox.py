@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from builder.errors import CommandFailed
 from builder.executor import syscalls
-from builder.executor.base import HOSTNAME, Command, Standing
+from builder.executor.base import HOSTNAME, Command, Standing, Streams
 from builder.executor.confine import MASKED, READ_ONLY, Overlaid
 from builder.executor.mounting import mount_plan
 from builder.executor.overlay import Overlay
-from builder.executor.process import Pipes, Running, check
+from builder.executor.process import Confined, Pipes, Running, check
 from builder.executor.starting import command_plan, start
 
 if TYPE_CHECKING:
     from subprocess import Popen
+
+    from builder.executor.streams import Ends
 
 
 class Sandbox(Overlaid):
@@ -24,8 +28,12 @@ class Sandbox(Overlaid):
     def start(
         self, command: Command, place: Overlay, pipes: Pipes, standing: Standing | None = None
     ) -> Popen[bytes]:
+        from builder.executor.streams import Ends
+
+        handles = pipes.handed_over() if isinstance(pipes, Ends) else ()
         plan = {
             "mode": "sandbox",
+            "terminal": handles[0] if handles else -1,
             "root": place.root,
             "own_network": command.network == "none",
             # Root makes any node, and there is no device filter here.
@@ -39,7 +47,26 @@ class Sandbox(Overlaid):
             **command_plan(command),
             **self.network_plan(command),
         }
-        return start(plan, pipes)
+        return start(plan, pipes, handles)
+
+    def ends(self, streams: Streams) -> Ends:
+        if not streams.terminal:
+            return super().ends(streams)
+        from builder.executor.terminal import Received
+
+        return Received(streams)
+
+    @contextlib.contextmanager
+    def taking_over(self, ends: Ends, streams: Streams, sandbox: Confined) -> Iterator[None]:
+        if not streams.terminal:
+            yield
+            return
+        from builder.executor.terminal import Received, taking_over
+
+        assert isinstance(ends, Received)
+        ends.receive()
+        with taking_over(streams, ends.resize):
+            yield
 
     def began(self, place: Overlay, running: Running, ended: bool) -> bool:
         return running.began()

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 FORWARDED = (
     signal.SIGHUP,
@@ -65,6 +65,23 @@ class Sending:
             pass  # it has just ended
         finally:
             os.close(handle)
+
+    def typed(self, numbers: Iterable[int]) -> None:
+        """A terminal makes signals of keys. What is in its foreground gets that from the kernel;
+        but process 1 only if it does something with it."""
+        for number in numbers:
+            found = command_process(self._outer()) if self.began() else None
+            if found is None:
+                return
+            handle, status = found
+            os.close(handle)
+            if handles(status, number, "SigCgt") or handles(status, number, "SigIgn"):
+                continue
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                with open(f"/proc/{status['Pid'].strip()}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split()
+                if fields[5] == fields[2]:  # tpgid, pgrp
+                    self._end(number)
 
     def _end(self, number: int) -> None:
         self.ended_by = number

@@ -22,7 +22,7 @@ class Ends(Pipes):
     """Pipes for stdin, if there is any, stdout and stderr; one for what enter.py tells; and one
     that says that all is over."""
 
-    ends = ("input_end", "output_end", "errors_end", "report_end")
+    ends: tuple[str, ...] = ("input_end", "output_end", "errors_end", "report_end")
 
     def __init__(self, streams: Streams) -> None:
         super().__init__()
@@ -41,6 +41,18 @@ class Ends(Pipes):
             self.errors_end,
         )
 
+    def sources(self, streams: Streams) -> dict[int, int]:
+        """What is read from, and the caller's to write it to."""
+        return {self.output: streams.stdout, self.errors: streams.stderr}
+
+    def handed_over(self) -> tuple[int, ...]:
+        """More handles that the process starts with."""
+        return ()
+
+    def interrupts(self, typed: bytes) -> list[int]:
+        """The signals that a terminal of the command's makes of what is typed."""
+        return []
+
     def has_ended(self) -> None:
         """To be called, by any thread, when all has ended."""
         os.close(self._over_end)
@@ -48,8 +60,8 @@ class Ends(Pipes):
 
     def drop(self, handle: int) -> None:
         """Close one of ours before the end."""
-        for name in ("input", "output", "errors"):
-            if getattr(self, name) == handle:
+        for name in ("input", "output", "errors", "master"):
+            if getattr(self, name, None) == handle:
                 setattr(self, name, -1)
         os.close(handle)
 
@@ -65,16 +77,22 @@ class Ends(Pipes):
 class Moving:
     """Moves bytes until the command has ended and all that it wrote is with the caller."""
 
-    def __init__(self, ends: Ends, streams: Streams, began: Callable[[bool], bool]) -> None:
-        self._ends, self._began = ends, began
+    def __init__(
+        self,
+        ends: Ends,
+        streams: Streams,
+        began: Callable[[bool], bool],
+        typed: Callable[[bytes], None] = lambda data: None,
+    ) -> None:
+        self._ends, self._began, self._typed = ends, began, typed
         self._ready = False
         self._held: list[tuple[int, int, bytes]] = []  # from a handle, to one
         """What came before it was known that the command began: the sandbox's own words, maybe."""
         self._broken: set[int] = set()
         self._waiting = b""  # of stdin
         self._poll = select.poll()
-        self._to = {ends.output: streams.stdout, ends.errors: streams.stderr}
-        self._stdin = streams.stdin
+        self._to = ends.sources(streams)
+        self._stdin = streams.stdin if ends.input >= 0 else None
         for handle in (*self._to, ends.over):
             self._poll.register(handle, select.POLLIN)
         if self._stdin is not None:
@@ -90,6 +108,7 @@ class Moving:
                     over = True
                     self._poll.unregister(handle)
                     self._end_input()
+                    self._drain()
                 elif handle in self._to:
                     self._read(handle)
                 elif handle == self._stdin:
@@ -106,11 +125,26 @@ class Moving:
     # -- what the command writes ----------------------------------------------------------------
 
     def _read(self, handle: int) -> None:
-        chunk = os.read(handle, _CHUNK)
+        try:
+            chunk = os.read(handle, _CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:  # a terminal that nobody has any more
+            chunk = b""
         if chunk:
             self._held.append((handle, self._to[handle], chunk))
         else:
             self._stop_reading(handle)
+
+    def _drain(self) -> None:
+        """What is left in a terminal, which has no end as a pipe has."""
+        for handle in [each for each in self._to if not os.get_blocking(each)]:
+            before = -1
+            while handle in self._to and before != len(self._held):
+                before = len(self._held)
+                self._read(handle)
+            if handle in self._to:
+                self._stop_reading(handle)
 
     def _stop_reading(self, handle: int) -> None:
         self._poll.unregister(handle)
@@ -137,6 +171,7 @@ class Moving:
         except OSError:  # a terminal that has gone
             self._waiting = b""
         if self._waiting:
+            self._typed(self._waiting)
             self._poll.unregister(self._stdin)
             self._poll.modify(self._ends.input, select.POLLOUT)
         else:

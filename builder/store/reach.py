@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import CorruptBlob
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MAX_MANIFEST = 4 << 20
 _MAX_NESTING = 4
+_MAX_ABOUT = 64 << 20
 LET_GO = 0.0
 """The time of what is marked as never used. A build that uses it again sets another."""
 
@@ -110,7 +111,21 @@ def held_blobs(store: Store) -> set[str]:
     for name, manifest in store.names().items():
         if not _is_gone(name.project):
             held.update(blob.digest[7:] for blob in reach(store, manifest).blobs)
+    held.update(_of_containers(store))
     return held
+
+
+def _of_containers(store: Store) -> Iterator[str]:
+    """The layers that containers stand on which are kept, or were left where a step failed, as
+    their about.json has them (see containers.about)."""
+    folder = os.path.join(store.root, "containers")
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+                with open(os.path.join(folder, name, "about.json"), "rb") as file:
+                    document = json.loads(file.read(_MAX_ABOUT))
+                for layer in document["layers"]:
+                    yield str(layer["blob"]["digest"])[7:]
 
 
 def _is_gone(project: str) -> bool:
