@@ -166,10 +166,13 @@ class Project:
 
     @property
     def epoch(self) -> int:
-        for each in (self.options.epoch, self.file.epoch if self.file else None):
-            if each is not None:
-                return each
-        return EPOCH
+        return EPOCH if self.given_epoch is None else self.given_epoch
+
+    @property
+    def given_epoch(self) -> int | None:
+        """What SOURCE_DATE_EPOCH, or else the project file says; None: nothing."""
+        own = self.file.epoch if self.file else None
+        return own if self.options.epoch is None else self.options.epoch
 
     @property
     def file(self) -> ProjectFile | None:

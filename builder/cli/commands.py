@@ -285,6 +285,26 @@ def _rm(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", "-f", action="store_true", help="end it, if it runs")
 
 
+def _commit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("container", metavar="CONTAINER", help="a name of `builder ps -a`")
+    parser.add_argument(
+        "--message", "-m", metavar="TEXT", help="the step's name: what was done, on one line"
+    )
+    parser.add_argument(
+        "--output", "-o", metavar="FILE", help="the spec; default: specs/CONTAINER.yaml"
+    )
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="GLOB",
+        help="leave out what matches, by the rules of .gitignore",
+    )  # fmt: skip
+    parser.add_argument(
+        "--from", metavar="BASE", dest="base",
+        help="what the spec stands on; default: the container's image",
+    )  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="write over files that are there")
+    as_json(parser)
+
+
 def _create(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "references", metavar="REF", nargs="+",
@@ -432,6 +452,12 @@ COMMANDS = {
     ),
     "ps": Command("run", "containers", "list containers", (_ps, common)),
     "rm": Command("run", "containers", "remove containers", (_rm, common)),
+    "commit": Command(
+        "run",
+        "commit",
+        "write what was done in a container as a layer's file and a spec",
+        (_commit, project, common),
+    ),
     "search": Command("share", "engine", "search for images", (_search, common, registry)),
     "pull": Command("share", "registry", "pull an image into the store", (_pull, common, registry)),
     "push": Command("share", "registry", "push images to registries", (_push, *ANY_IMAGE)),
