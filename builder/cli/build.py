@@ -54,7 +54,7 @@ def build(arguments: argparse.Namespace) -> int:
 def _built(arguments: argparse.Namespace, project: Project, early: list[Event]) -> int:
     specs, names = project.load(arguments.images)
     project.become_root(specs)
-    shown = screen.renderer(arguments.progress)
+    shown = screen.renderer("quiet" if arguments.quiet else arguments.progress)
     with screen.telling(shown) as emit:
         project.tell(emit)
         for event in early:
@@ -65,10 +65,14 @@ def _built(arguments: argparse.Namespace, project: Project, early: list[Event]) 
     if arguments.json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
-        for spec, image in zip(specs.values(), document["images"], strict=True):
-            sys.stdout.write(f"{spec.label} {image['digest']}\n")
-        for index in document.get("indexes", ()):
-            sys.stdout.write(f"{index['name']} {index['digest']}\n")
+        made = dict(zip(specs, document["images"], strict=True))
+        several = (name for name, parts in project.images.items() if len(parts) > 1)
+        made.update(zip(several, document.get("indexes", ()), strict=True))
+        for name in names:  # not what they stand on
+            parts = project.images[name]
+            top = made[name if len(parts) > 1 else parts[0]]
+            told = "" if arguments.quiet else f"{top['name']} "
+            sys.stdout.write(f"{told}{top['digest']}\n")
     return 0
 
 
@@ -217,13 +221,15 @@ def _document(built: Built) -> dict[str, Any]:
             blob = step.layer.blob
             entry.update(digest=blob.digest, size=blob.size, media_type=blob.media_type)
         if step.number is not None:
-            entry.update(key=f"sha256:{step.key}", why=step.why)
+            seconds = round(step.seconds, 3)
+            entry.update(key=f"sha256:{step.key}", why=step.why, seconds=seconds)
         layers.append(entry)
     return {
         "name": built.spec.name,
         "platform": str(built.image.platform),
         "digest": built.manifest.digest,
         "config": built.config.digest,
+        "seconds": round(built.seconds, 3),
         "layers": layers,
     }
 

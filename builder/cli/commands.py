@@ -90,6 +90,7 @@ def _build(parser: argparse.ArgumentParser) -> None:
         "--shell-on-failure", action="store_true",
         help="on a terminal: when a step fails, a shell where it did",
     )  # fmt: skip
+    parser.add_argument("--quiet", "-q", action="store_true", help="print the digest alone")
     as_json(parser)
     parser.add_argument("--iidfile", metavar="FILE", help="write the manifest digest there")
     parser.add_argument("--metadata-file", metavar="FILE", help="write the JSON document there")

@@ -182,7 +182,7 @@ def _why(wanted: str | None, store: Store, each: ImagePlan) -> None:
             from builder.plan.clock import timestamp
 
             text = f"hit: unchanged since {timestamp(before.built)}, then built: {before.why}"
-            text = text.replace("then built: never built", "when it was first built")
+            text = text.replace("then built: first build", "when it was first built")
         else:
             text = "hit: the same was built before"
         lines.append(f"{step.number} {step.name}: {text}")

@@ -11,6 +11,7 @@ from functools import partial
 from builder.cli import screen, wiring
 from builder.errors import SpecError, SpecErrors, UsageError
 from builder.oci.image import Platform, host_platform
+from builder.ui.human import count
 
 
 def lint(arguments: argparse.Namespace) -> int:
@@ -34,6 +35,7 @@ def lint(arguments: argparse.Namespace) -> int:
     done: set[Platform] = set()
     errors: dict[str, SpecError] = {}  # templates may say the same for all platforms
     warnings: dict[str, SpecError] = {}
+    files: set[str] = set()
     while waiting:
         platform = waiting.pop(0)
         done.add(platform)
@@ -53,12 +55,16 @@ def lint(arguments: argparse.Namespace) -> int:
         )
         errors = {**{str(each): each for each in found.errors}, **errors}
         warnings = {**{str(each): each for each in found.warnings}, **warnings}
+        files |= found.files
         if not options.platforms:
             waiting += [each for each in found.platforms if each not in (*done, *waiting)]
-    for warning in (*warnings.values(), *reader.remarks.values()):
+    remarks = [*warnings.values(), *reader.remarks.values()]
+    for warning in remarks:
         screen.show_warning(warning)
     if errors:
         raise SpecErrors(tuple(errors.values()))
+    said = f"no errors, {count(len(remarks), 'warning')}" if remarks else "no faults"
+    sys.stdout.write(f"{count(len(files), 'spec')}, {said}\n")
     return 0
 
 

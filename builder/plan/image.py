@@ -59,7 +59,7 @@ def decide(store: Store, last: LastBuild | None, spec: ImageSpec, image: Image) 
     if last is None:
         if is_stored(store, image, manifest):
             return ImageHit(image, manifest)
-        return ImageBuild("never built", image, manifest)
+        return ImageBuild("first build", image, manifest)
     if last.manifest != manifest.digest:
         return ImageBuild(_difference(store, last, image), image, manifest)
     if last.tags != spec.tags:

@@ -47,7 +47,7 @@ def why_step(
     all steps of the spec, `verb` is "run" or "files", `document` what the key is the hash of where
     it is held, `below` what a command stands on."""
     if last is None:
-        return "never built"
+        return "first build"
     before = _before(last, index, names, verb)
     if before is None:
         return "new step"

@@ -27,6 +27,8 @@ class Findings(NamedTuple):
     """What can be built and is hardly meant."""
     platforms: tuple[Platform, ...] = ()
     """What the specs say that they are built for."""
+    files: frozenset[str] = frozenset()
+    """The specs, and those that they stand on."""
 
 
 Look = Callable[[ImageSpec], Iterable[SpecError]]
@@ -80,7 +82,8 @@ def lint(
             warnings.append(error_at(each.place, f"the stage {each.stage!r} is used by nothing"))
     each_once = {str(warning): warning for warning in warnings}  # images of a matrix share lines
     platforms = {each for spec in specs.values() for each in spec.platforms}
-    return Findings(tuple(errors), tuple(each_once.values()), tuple(sorted(platforms)))
+    files = frozenset(spec.file for spec in specs.values())
+    return Findings(tuple(errors), tuple(each_once.values()), tuple(sorted(platforms)), files)
 
 
 def render(

@@ -62,6 +62,9 @@ def find_manifest(store: Store, text: str, platform: Platform | None) -> Descrip
         return _in_index(store, text, names[found[0]], platform)
     if len(text) == 71 and _DIGITS.fullmatch(text) and (blob := _unnamed(store, Digest(text))):
         return blob
+    pushed = _pushed(store, text)
+    if pushed:
+        return _in_index(store, text, pushed, platform)
     raise no_image(text, names)
 
 
@@ -128,6 +131,17 @@ def _in_index(store: Store, text: str, top: Descriptor, platform: Platform | Non
         return top
     index = parse_index(store.read(top), f"image {text!r}", top.media_type)
     return choose_platform(index, platform, f"image {text!r}")
+
+
+def _pushed(store: Store, text: str) -> Descriptor | None:
+    """What was pushed from here under a reference, if it is still here."""
+    from builder.transport.registry.seen import pushed_as
+
+    try:
+        digest = pushed_as(store, parse_reference(text))
+    except UsageError:
+        return None
+    return _unnamed(store, digest) if digest else None
 
 
 def _unnamed(store: Store, digest: Digest) -> Descriptor | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from builder.errors import BuilderError, BuildErrors, CommandFailed, SpecErrors, each_of
+from builder.ui.human import count
 from builder.ui.text import BOLD, CYAN, RED, YELLOW, excerpt_lines, harmless, paint
 
 
@@ -37,7 +39,8 @@ def render_error(
     """All lines of an error, each ended. `tail`: a failed command's last output is shown too; not
     where the renderer has shown it (Renderer.shows_output)."""
     if isinstance(error, SpecErrors | BuildErrors):
-        return "".join(render_error(each, color=color, tail=tail) for each in error.errors)
+        told = "".join(render_error(each, color=color, tail=tail) for each in error.errors)
+        return told + _sum(list(each_of(error)))
     lines: list[str] = []
     if tail and isinstance(error, CommandFailed):
         lines += excerpt_lines(error.excerpt, color)
@@ -54,6 +57,15 @@ def render_error(
         lines.append(paint("hint:", CYAN, color) + " " + harmless(head))
         lines += ["  " + harmless(line.strip()) for line in more]
     return "".join(line + "\n" for line in lines)
+
+
+def _sum(errors: Sequence[BuilderError]) -> str:
+    """How many there are, of several."""
+    if len(errors) < 2:
+        return ""
+    files = {each.place.file for each in errors if each.place}
+    where = f" in {count(len(files), 'file')}" if files else ""
+    return f"{count(len(errors), 'error')}{where}\n"
 
 
 def _snippet(snippet: str, color: bool) -> list[str]:

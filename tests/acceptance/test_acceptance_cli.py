@@ -76,7 +76,7 @@ def test_a_word_that_is_no_platform_is_a_usage_error(project: Project) -> None:
 def test_usage_is_checked_before_anything_is_built(project: Project) -> None:
     project.spec("one", FILES)
     project.run("build", "--depfile", "d", status=2)
-    assert project.plan()["one"] == [("build", "never built")]
+    assert project.plan()["one"] == [("build", "first build")]
 
 
 def test_a_wrong_folder_says_what_to_do(project: Project) -> None:

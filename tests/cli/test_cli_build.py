@@ -40,11 +40,11 @@ def test_a_second_build_reuses_every_layer(site: Any) -> None:
 
 def test_the_json_document_has_the_promised_form(site: Any) -> None:
     image = site.build()["site"]
-    assert list(image) == ["name", "platform", "digest", "config", "layers"]
+    assert list(image) == ["name", "platform", "digest", "config", "seconds", "layers"]
     layer = image["layers"][0]
     assert layer["step"] == 1 and layer["name"] == "pages"
     assert layer["media_type"] == "application/vnd.oci.image.layer.v1.tar+gzip"
-    assert {"status", "diff_id", "digest", "size", "key", "why"} < set(layer)
+    assert {"status", "diff_id", "digest", "size", "key", "why", "seconds"} < set(layer)
 
 
 def test_one_changed_page_rebuilds_one_layer_and_says_which_file(site: Any) -> None:

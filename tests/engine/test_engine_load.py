@@ -196,7 +196,7 @@ def test_the_command_line(tmp_path: Path, engine: Any) -> None:
     assert (missing.returncode, missing.stderr) == (
         2,
         "error: image 'cli' is not built as its spec stands now:"
-        " step 1 (copy bb): never built\n"
+        " step 1 (copy bb): first build\n"
         "hint: builder build cli, or leave out --no-build\n",
     )
     loaded = builder(tmp_path, engine, "load", "cli")

@@ -85,7 +85,7 @@ def short(text: str) -> str:
 
 
 def test_before_the_first_build_nothing_was_built(tmp_path: Path) -> None:
-    assert set(Site(tmp_path).whys().values()) == {"never built"}
+    assert set(Site(tmp_path).whys().values()) == {"first build"}
 
 
 def test_after_a_build_nothing_is_left_to_do(site: Site) -> None:

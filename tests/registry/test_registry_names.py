@@ -72,7 +72,9 @@ def test_each_tag_gets_what_its_spec_says(
         (pushed,) = json.loads(done.stdout)["pushed"]
         digests[folder, value] = pushed["digest"]
     assert len(set(digests.values())) == 4
-    for folder, value in digests:
+    for (folder, value), digest in digests.items():
+        reference = f"{registry}/names/{folder}:{value}"
+        assert json.loads(run(folder, "inspect", reference).stdout)["digest"] == digest
         expected = f"{folder} {value}".encode()
         assert content(registry, f"names/{folder}:{value}", store) == expected
 
@@ -82,7 +84,7 @@ def test_a_spec_that_changed_is_built_before_it_is_pushed_or_refused(
 ) -> None:
     spec(tmp_path / "changing", registry, "old")
     refused = run("changing", "push", "web", "--no-build", status=2)
-    assert "never built" in refused.stderr
+    assert "first build" in refused.stderr
     with pytest.raises(TransportError):
         content(registry, "names/changing:1", store)
     run("changing", "push", "web")

@@ -22,7 +22,7 @@ from builder.transport.moving import Moving
 from builder.transport.registry.client import Client
 from builder.transport.registry.network import Unreachable
 from builder.transport.registry.parallel import run_all
-from builder.transport.registry.seen import note_seen, seen_at
+from builder.transport.registry.seen import note_pushed, note_seen, seen_at
 from builder.transport.registry.upload import Source, upload
 
 if TYPE_CHECKING:
@@ -152,6 +152,9 @@ class _PushAll:
                 network,
             )
         run_all([partial(_put, target, tag) for target, tag in tags], jobs, network)
+        for target in self.targets:
+            for reference in target.references:
+                note_pushed(self.store, reference, digest_of(target.manifest))
         return [
             PushResult(
                 target.references,

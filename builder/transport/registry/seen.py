@@ -9,12 +9,13 @@ import contextlib
 import json
 from typing import TYPE_CHECKING
 
-from builder.errors import StoreError, TransportError
-from builder.oci.digest import Digest
+from builder.errors import BuilderError, StoreError, TransportError
+from builder.oci.digest import Digest, hex_of, parse_digest
 
 if TYPE_CHECKING:
     from builder.events import Emit
     from builder.oci.image import Layer
+    from builder.oci.reference import Reference
     from builder.store.store import Store
     from builder.transport.registry.settings import Settings
 
@@ -39,6 +40,19 @@ def note_seen(store: Store, digest: Digest, name: str) -> None:
         store.save("bases", _entry(digest), json.dumps([name, *names][:_KEPT]).encode())
 
 
+def pushed_as(store: Store, reference: Reference) -> Digest | None:
+    """What was pushed from here under this reference, last: a manifest or an index."""
+    with contextlib.suppress(BuilderError):
+        data = store.load("bases", _pushed(reference))
+        return parse_digest(data.decode("ascii", "replace")) if data else None
+    return None
+
+
+def note_pushed(store: Store, reference: Reference, digest: Digest) -> None:
+    """It is no name, which would keep every tag of a CI's for good: gc may take the image."""
+    store.remember("bases", _pushed(reference), digest.encode())
+
+
 class Repositories:
     """Brings layers from where their blobs were seen."""
 
@@ -60,6 +74,10 @@ class Repositories:
         if fault:
             raise fault
         return False
+
+
+def _pushed(reference: Reference) -> str:
+    return "pushed-" + hex_of(str(reference).encode())
 
 
 def _entry(digest: Digest) -> str:
