@@ -303,6 +303,24 @@ def _plain(path: Path) -> Any:
     return io.BytesIO(done.stdout)
 
 
+def test_of_a_failed_state_it_writes_a_step_for_its_place(box: Project) -> None:
+    spec = "from: image:box\nsteps:\n{}  - run: echo after > /after\n"
+    box.spec("bad", spec.format("  - name: odd\n    run: echo left > /left; exit 3\n"))
+    box.run("build", "bad", status=1)
+    box.run("shell", "--failed", "bad", "--", "sh", "-c", "echo mended > /mended")
+    said = box.run("commit", "failed-bad", "-m", "mended by hand").stdout.splitlines()
+    assert said[:2] == ["A /left  5 B", "A /mended  7 B"]
+    assert said[-3] == "next: put this in the place of the step 'odd' of bad:"
+    assert not (box.root / "specs/failed-bad.yaml").exists()
+    box.spec("bad", spec.format("".join(f"{line}\n" for line in said[-2:])))
+    assert box.run("run", "bad", "cat", "/left", "/mended", "/after").stdout.split() == [
+        "left",
+        "mended",
+        "after",
+    ]
+    box.run("commit", "failed-bad", status=2)  # it went with the build that made the image
+
+
 # -- what the spec stands on ----------------------------------------------------------------------
 
 
