@@ -42,7 +42,7 @@ venv:
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || .ci/packages python3-venv; \
 	echo "installing the builder and what it needs into .venv"; \
 	$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv; \
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'; \
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'; \
 	cp pyproject.toml .venv/pyproject.toml
 
 .PHONY: demo-packages
@@ -110,6 +110,11 @@ test: venv test-packages ## Run the tests; what is skipped is listed by name wit
 
 .PHONY: check
 check: lint test ## All that CI checks
+
+.PHONY: docs
+docs: venv ## Build the documents as a site, into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 .PHONY: man
 man: venv ## Write the man pages, into build/man/man1
