@@ -93,13 +93,19 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def gc(arguments: argparse.Namespace) -> int:
+    from builder.store.gc import MAX_AGE, default_size
     from builder.store.gc import gc as collect
 
+    if arguments.all and (arguments.max_size or arguments.max_age):
+        raise UsageError("--all leaves nothing that --max-size or --max-age would", "leave one out")
+    size = parse_size(arguments.max_size) if arguments.max_size else None
+    age = parse_age(arguments.max_age) if arguments.max_age else MAX_AGE
     wiring.become_root()  # what cannot be removed without it is told of
+    store = _store(arguments)
     report = collect(
-        _store(arguments),
-        max_size=parse_size(arguments.max_size) if arguments.max_size else None,
-        max_age=parse_age(arguments.max_age) if arguments.max_age else None,
+        store,
+        max_size=default_size(store) if size is None else size,
+        max_age=0 if arguments.all else age,
         dry_run=arguments.dry_run,
     )
     verb = "would free" if arguments.dry_run else "freed"

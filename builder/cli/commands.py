@@ -137,6 +137,7 @@ def _diff(parser: argparse.ArgumentParser) -> None:
 
 def _rmi(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", metavar="IMAGE", nargs="+", help="a name or a digest")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be freed")
 
 
 def _push(parser: argparse.ArgumentParser) -> None:
@@ -330,8 +331,17 @@ def _check(parser: argparse.ArgumentParser) -> None:
 
 
 def _gc(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--max-size", metavar="SIZE", help="keep at most this much, as 20GB")
-    parser.add_argument("--max-age", metavar="AGE", help="remove what is unused so long: 30d")
+    parser.add_argument(
+        "--max-size", metavar="SIZE",
+        help="remove what was not used for longest until at most this much is left; default: 20GB,"
+        " of a small disk a fifth",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-age", metavar="AGE", help="remove what was not used for so long; default: 7d"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="remove all that no name and no kept container holds"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what would go")
 
 
@@ -353,7 +363,9 @@ def _import(parser: argparse.ArgumentParser) -> None:
 _CACHE = {
     "ls": Command("here", "cache", "say what the store holds and how much", (common,)),
     "check": Command("here", "cache", "verify every blob and record", (_check, common)),
-    "gc": Command("here", "cache", "remove what is not used", (_gc, common)),
+    "gc": Command(
+        "here", "cache", "remove what no name holds and was not used for long", (_gc, common)
+    ),
     "rm": Command("here", "cache", "remove a cache that steps mount", (_mounted, common)),
     "export": Command(
         "here", "cache", "write a cache that steps mount as a tar", (_export, common)

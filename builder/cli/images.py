@@ -145,18 +145,23 @@ def rmi(arguments: argparse.Namespace) -> int:
     """Names of this project, references, and whatever means a digest."""
     from builder.store.reach import let_go
 
+    wiring.become_root()  # to look into folders of steps' users
     store = _store(arguments)
+    dry_run = arguments.dry_run
     with store.live():
+        names, chosen = store.names(), dict[ImageName, None]()
         for text in arguments.names:
-            names = store.names()
             found = _meant(arguments, names, text)
             if platforms := parse_platforms(arguments.platform):
                 found = [name for name in found if name.platform in platforms]
             if not found:
                 raise no_image(text, names)
-            let_go(store, found)
-            for name in found:
-                sys.stdout.write(f"{name} removed; `builder cache gc` frees what only it held\n")
+            chosen.update(dict.fromkeys(found))
+        freed = let_go(store, chosen, dry_run=dry_run)
+    for name in chosen:
+        sys.stdout.write(f"{name} {'would be ' if dry_run else ''}removed\n")
+    said = human.size(freed) if freed else "nothing: others hold all of it"
+    sys.stdout.write(f"`builder cache gc` {'would free' if dry_run else 'frees'} {said}\n")
     return 0
 
 

@@ -15,9 +15,9 @@ from builder.errors import UsageError
 from builder.oci.image import host_platform, parse_platforms
 from builder.plan.last import load_last
 from builder.spec.files import SUFFIXES, is_dockerfile, stem_of
-from builder.store.logs import Failure, Kept, base_log, failures, load_log
+from builder.store.logs import Failure, Kept, failures, load_log
 from builder.store.names import ANY, ImageName, index_entries
-from builder.store.records import failed_log
+from builder.store.records import base_log, failed_log
 from builder.store.store import Store
 from builder.ui import human
 from builder.ui.text import BOLD, RED, harmless, paint

@@ -212,7 +212,7 @@ def _known(shop: Workshop, ref: BaseRef, platform: Platform) -> Base | None:
 
 def _bring(shop: Workshop, spec: ImageSpec, ref: BaseRef, platform: Platform) -> Base:
     from builder.make.output import Output
-    from builder.store.logs import base_log
+    from builder.store.records import base_log
 
     name = str(ref)
     of = spec.label if ref is spec.base else name

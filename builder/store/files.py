@@ -164,6 +164,11 @@ class Files:
         found = os.statvfs(path)
         return found.f_bavail * found.f_frsize
 
+    def disk(self, path: str) -> int:
+        """Bytes of the disk that holds `path`."""
+        found = os.statvfs(path)
+        return found.f_blocks * found.f_frsize
+
     def boot_id(self) -> bytes:
         """Of the machine since it was started."""
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:
@@ -277,7 +282,7 @@ def failure(
             "no space left on the device" if code == errno.ENOSPC else "quota used up on the disk"
         )
         reason = f"{what} that holds {root}" + (f": {readable(needed)} needed" if needed else "")
-        hint = "`builder cache gc --max-age 7d` frees space; --cache-dir takes another disk"
+        hint = "`builder cache gc` frees space; --cache-dir takes another disk"
     elif code == errno.ENOLCK or (doing == "lock" and code in NO_LOCKS):
         reason = "the file system has no locks (NFS without lockd?)"
         hint = "--cache-dir names a folder on a local disk"

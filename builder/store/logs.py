@@ -141,11 +141,6 @@ def failures(store: Store) -> list[Failure]:
     return sorted(found, key=lambda each: -each.time)
 
 
-def base_log(chain: str) -> str:
-    """`chain`: the base's chain_id."""
-    return f"base-{chain[-64:]}"
-
-
 def _unpacked(packed: bytes) -> Iterator[bytes]:
     """In pieces, at most what a log may have: it may be anybody's bytes."""
     from isal import isal_zlib

@@ -64,7 +64,7 @@ class Partial:
         raise StoreError(
             f"no room for {readable(came + more)} on the disk that holds {root}:"
             f" {readable(free)} are free, {readable(_LEAVE)} of them stay so",
-            "`builder cache gc --max-age 7d` frees space; --cache-dir takes another disk",
+            "`builder cache gc` frees space; --cache-dir takes another disk",
         )
 
     def hexdigest(self) -> str:

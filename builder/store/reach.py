@@ -1,19 +1,21 @@
-"""What names hold on to: their manifests, configs and layers; and letting go of it."""
+"""What names and kept containers hold on to: manifests, configs, layers, what led to them; and
+letting go of it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from builder.errors import CorruptBlob
+from builder.errors import CorruptBlob, StoreError
 from builder.oci import media
-from builder.oci.digest import CacheKey
+from builder.oci.digest import CacheKey, DiffID
 from builder.oci.image import Descriptor
-from builder.store.names import ImageName, parse_descriptor
-from builder.store.records import load_record
+from builder.store.names import ANY, ImageName, index_entries, parse_descriptor
+from builder.store.records import base_log, load_layer, load_record, parse_object
+from builder.store.trees import tree_size
 
 if TYPE_CHECKING:
     from builder.store.store import Store
@@ -68,36 +70,44 @@ def _children(store: Store, blob: Descriptor) -> tuple[list[Descriptor], list[st
     return [found for part in parts if (found := parse_descriptor(part))], []
 
 
-def let_go(store: Store, names: Sequence[ImageName]) -> None:
-    """Forget these names, and mark what only they held on to, so that the next gc removes it."""
-    manifests = [found for name in names if (found := store.named(name))]
-    for name in names:
-        store.untag(name)
-    with store.folder.unmarked():
-        held = held_blobs(store)
-        released = [b.digest[7:] for each in manifests for b in reach(store, each).blobs]
-        wanted = {layer for each in store.names().values() for layer in _layers(store, each)}
-        layers = {layer for each in manifests for layer in _layers(store, each)} - wanted
-        items = [("blobs/sha256", digits) for digits in released if digits not in held]
-        items += [
-            (kind, layer) for kind in ("tables", "contents", "uses", "layers") for layer in layers
-        ]
-        for key in store.entries("records") if layers else ():
-            record = load_record(store, CacheKey(key))
-            if record and record.diff_id and record.diff_id[7:] in layers:
-                items += [("records", key), ("documents", key)]
-    for folder, file in items:
-        path = os.path.join(store.root, folder, file)
-        with contextlib.suppress(OSError):
-            if store.files.lstat(path).st_nlink == 1:  # else it may be somebody's elsewhere
-                store.files.utime(path, LET_GO)
+class Held(NamedTuple):
+    """What names and kept containers hold on to, as the names of files in the store."""
+
+    blobs: set[str]
+    layers: set[str]  # of their diff_ids
+    steps: set[str]  # keys of the steps that named images were last built with
 
 
-def _layers(store: Store, manifest: Descriptor) -> set[str]:
-    """The hex digits of the diff_ids of an image, or of an index's; none where its documents cannot
-    be read."""
+def held(store: Store, without: Collection[ImageName] = ()) -> Held:
+    """`without`: names that are to hold nothing."""
+    found = Held(set(), set(), set())
+    for name, manifest in store.names().items():
+        if name in without or _is_gone(name.project):
+            continue
+        blobs = reach(store, manifest).blobs
+        found.blobs.update(blob.digest[7:] for blob in blobs)
+        found.layers.update(_layers(store, blobs))
+        found.steps.update(_steps(store, name, blobs))
+    for diff_id, digest in _of_containers(store):
+        found.layers.add(diff_id)
+        found.blobs.add(digest)
+    return found
+
+
+def held_blobs(store: Store) -> set[str]:
+    """The hex digits of all that names and kept containers hold on to."""
+    blobs = {digest for _, digest in _of_containers(store)}
+    for name, manifest in store.names().items():
+        if not _is_gone(name.project):
+            blobs.update(blob.digest[7:] for blob in reach(store, manifest).blobs)
+    return blobs
+
+
+def _layers(store: Store, blobs: Iterable[Descriptor]) -> set[str]:
+    """The hex digits of the diff_ids of an image, or of an index's, of what it reaches; none where
+    its documents cannot be read."""
     found: set[str] = set()
-    for blob in reach(store, manifest).blobs:
+    for blob in blobs:
         if blob.media_type in media.CONFIGS:
             with contextlib.suppress(CorruptBlob, ValueError, TypeError, KeyError, RecursionError):
                 config = json.loads(store.read(blob))
@@ -105,27 +115,87 @@ def _layers(store: Store, manifest: Descriptor) -> set[str]:
     return found
 
 
-def held_blobs(store: Store) -> set[str]:
-    """The hex digits of all that names hold on to."""
-    held: set[str] = set()
-    for name, manifest in store.names().items():
-        if not _is_gone(name.project):
-            held.update(blob.digest[7:] for blob in reach(store, manifest).blobs)
-    held.update(_of_containers(store))
-    return held
+def _steps(store: Store, name: ImageName, blobs: Sequence[Descriptor]) -> Iterator[str]:
+    """The keys that an image, or each image of an index, was last built with, and its base's log
+    beside them."""
+    names = [name]
+    if name.platform == ANY and blobs:
+        names = [name._replace(platform=each) for each, _ in index_entries(store, blobs[0])]
+    for each in names:
+        document = parse_object(store.load("builds", each.key)) or {}
+        with contextlib.suppress(TypeError, KeyError):
+            yield from (str(step["key"]) for step in document["steps"])
+            yield base_log(str(document["base_chain"]))
+            yield each.key
 
 
-def _of_containers(store: Store) -> Iterator[str]:
-    """The layers that containers stand on which are kept, or were left where a step failed, as
-    their about.json has them (see containers.about)."""
+def _of_containers(store: Store) -> Iterator[tuple[str, str]]:
+    """The hex digits of the diff_id and of the blob of each layer that containers stand on which
+    are kept, or were left where a step failed, as their about.json has them (containers.about)."""
     folder = os.path.join(store.root, "containers")
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-                with open(os.path.join(folder, name, "about.json"), "rb") as file:
-                    document = json.loads(file.read(_MAX_ABOUT))
-                for layer in document["layers"]:
-                    yield str(layer["blob"]["digest"])[7:]
+    try:
+        names = store.files.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        path = os.path.join(folder, name, "about.json")
+        document = parse_object(store.folder.read(path, f"containers/{name}", _MAX_ABOUT)) or {}
+        with contextlib.suppress(TypeError, KeyError):
+            for layer in document["layers"]:
+                yield str(layer["diff_id"])[7:], str(layer["blob"]["digest"])[7:]
+
+
+def let_go(store: Store, names: Collection[ImageName], *, dry_run: bool = False) -> int:
+    """Forget these names, and mark what only they held on to, so that the next gc removes it; gives
+    the bytes on disk that it frees. Nothing is done in a `dry_run`."""
+    manifests = [found for name in names if (found := store.named(name))]
+    with store.folder.unmarked():
+        paths = _only_of(store, names, manifests)
+    if not dry_run:
+        for name in names:
+            store.untag(name)
+    freed = 0
+    for path, mark in paths.items():
+        with contextlib.suppress(OSError):
+            status = store.files.lstat(mark)
+            if status.st_nlink > 1:  # it may be somebody's elsewhere
+                continue
+            if not dry_run:
+                store.files.utime(mark, LET_GO)
+            freed += status.st_blocks * 512
+            if path != mark:
+                freed += store.files.lstat(path).st_blocks * 512 + tree_size(store.files, path)
+    return freed
+
+
+def _only_of(
+    store: Store, names: Collection[ImageName], manifests: Sequence[Descriptor]
+) -> dict[str, str]:
+    """The paths of what nothing but these names holds on to, each with that of the file whose time
+    says when it was last used."""
+    rest = held(store, names)
+    reached = [reach(store, each).blobs for each in manifests]
+    layers = {layer for blobs in reached for layer in _layers(store, blobs)} - rest.layers
+    digests = {blob.digest[7:] for blobs in reached for blob in blobs}
+    for layer in layers:  # in other codecs, too
+        info = load_layer(store, DiffID(f"sha256:{layer}"))
+        digests.update(blob.digest[7:] for blob in (info.blobs.values() if info else ()))
+    digests -= rest.blobs
+    items = [("blobs/sha256", each) for each in digests]
+    items += [("trees", f"runs-{each}") for each in digests]
+    items += [(kind, each) for kind in ("tables", "contents", "layers") for each in layers]
+    for key in store.entries("records") if layers else ():
+        record = load_record(store, CacheKey(key))
+        if record and record.diff_id and record.diff_id[7:] in layers:
+            items += [(kind, key) for kind in ("records", "documents", "logs")]
+    paths = {path: path for each in items if (path := os.path.join(store.root, *each))}
+    for name in store.entries("uses") if layers else ():
+        mark = os.path.join(store.root, "uses", name)
+        with contextlib.suppress(StoreError):
+            data = store.folder.read(mark, f"uses/{name}", 200) or b""
+            if data.rpartition(b":")[2].decode("ascii", "replace") in layers:
+                paths[os.path.join(store.root, "unpacked", name)] = mark
+    return paths
 
 
 def _is_gone(project: str) -> bool:

@@ -104,6 +104,11 @@ def failed_log(image: ImageName) -> str:
     return f"failed-{image.key}"
 
 
+def base_log(chain: str) -> str:
+    """What the log of how a base was made is called; `chain`: its chain_id."""
+    return f"base-{chain[-64:]}"
+
+
 def forget_failure(store: Store, image: ImageName) -> None:
     """The image was built since."""
     with contextlib.suppress(StoreError):  # a store that can only be read

@@ -335,7 +335,7 @@ def _failure(where: str, status: int, lines: tuple[str, ...]) -> TransportError:
     elif "Unable to locate package" in text:
         hint = "the suite has no such package"
     elif _FULL in text:
-        hint = "`builder cache gc --max-age 7d` frees space; --cache-dir takes another disk"
+        hint = "`builder cache gc` frees space; --cache-dir takes another disk"
     else:
         hint = "its last lines:"
     errors = [line for line in lines if line.startswith("E: ")]

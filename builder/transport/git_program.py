@@ -185,7 +185,7 @@ class Git:
         what = f" for {readable(needed)}" if needed else ""
         return StoreError(
             f"no room{what} on the disk that holds {self.folder}",
-            "`builder cache gc --max-age 7d` frees space; --cache-dir takes another disk",
+            "`builder cache gc` frees space; --cache-dir takes another disk",
         )
 
     def missing(self, commit: str) -> TransportError:
