@@ -292,6 +292,12 @@ class Project:
         tasks = {name: partial(plan_image, planner, spec) for name, spec in specs.items()}
         return _results(run(tasks, 1, self.cancel))
 
+    def taken_from(self, plan: ImagePlan, number: int, path: bytes) -> str | None:
+        """See plan.taken."""
+        from builder.plan.taken import taken_from
+
+        return taken_from(self._planner(), plan, number, path)
+
     def use(
         self,
         specs: Mapping[str, ImageSpec],

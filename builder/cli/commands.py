@@ -135,6 +135,21 @@ def _diff(parser: argparse.ArgumentParser) -> None:
     as_json(parser)
 
 
+def _path(parser: argparse.ArgumentParser) -> None:
+    image(parser)
+    parser.add_argument("path", metavar="PATH", help="absolute, or from the image's root")
+
+
+def _tree(parser: argparse.ArgumentParser) -> None:
+    image(parser)
+    parser.add_argument("path", metavar="PATH", nargs="?", default="/", help="default: the root")
+    parser.add_argument("--depth", metavar="N", default="2", help="folders deep; default: 2")
+    parser.add_argument(
+        "--all", action="store_true", help="all of a folder, not only its 20 largest"
+    )
+    as_json(parser)
+
+
 def _rmi(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", metavar="IMAGE", nargs="+", help="a name or a digest")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be freed")
@@ -441,6 +456,14 @@ COMMANDS = {
     ),
     "diff": Command(
         "look", "diff", "say in what two images differ; 3 when they do", (_diff, *ANY_IMAGE)
+    ),
+    "tree": Command("look", "files", "list what takes the room in an image", (_tree, *ANY_IMAGE)),
+    "cat": Command("look", "files", "print a file of an image", (_path, *ANY_IMAGE)),
+    "blame": Command(
+        "look",
+        "files",
+        "say which step put a file into an image, when and why",
+        (_path, as_json, *ANY_IMAGE),
     ),
     "tag": Command("look", "images", "give an image another name in the store", (_tag, *ANY_IMAGE)),
     "rmi": Command(

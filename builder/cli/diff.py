@@ -211,7 +211,7 @@ class _Found:
             ("D", self._images[0], before),
             ("A", self._images[1], after),
         ):
-            made = _made(image)
+            made = [text for text, _ in made_by(image)]
             for number, layer in enumerate(layers, len(shared)):
                 size = human.size(layer.blob.size)
                 yield self._row(
@@ -265,12 +265,15 @@ def _delta(size: int) -> str:
     return f"{'-' if size < 0 else '+'}{human.size(abs(size))}"
 
 
-def _made(image: Image) -> list[str]:
-    """What the history says of each layer; "" of those it does not know."""
+def made_by(image: Image) -> list[tuple[str, str]]:
+    """What the history says of each layer, in a line, and when; "" of those it does not know."""
     history = image.config.get("history") or ()
-    made = [each.get("created_by") or "" for each in history if not each.get("empty_layer")]
-    texts = [" ".join(str(each).split())[:200] for each in made]
-    return [*texts, *[""] * len(image.layers)][: len(image.layers)]
+    made = [
+        (" ".join(str(each.get("created_by") or "").split())[:200], str(each.get("created") or ""))
+        for each in history
+        if not each.get("empty_layer")
+    ]
+    return [*made, *[("", "")] * len(image.layers)][: len(image.layers)]
 
 
 def _shown(path: bytes, root: str = "/") -> str:
@@ -312,8 +315,8 @@ def _value(entry: Entry, field: str) -> str:
 def _file(change: FileChange, text: TextDiff | None) -> dict[str, Any]:
     document: dict[str, Any] = {
         "path": _shown(change.path),
-        "before": change.before and _entry(change.before),
-        "after": change.after and _entry(change.after),
+        "before": change.before and described(change.before),
+        "after": change.after and described(change.after),
     }
     if change.what:
         document["what"] = list(change.what)
@@ -324,7 +327,8 @@ def _file(change: FileChange, text: TextDiff | None) -> dict[str, Any]:
     return document
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def described(entry: Entry) -> dict[str, Any]:
+    """For JSON."""
     document: dict[str, Any] = {
         "type": _TYPES.get(entry.type, entry.type),
         "mode": f"{entry.mode:04o}",

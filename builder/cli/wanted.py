@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from builder.cli import screen, wiring
@@ -17,7 +17,7 @@ from builder.store.names import ANY
 from builder.store.store import Store
 
 if TYPE_CHECKING:
-    from builder.project import Ready
+    from builder.project import Project, Ready
     from builder.spec.model import ImageSpec
 
 _T = TypeVar("_T")
@@ -39,6 +39,8 @@ class Wanted(NamedTuple):
     manifest: Descriptor  # an index, where it is for several platforms
     parts: tuple[Part, ...]  # sorted by platform
     spec: ImageSpec | None = None  # None: named by a reference or a digest
+    project: Project | None = None  # of a spec
+    specs: Mapping[str, ImageSpec] = {}  # it, and what it stands on, by their tasks
 
     @property
     def store(self) -> Store:
@@ -141,6 +143,6 @@ def _use_spec(
                 top = project.store.put(index_of(each.image for each in ready), media.INDEX)
             parts = tuple(Part(each.manifest, each.image) for each in ready)
             spec = specs[project.images[name][0]]
-            return action(Wanted(project.layers, emit, top, parts, spec))
+            return action(Wanted(project.layers, emit, top, parts, spec, project, specs))
 
         return project.use(specs, name, have, build=not arguments.no_build)

@@ -38,6 +38,7 @@ class ImagePlan(NamedTuple):
     steps: tuple[Planned, ...]
     image: ImageDecision
     walked: Walked
+    below: tuple[Stack, ...]  # what each of the steps stands on
 
     @property
     def changes(self) -> int:
@@ -78,6 +79,7 @@ class _Looker:
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
         self.read_first = ""  # what has to be read before the image's documents are known
+        self.below: list[Stack] = []  # what each step stands on
 
     def base(self, spec: ImageSpec) -> Work[Base | None]:
         planner = self._planner
@@ -115,6 +117,7 @@ class _Looker:
         yield
 
     def step(self, planned: Planned, stack: Stack, *, hidden: bool) -> Work[Made | None]:
+        self.below.append(stack)
         return None
         yield
 
@@ -133,7 +136,8 @@ def plan_image(planner: Planner, spec: ImageSpec) -> Work[ImagePlan]:
         read_first = below.image.after
     image = _decide_image(planner.store, walked, last, read_first)
     return ImagePlan(
-        walked.spec, name, walked.base, walked.base_decision, walked.steps, image, walked
+        *(walked.spec, name, walked.base, walked.base_decision, walked.steps, image, walked),
+        tuple(looker.below),
     )
 
 

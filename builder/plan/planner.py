@@ -222,7 +222,9 @@ class Planner:
             if remote and not fetched:
                 planned = planned._replace(decision=Fetch("never fetched", remote))
                 return planned, stack.unknown(label, command=False)
-            changes = self._changes(spec, step, scanned, stack, images, asked, fetched, read_later)
+            changes = self.changes_on(
+                spec, step, scanned, stack, images, asked, fetched, read_later
+            )
             planned = planned._replace(notes=changes.notes)
             if changes.unread:
                 why = self._why(spec, index, None, None, last, stack)
@@ -350,7 +352,7 @@ class Planner:
         self._memorize(planned, {})
         return planned
 
-    def _changes(
+    def changes_on(
         self,
         spec: ImageSpec,
         step: FileStep,
