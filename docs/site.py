@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -16,6 +17,18 @@ from builder.cli.commands import COMMANDS, KINDS
 from builder.make.image import Built
 from builder.plan.plan import ImagePlan
 from builder.project import Options
+
+
+_DOCS = os.path.dirname(os.path.abspath(__file__))
+
+
+def on_config(config: Any) -> Any:
+    """Guides that nav does not name stand behind those that it does."""
+    named = str(config["nav"])
+    guides = next(each["Guides"] for each in config["nav"] if "Guides" in each)
+    pages = (name for name in sorted(os.listdir(_DOCS)) if name.endswith(".md"))
+    guides += [name for name in pages if f"'{name}'" not in named]
+    return config
 
 
 def on_files(files: Files, *, config: Any) -> Files:
@@ -59,7 +72,7 @@ def _table(parser: Parser) -> Iterator[str]:
 
 
 def _names(action: argparse.Action) -> str:
-    value = str(action.metavar or "\\|".join(map(str, action.choices or ())))
+    value = str(action.metavar or "|".join(map(str, action.choices or ())))
     value = "" if action.nargs == 0 else f"[={value}]" if action.nargs == "?" else f" {value}"
     if not action.option_strings:
         return f"`{_metavar(action)}`"
@@ -88,7 +101,8 @@ def _python() -> Iterator[str]:
     for name in builder.__all__:
         found = getattr(builder, name)
         if inspect.isfunction(found):
-            yield from (f"\n## {name}", "", f"```python\n{name}{inspect.signature(found)}\n```", "")
+            head = inspect.getsource(found).partition(":\n")[0].removeprefix("def ")
+            yield from (f"\n## {name}", "", f"```python\n{head}\n```", "")
             yield inspect.getdoc(found) or ""
     yield from _fields(Options)
     for each in (ImagePlan, Built):
@@ -102,7 +116,8 @@ def _fields(type_: type, level: str = "##") -> Iterator[str]:
     """Of a named tuple, with the comments behind its fields, and the properties."""
     yield f"\n{level} {type_.__name__}\n"
     lines = inspect.getsource(type_).splitlines()
-    yield from (inspect.getdoc(type_) or "", "", "```python")
+    about = inspect.getdoc(type_) or ""
+    yield from ("" if about.startswith(f"{type_.__name__}(") else about, "", "```python")
     for line in lines:
         if line.startswith("    ") and line[4:5].isalpha() and ":" in line.partition("#")[0]:
             if line.split()[0] in ("def", "return"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = {
     "install": 2,
     "tutorial": 18,
+    "from-dockerfile": 2,
+    "secrets-and-caches": 2,
+    "packages": 1,
     "ci": 4,
 }
 """With how many blocks are done at least."""
@@ -29,6 +33,8 @@ def reader(tmp_path: Path, registry: str) -> Reader:
     (programs / "builder").chmod(0o755)
     folder = tmp_path / "project"
     folder.mkdir()
+    shutil.copy("/bin/busybox", folder)
+    (tmp_path / ".npmrc").write_text("registry=https://npm.example/\n")
     environ = {
         "PATH": f"{programs}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
@@ -36,6 +42,8 @@ def reader(tmp_path: Path, registry: str) -> Reader:
         "PYTHONPATH": str(ROOT),
         "BUILDER_CACHE_DIR": str(tmp_path / "store"),
         "REGISTRY": registry,
+        "NPM_TOKEN": "a-token-of-the-page",
+        "TOKEN": "a-token-of-the-page",
     }
     return Reader(folder, environ)
 
@@ -60,6 +68,12 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     assert "--no-cache" in (tmp_path / "site/reference/command-line.html").read_text()
     assert "make_plan" in (tmp_path / "site/reference/python.html").read_text()
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (ROOT / target).exists(), target
 
 
 def test_what_is_printed_is_compared(tmp_path: Path) -> None:

@@ -1,0 +1,3 @@
+target "front" {
+  labels = {ci = "yes"}
+}

@@ -1,0 +1,5 @@
+group "default" { targets = ["front"] }
+target "front" {
+  dockerfile = "docker/web.Dockerfile"
+  tags = ["registry.example/front"]
+}
