@@ -18,7 +18,6 @@ from builder.make.image import Built
 from builder.plan.plan import ImagePlan
 from builder.project import Options
 
-
 _DOCS = os.path.dirname(os.path.abspath(__file__))
 
 
