@@ -39,7 +39,7 @@ class _Place(NamedTuple):
 def commit(arguments: argparse.Namespace) -> int:
     """Write what a container changed as a layer's file, and a spec that applies it."""
     from builder.containers import commit as committing
-    from builder.containers.container import find_listed
+    from builder.containers.container import find, held
     from builder.oci.image import LAST_SECOND
     from builder.project import Project
 
@@ -51,13 +51,7 @@ def commit(arguments: argparse.Namespace) -> int:
         raise fault
     project = Project(wiring.options(arguments), screen.renderer("plain"))
     with project.store.live():
-        status = find_listed(project.store, arguments.container)
-        container = status.container
-        if status.process:
-            raise UsageError(
-                f"the container {container.name!r} runs, and may change while it is read",
-                "wait for it",
-            )
+        container = find(project.store, arguments.container)
         place = _place(arguments, container)
         step = _step(message or f"as in the container {container.name}", place.layer)
         text = _spec(arguments, project, container, place, step) if place.spec else ""
@@ -67,7 +61,8 @@ def commit(arguments: argparse.Namespace) -> int:
                     f"{path!r} is there already", "--force writes over it; -o names another spec"
                 )
         epoch = LAST_SECOND if project.given_epoch is None else project.given_epoch
-        found = committing.commit(project.layers, container, epoch, arguments.exclude)
+        with held(container):
+            found = committing.commit(project.layers, container, epoch, arguments.exclude)
         if found is None:
             what = " but what is left out" if arguments.exclude else ""
             raise UsageError(f"the container {container.name!r} changed nothing{what}")

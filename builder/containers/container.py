@@ -93,7 +93,7 @@ def _stand(
     store = layers.store
     if isinstance(on, Container):
         if isinstance(settings, Command):
-            with _held(on) as handle:
+            with held(on) as handle:
                 yield on._replace(command=settings), handle
             return
         command = command_of(
@@ -103,7 +103,7 @@ def _stand(
             terminal=streams.terminal,
             before=on.command,
         )
-        with _held(on) as handle:
+        with held(on) as handle:
             container = on._replace(command=command)
             _write(store, container)
             yield container, handle
@@ -185,7 +185,7 @@ def in_use(name: str) -> UsageError:
 
 
 @contextlib.contextmanager
-def _held(container: Container) -> Iterator[int]:
+def held(container: Container) -> Iterator[int]:
     """The lock of a kept container. Raises UsageError where it runs or is gone."""
     try:
         handle = os.open(f"{container.folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -284,7 +284,7 @@ def remove(store: Store, name: str, force: bool = False) -> None:
         _kill(status.container, status.process)
         if not status.kept:
             return  # whoever runs it removes it
-    with _held(status.container):
+    with held(status.container):
         try:
             store.folder.move_away(status.container.folder)
         except OSError as error:

@@ -26,6 +26,7 @@ from builder.layer.entry import DIRECTORY, FILE, HARDLINK, Change, Entry
 from builder.plan.ignore import Leaving
 from builder.rootfs.view import View
 from tests.cli.conftest import Project
+from tests.login import Login
 
 BUSYBOX = "/bin/busybox"
 pytestmark = [pytest.mark.root, pytest.mark.needs(BUSYBOX)]
@@ -226,6 +227,47 @@ def test_times_are_those_of_the_files_unless_an_epoch_is_given(box: Project) -> 
         box.run("build", "work", "-o", "tar:out.tar")
         with tarfile.open(box.root / "out.tar") as archive:
             assert archive.getmember("x").mtime == time
+
+
+@pytest.mark.needs("newuidmap", "newgidmap", "useradd", "setpriv")
+def test_an_ordinary_user_commits_the_same_bytes(box: Project, login: Login) -> None:
+    script = """
+        rm /etc/old; mkdir /srv; echo x > /srv/x; chown 7:8 /srv/x; chmod 4755 /srv/x
+        ln -s x /srv/y; mkfifo /srv/z; rm -rf /var/log; mkdir -m 700 /var/log
+        find /srv /var/log | xargs touch -h -d @1700000000"""
+    does(box, "work", script)
+    box.run("commit", "work")
+    own = login.home / "own"
+    for name in ("busybox", "specs/box.yaml"):
+        (own / name).parent.mkdir(exist_ok=True)
+        shutil.copy(box.root / name, own / name)
+    for each in (own, own / "specs"):
+        os.chown(each, login.user.pw_uid, login.user.pw_gid)
+    login.run("run", "--keep", "work", "box", "sh", "-ec", script)
+    login.run("commit", "work")
+    assert login.run("run", "work", "stat", "-c", "%u:%g %a", "/srv/x").endswith("7:8 4755\n")
+    layer = own / "layers/work.tar.zst"
+    assert layer.read_bytes() == (box.root / "layers/work.tar.zst").read_bytes()
+    assert {layer.stat().st_uid, (own / "specs/work.yaml").stat().st_uid} == {login.user.pw_uid}
+
+
+def test_what_is_mounted_is_no_change(box: Project) -> None:
+    box.file("there/f", "x")
+    mounts = ["-v", f"{box.root}/there:/mnt/there", "-v", f"{box.root}/specs/box.yaml:/f:ro"]
+    box.run(
+        "run",
+        "--keep",
+        "work",
+        *mounts,
+        "--tmpfs",
+        "/memory",
+        "box",
+        "sh",
+        "-ec",
+        "echo x >/x; echo x > /memory/x; echo y > /mnt/there/y",
+    )
+    changes = json.loads(box.run("commit", "work", "--json").stdout)["changes"]
+    assert [each["path"] for each in changes] == ["/x"]
 
 
 DOUBTS = {
