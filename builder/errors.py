@@ -190,6 +190,15 @@ class CommandFailed(BuilderError):
         self.excerpt = excerpt or Excerpt(last=tail)
 
 
+class TestFailure(BuilderError):
+    """An image is not what a test of its spec says. `tail` holds the last lines that the test's
+    command printed."""
+
+    def __init__(self, message: str, hint: str | None = None, *, tail: tuple[str, ...] = ()):
+        super().__init__(message, hint)
+        self.tail = tail
+
+
 class ExecutorError(BuilderError):
     """No executor works here, or the one that was asked for does not."""
 

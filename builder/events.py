@@ -68,6 +68,25 @@ class StepFailed(NamedTuple):
     excerpt: Excerpt = Excerpt()
 
 
+class TestStarted(NamedTuple):
+    image: str
+    number: int  # of `total`, from 1
+    total: int
+    name: str
+
+
+class TestDone(NamedTuple):
+    image: str
+    number: int
+    total: int
+    name: str
+    status: str  # "passed" | "cached" | "failed" | "skipped"
+    seconds: float
+    why: str  # of a failed or a skipped one
+    output: str  # the last lines that a failed one printed
+    listed: bool = True  # False: the command lists what came of it, views need not
+
+
 class ImageDone(NamedTuple):
     image: str
     digest: str
@@ -110,6 +129,8 @@ Event = (
     | StepProgress
     | StepDone
     | StepFailed
+    | TestStarted
+    | TestDone
     | ImageDone
     | Transfer
     | Warned

@@ -55,7 +55,9 @@ if TYPE_CHECKING:
     from builder.spec.mounts import Secret
     from builder.spec.platforms import Spread
     from builder.spec.project import ProjectFile
+    from builder.spec.tests import Test
     from builder.store.files import Files
+    from builder.testing.tester import Tester
     from builder.transport.fetcher import Fetcher
 
 T = TypeVar("T")
@@ -84,6 +86,9 @@ class Options(NamedTuple):
     target: str = ""  # of a Dockerfile: the stage; "": the last
     ignore_file: str = ".dockerignore"  # of the context
     secrets: Mapping[str, Given] = {}  # a path, env:NAME, or the value as bytes
+    tests: bool = True  # an image gets its name only when the tests of its spec are passed
+    test_names: tuple[str, ...] = ()  # only tests that have one of these in their names; none: all
+    test_again: bool = False  # also those that have passed before
     ssh: Mapping[str, str] = {}  # a socket, key files with commas between them; "": $SSH_AUTH_SOCK
 
 
@@ -142,6 +147,7 @@ class Project:
         self._agents: Agents | None = None
         self.failures: list[Failure] = []
         """The command steps that failed, of build()."""
+        self._tester: Tester | None = None
 
     def tell(self, emit: Emit) -> None:
         """Tell `emit` from now on."""
@@ -305,15 +311,16 @@ class Project:
         action: Callable[[tuple[Ready, ...]], T],
         *,
         build: bool,
+        tested: bool = False,
     ) -> T:
         """Let `action` have the image `name` that was asked for, one for each of its platforms, as
         its spec stands now, while gc leaves it alone. What is not there is built; without `build`
-        that is refused, with what differs."""
+        that is refused, with what differs. `tested`: the tests of its spec are passed, too."""
         from builder.plan.plan import first_change
 
         with self.store.live():
             plans, parts = self._plan(specs), self.images[name]
-            ready = [self._ready(plans[part]) for part in parts]
+            ready = [self._ready(plans[part], tested) for part in parts]
             if found := tuple(each for each in ready if each) if all(ready) else ():
                 try:
                     return action(found)
@@ -323,9 +330,11 @@ class Project:
                     self.layers.renew()
             elif not build:
                 missing = parts[ready.index(None)]
+                differs = first_change(plans, missing)
+                if self._ready(plans[missing], False):
+                    differs = "its tests are not passed"
                 raise UsageError(
-                    f"image {missing!r} is not built as its spec stands now:"
-                    f" {first_change(plans, missing)}",
+                    f"image {missing!r} is not built as its spec stands now: {differs}",
                     f"builder build {name}, or leave out --no-build",
                 )
         results: list[T] = []
@@ -334,16 +343,21 @@ class Project:
             images = [built[part] for part in parts]
             results.append(action(tuple(Ready(each.image, each.manifest) for each in images)))
 
-        self.build(specs, deliver)
+        self.build(specs, deliver, tested=tested)
         return results[-1]
 
-    def _ready(self, plan: ImagePlan) -> Ready | None:
+    def _ready(self, plan: ImagePlan, tested: bool) -> Ready | None:
         """The image, if all of it is there; its name may mean another by now."""
         found = plan.image
         if isinstance(found, ImageUnknown) or not is_stored(
             self.store, found.image, found.manifest
         ):
             return None
+        if tested and plan.spec.tests and self.options.tests:
+            from builder.testing.verdicts import all_passed
+
+            if not all_passed(self.store, found.image, plan.spec.tests):
+                return None
         return Ready(found.image, found.manifest)
 
     def build(
@@ -351,10 +365,13 @@ class Project:
         specs: Mapping[str, ImageSpec],
         deliver: Callable[[dict[str, Built]], None] = lambda built: None,
         until: tuple[str, str] | None = None,
+        *,
+        tested: bool = True,
     ) -> dict[str, Built]:
         """Build specs in the order of load(), then `deliver` them while gc leaves them alone. What
         is built when one fails stays cached. `until`: of this one alone (its task), as far as this
-        step (its name or number); it is called nothing then.
+        step (its name or number); it is called nothing then. Without `tested` no test is run, and
+        an image whose tests have not passed before gets no name.
 
         What is cached is only looked at, so a corrupt blob may first be seen when it is read: it
         is out of the store by then, and all is built once more.
@@ -363,7 +380,7 @@ class Project:
         with self.store.live(), self.store.writing():
             while True:
                 try:
-                    built = self._build(specs, until)
+                    built = self._build(specs, until, tested)
                     deliver(built)
                     return built
                 except CorruptBlob as error:
@@ -373,7 +390,7 @@ class Project:
                     self.layers.renew()
 
     def _build(
-        self, specs: Mapping[str, ImageSpec], until: tuple[str, str] | None
+        self, specs: Mapping[str, ImageSpec], until: tuple[str, str] | None, tested: bool
     ) -> dict[str, Built]:
         from builder.make.image import base_tasks, build_image, build_index
         from builder.make.workshop import Workshop
@@ -400,6 +417,7 @@ class Project:
             {},
             guard,
             partial(self._keep_failed, guard),
+            tester=partial(self.tester, tested) if self.options.tests else None,
         )
 
         images = sum(not spec.stage for spec in specs.values())
@@ -482,6 +500,27 @@ class Project:
         shop = Workshop(*parts, self.check_runs, self.emit, {}, {}, guard)
         return mounted(shop, command, mounts, platform, what, held)
 
+    def tester(self, tested: bool = True) -> Tester:
+        """What runs the tests of this run's images. `tested`: it does so."""
+        if self._tester is None:
+            from builder.testing.tester import Tester
+
+            names = tuple(each.lower() for each in self.options.test_names)
+
+            def wanted(test: Test) -> bool:
+                called = test.name.lower()
+                return tested and (not names or any(each in called for each in names))
+
+            self._tester = Tester(
+                self.layers,
+                self.executor,
+                self.check_runs,
+                self.emit,
+                wanted,
+                again=self.options.test_again,
+            )
+        return self._tester
+
     def _guard(self, specs: Mapping[str, ImageSpec]) -> Guard | None:
         """What keeps the secrets that steps see; None where none does. Raises SpecErrors: all
         secrets and agents that are not there, though a step is to run that needs them."""
@@ -556,7 +595,10 @@ class Project:
         this process has one thread; where it is not possible, the first command step says why."""
         if os.geteuid() == 0 or self.executor_name == "docker":
             return
-        if not any(isinstance(step, CommandStep) for spec in specs.values() for step in spec.steps):
+        if not any(
+            spec.tests or any(isinstance(step, CommandStep) for step in spec.steps)
+            for spec in specs.values()
+        ):
             return
         self._end_fetching()  # a Dockerfile's ADD may have asked a server: a thread watches that
         from builder.executor.userns import become_root

@@ -90,6 +90,9 @@ def _build(parser: argparse.ArgumentParser) -> None:
         "--shell-on-failure", action="store_true",
         help="on a terminal: when a step fails, a shell where it did",
     )  # fmt: skip
+    parser.add_argument(
+        "--no-tests", action="store_true", help="name, push and write images untested"
+    )
     parser.add_argument("--quiet", "-q", action="store_true", help="print the digest alone")
     as_json(parser)
     parser.add_argument("--iidfile", metavar="FILE", help="write the manifest digest there")
@@ -97,6 +100,18 @@ def _build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--depfile", metavar="FILE", help="write a make rule with every file that was looked at"
     )
+
+
+def _test(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-k", action="append", default=[], metavar="TEXT", dest="names_held",
+        help="only tests whose name holds this",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-cache", action="store_true", help="also those that the image has passed before"
+    )
+    parser.add_argument("--junit", metavar="FILE", help="write the results there, as JUnit's XML")
+    as_json(parser)
 
 
 def _why(parser: argparse.ArgumentParser) -> None:
@@ -428,6 +443,12 @@ COMMANDS = {
         "build",
         "build images and what they stand on",
         (images, _build, no_cache, target, project, secrets, common, running),
+    ),
+    "test": Command(
+        "build",
+        "test",
+        "build images and run their tests",
+        (images, _test, target, project, secrets, common, running),
     ),
     "why": Command(
         "build",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def load(arguments: argparse.Namespace) -> int:
     """Let the engine have an image."""
-    sent = wanted.use(arguments, partial(_load, arguments), _engine_platform)
+    sent = wanted.use(arguments, partial(_load, arguments), _engine_platform, tested=True)
     if arguments.json:
         sys.stdout.write(json.dumps(sent.document(), indent=2) + "\n")
     else:

@@ -137,7 +137,7 @@ def tag(arguments: argparse.Namespace) -> int:
         name = ImageName(reference.familiar, found.platform)
         found.store.tag(name, found.manifest)
 
-    wanted.use(arguments, give)
+    wanted.use(arguments, give, tested=True)
     return 0
 
 

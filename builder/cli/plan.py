@@ -33,12 +33,13 @@ def plan(arguments: argparse.Namespace) -> int:
     found, _, project = _plans(arguments, arguments.images)
     plans, left_out = list(found.values()), project.left_out
     if arguments.json:
-        images = [*map(_document, plans), *map(_left_out, left_out)]
+        images = [_document(each, project.store) for each in plans]
+        images += map(_left_out, left_out)
         document = {"images": images}
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
         _show(plans, left_out, project.store)
-    changed = any(each.changes for each in plans)
+    changed = any(each.changes or _to_run(each, project.store) for each in plans)
     return 3 if changed and arguments.exit_code else 0
 
 
@@ -48,6 +49,7 @@ def _show(plans: list[ImagePlan], left_out: Sequence[ImageSpec], store: Store) -
 
     color, width = screen.color(sys.stdout), screen.width()
     codes = {"hit": GREEN, "build": YELLOW, "unknown": CYAN, "config": GREEN, "skipped": DIM}
+    codes |= {"test": YELLOW, "passed": GREEN}
     out = []
     for each in plans:
         head = f"{each.spec.label}  from {each.spec.base}"
@@ -56,13 +58,20 @@ def _show(plans: list[ImagePlan], left_out: Sequence[ImageSpec], store: Store) -
             head += f"  (variable {variables})"
         out.append(paint(harmless(head), BOLD, color))
         steps = list(_rows(each))
-        names = ["image", *(step.name for _, step in steps)]
+        names = [
+            "image",
+            *(step.name for _, step in steps),
+            *(name for name, _ in _tests(each, store)),
+        ]
         column = min(max(map(cells, map(harmless, names))), 40)
         if width:
             column = min(column, max(10, width - 30))  # room for a reason
         lines = [("", "base", each.base_status, _base_text(each))]
         lines += [(number, step.name, step.status, step.why) for number, step in steps]
         lines.append(("", "image", *_image_row(each)))
+        lines += [
+            ("", name, "passed" if passed else "test", "") for name, passed in _tests(each, store)
+        ]
         for number, name, status, why in lines:
             state = paint(f"{status:<7}", codes[status], color)
             name = cut(harmless(name), column)
@@ -83,8 +92,27 @@ def _show(plans: list[ImagePlan], left_out: Sequence[ImageSpec], store: Store) -
         parts.append(f"{unknown} decided on the way")
     if bases:
         parts.append(f"{count(bases, 'base')} to make")
+    if to_run := sum(_to_run(each, store) for each in plans):
+        parts.append(f"{count(to_run, 'test')} to run")
     out.append(f"{count(total, 'step')}: {', '.join(parts)}")
     sys.stdout.write("\n".join(out) + "\n")
+
+
+def _tests(plan: ImagePlan, store: Store) -> list[tuple[str, bool]]:
+    """The names of an image's tests, and whether it has passed them."""
+    if not plan.spec.tests:
+        return []
+    from builder.testing.verdicts import has_passed
+
+    image = None if isinstance(plan.image, ImageUnknown) else plan.image.image
+    return [
+        (each.name, image is not None and has_passed(store, image, each))
+        for each in plan.spec.tests
+    ]
+
+
+def _to_run(plan: ImagePlan, store: Store) -> int:
+    return sum(not passed for _, passed in _tests(plan, store))
 
 
 def _rows(plan: ImagePlan) -> Iterator[tuple[str, Planned | Skipped]]:
@@ -121,7 +149,7 @@ def _variables(store: Store, plan: ImagePlan) -> str:
     return why_variables(load_last(store, plan.name), plan.spec.variables)
 
 
-def _document(plan: ImagePlan) -> dict[str, Any]:
+def _document(plan: ImagePlan, store: Store) -> dict[str, Any]:
     status, why = _image_row(plan)
     digest = None if isinstance(plan.image, ImageUnknown) else plan.image.manifest.digest
     return {
@@ -144,6 +172,10 @@ def _document(plan: ImagePlan) -> dict[str, Any]:
             "why": why,
             "digest": digest,
         },
+        "tests": [
+            {"name": name, "status": "passed" if passed else "run"}
+            for name, passed in _tests(plan, store)
+        ],
     }
 
 

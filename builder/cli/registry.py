@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def push(arguments: argparse.Namespace) -> int:
-    results = wanted.use(arguments, partial(_push, arguments))
+    results = wanted.use(arguments, partial(_push, arguments), tested=True)
     if arguments.json:
         document = {"pushed": [result.document() for result in results]}
         sys.stdout.write(json.dumps(document, indent=2) + "\n")

@@ -78,13 +78,15 @@ def use(
     arguments: argparse.Namespace,
     action: Callable[[Wanted], _T],
     one: Callable[[], Platform] | None = None,
+    *,
+    tested: bool = False,
 ) -> _T:
     """Let `action` have the image that IMAGE means, while gc leaves it alone. A spec means the
     image as it stands now, under the variables and platforms of this command line: what is not
     there is built. A reference or a digest is taken as it is. Of a spec for several platforms what
-    runs on `one` is enough, asked only then."""
+    runs on `one` is enough, asked only then. `tested`: a spec's tests are passed, too."""
     if is_spec(arguments.image, arguments.specs) or _is_row(arguments):
-        return _use_spec(arguments, action, one)
+        return _use_spec(arguments, action, one, tested)
     from builder.transport.stored import find_manifest, read_images
 
     text = arguments.image
@@ -114,6 +116,7 @@ def _use_spec(
     arguments: argparse.Namespace,
     action: Callable[[Wanted], _T],
     one: Callable[[], Platform] | None,
+    tested: bool,
 ) -> _T:
     from builder.project import Project
 
@@ -145,4 +148,4 @@ def _use_spec(
             spec = specs[project.images[name][0]]
             return action(Wanted(project.layers, emit, top, parts, spec, project, specs))
 
-        return project.use(specs, name, have, build=not arguments.no_build)
+        return project.use(specs, name, have, build=not arguments.no_build, tested=tested)

@@ -51,6 +51,9 @@ def options(arguments: argparse.Namespace) -> Options:
         target=getattr(arguments, "target", ""),
         ignore_file=getattr(arguments, "ignore_file", ".dockerignore"),
         secrets=_secrets(arguments),
+        tests=not getattr(arguments, "no_tests", False),
+        test_names=tuple(getattr(arguments, "names_held", ())),
+        test_again=getattr(arguments, "no_cache", False),
         ssh=_ssh(arguments),
     )
 

@@ -91,12 +91,7 @@ class Sending:
 def command_process(outer: int) -> tuple[int, dict[str, str]] | None:
     """A handle (pidfd) of the command, which is process 1 of a pid namespace below the process
     `outer`, and its /proc/PID/status; None where there is none."""
-    try:
-        with open(f"/proc/{outer}/task/{outer}/children", encoding="ascii") as file:
-            children = [int(word) for word in file.read().split()]
-    except OSError:
-        return None
-    for child in children:
+    for child in _children(outer):
         try:
             handle = os.pidfd_open(child)
         except OSError:
@@ -109,6 +104,18 @@ def command_process(outer: int) -> tuple[int, dict[str, str]] | None:
                 return handle, status
         os.close(handle)
     return None
+
+
+def _children(process: int) -> list[int]:
+    """Of all its threads: which one of runc's began the command is by chance."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{process}/task"):
+            with open(f"/proc/{process}/task/{thread}/children", encoding="ascii") as file:
+                found += map(int, file.read().split())
+    except OSError:  # it is ending
+        pass
+    return found
 
 
 def handles(status: dict[str, str], number: int, field: str) -> bool:

@@ -8,7 +8,14 @@ from _thread import allocate_lock
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from builder.errors import BuilderError, CommandFailed, LayerError, SpecError, each_of
+from builder.errors import (
+    BuilderError,
+    CommandFailed,
+    LayerError,
+    SpecError,
+    TestFailure,
+    each_of,
+)
 from builder.events import Event, Lines
 from builder.layer.content import read_chunks
 from builder.layer.entry import FILE, Change, Entry, HostFile
@@ -109,6 +116,8 @@ class Guard:
         for each in each_of(error):
             each.what = self.mask.text(each.what)
             each.hint = each.hint and self.mask.text(each.hint)
+            if isinstance(each, TestFailure):
+                each.tail = tuple(map(self.mask.text, each.tail))
             if isinstance(each, CommandFailed):
                 each.tail = ()  # the executor's, as it was printed: the excerpt is masked
             elif each.place and not each.snippet:  # else it would be read when it is shown

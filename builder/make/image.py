@@ -53,15 +53,16 @@ class Built(NamedTuple):
     sources: tuple[Tree, ...]  # what it took from the context
     walked: Walked
     seconds: float
+    right: bool = True  # no test that was left out may be against it
 
 
 def build_image(
     shop: Workshop, spec: ImageSpec, *, indexed: bool = False, until: str | None = None
 ) -> Work[Built]:
     """Build one image, after its `image:` base: a task for a schedule, named as the spec is. Its
-    name means the image when all is there; of one that is `indexed` it will mean the index. With
-    `until` it is built as far as this step, and called nothing. Raises BuilderError; what was built
-    before stays cached."""
+    name means the image when all is there and its tests are passed; of one that is `indexed` it
+    will mean the index. With `until` it is built as far as this step, and called nothing. Raises
+    BuilderError; what was built before stays cached."""
     below: Built | None = None
     if spec.base.of_spec:
         below = yield After(spec.base.task)
@@ -89,7 +90,10 @@ def build_image(
         said = yield partial(_misfit, shop, image)
         if said:
             shop.emit(Warned(f"{spec.label}: {said}", spec.place, spec.label))
-    if named and not indexed:
+    right = True
+    if until is None and shop.tester and walked.spec.tests:
+        right = yield from shop.tester().test(walked.spec, image)
+    if right and named and not indexed:
         store.tag(name, manifest)
     about = spec.base.value if below and spec.base.kind != "stage" else str(spec.base)
     done = [BuiltStep(None, about, "base", "", "", each, 0.0) for each in maker.base_layers(image)]
@@ -115,6 +119,7 @@ def build_image(
         tuple({id(tree): tree for tree in taken}.values()),
         walked._replace(stack=stack),
         seconds,
+        right,
     )
 
 
@@ -157,12 +162,13 @@ def build_index(shop: Workshop, spec: ImageSpec, parts: Sequence[str]) -> Work[D
     name means it."""
     from builder.oci.index import index_of
 
-    images = []
+    images, right = [], True
     for each in parts:
         built: Built = yield After(each)
         images.append(built.image)
+        right = right and built.right
     index = shop.store.put(index_of(images), media.INDEX)
-    if not spec.stage:
+    if right and not spec.stage:
         name = ImageName(spec.name, ANY, shop.planner.settings.project)
         shop.store.tag(name, index)
     return index

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from builder.events import Emit
 from builder.oci.digest import CacheKey
-from builder.oci.image import Platform
+from builder.oci.image import Image, Platform
 from builder.plan.planner import Planner
 from builder.rootfs.layers import Layers
 from builder.store.store import Store
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from builder.executor.base import Executor
     from builder.make.failure import Failure
     from builder.make.guard import Guard
+    from builder.spec.model import ImageSpec
     from builder.transport.fetcher import Fetcher
 
 
@@ -31,6 +32,15 @@ class BaseTask(NamedTuple):
 
     def __str__(self) -> str:
         return f"the base {self.kind}:{self.value}" if self.kind != "registry" else self.value
+
+
+class Tester(Protocol):
+    """What runs the tests of specs (builder.testing.tester)."""
+
+    def test(self, spec: ImageSpec, image: Image) -> Generator[Any, Any, bool]:
+        """A part of a task: run the tests of an image. Gives whether all of them have passed; one
+        may be left out. Raises BuilderError for one that failed."""
+        ...
 
 
 class Workshop(NamedTuple):
@@ -48,4 +58,5 @@ class Workshop(NamedTuple):
     failed: Callable[[Failure, str], str] | None = None
     """Takes a step that failed and the upper directory of what it left, as an executor's `keep`
     does; says what became of it."""
+    tester: Callable[[], Tester] | None = None  # made for the first image with tests; None: none
     now: Callable[[], float] = time.time

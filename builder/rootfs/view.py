@@ -122,6 +122,31 @@ class View:
             todo.extend(found.entry.link.split(b"/")[::-1])
         return b"/".join(done)
 
+    def find(self, path: bytes, *, follow_last: bool) -> Found | None:
+        """What stands at `path` as a program of the image finds it: symlinks are followed, and what
+        leads through a name that is not there, no folder or more than 40 links leads nowhere."""
+        todo, done, links = path.split(b"/")[::-1], list[bytes](), 0
+        while todo:
+            part = todo.pop()
+            here = self.lookup(b"/".join(done))
+            if here is None or here.entry.type != DIRECTORY:
+                return None
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                del done[-1:]
+                continue
+            done.append(part)
+            found = self.lookup(b"/".join(done))
+            if found is None or found.entry.type != SYMLINK or not (follow_last or any(todo)):
+                continue
+            links += 1
+            if links > MAX_SYMLINKS:
+                return None
+            done = [] if found.entry.link.startswith(b"/") else done[:-1]
+            todo.extend(found.entry.link.split(b"/")[::-1])
+        return self.lookup(b"/".join(done))
+
     def missing(self, path: bytes) -> list[bytes]:
         """What has to be made for `path` to be a directory, parents first, symlinks followed."""
         parts = self.resolve(path, follow_last=True).split(b"/")

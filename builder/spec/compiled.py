@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, Protocol
 
 from builder.oci.digest import hex_of
@@ -18,7 +19,7 @@ from builder.oci.image import Platform, encode, host_platform
 from builder.spec import model
 from builder.version import __version__
 
-SPEC_VERSION = 11
+SPEC_VERSION = 12
 """Raised when the same text would be read into another ImageSpec."""
 
 _TYPES: dict[str, Any] = {
@@ -29,7 +30,8 @@ _TYPES: dict[str, Any] = {
     )
 }
 _HEX = 64
-_MOUNTS = "builder.spec.mounts"
+_OTHERS = ("builder.spec.mounts", "builder.spec.tests")
+"""Modules of further types, imported for a spec that has some."""
 
 
 class Cache(Protocol):
@@ -104,7 +106,7 @@ def _pack(value: Any) -> Any:
         return {"s": [value.verb, *map(_pack, (value.place, value.name, *value.values()))]}
     if isinstance(value, tuple):
         kind = type(value).__name__
-        known = kind in _TYPES or type(value).__module__ == _MOUNTS
+        known = kind in _TYPES or type(value).__module__ in _OTHERS
         return {kind if known else "t": [_pack(each) for each in value]}
     if isinstance(value, list):
         return [_pack(each) for each in value]
@@ -130,14 +132,19 @@ def _unpack(value: Any, verbs: model.Verbs) -> Any:
     if kind == "s":
         verb, *values = values
         return _checked(verbs[verb](*values))
-    return _checked((_TYPES.get(kind) or _mounts()[kind])(*values))
+    return _checked((_TYPES.get(kind) or _other(kind))(*values))
 
 
-def _mounts() -> Mapping[str, Any]:
-    """Imported for a spec that has some."""
-    from builder.spec.mounts import KINDS
+def _other(kind: str) -> Any:
+    """A type of one of the other modules. Raises KeyError."""
+    for name in _OTHERS:
+        if kind in (kinds := import_module(name).KINDS):
+            return kinds[kind]
+    raise KeyError(kind)
 
-    return KINDS
+
+def _is_of(module: str) -> Callable[[Any], bool]:
+    return lambda value: type(value).__module__ == module
 
 
 def _checked(made: Any) -> Any:
@@ -184,5 +191,6 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "bool": lambda value: isinstance(value, bool),
     "int": lambda value: type(value) is int,
     "Step": lambda value: isinstance(value, model.Step),
-    "Mount": lambda value: type(value) in _mounts().values(),
+    "Mount": _is_of("builder.spec.mounts"),
+    **dict.fromkeys(("Test", "Expected", "Http"), _is_of("builder.spec.tests")),
 }

@@ -139,7 +139,7 @@ def without(node: Node, *names: str) -> Node:
 
 def _merged(parent: Node, child: Node, problems: Problems, path: tuple[str, ...] = ()) -> Node:
     """`child` over `parent`, key by key: mappings are merged, null unsets (in `vars` it says that
-    a value must be given), all else is replaced."""
+    a value must be given), steps and tests stand after those there are, all else is replaced."""
     own = {key.text: (key, value) for key, value in child.pairs}
     pairs = []
     for key, value in parent.pairs:
@@ -150,6 +150,8 @@ def _merged(parent: Node, child: Node, problems: Problems, path: tuple[str, ...]
         where = (*path, key.text)
         if where == ("steps",):
             over = _steps(value, over, problems)
+        elif where == ("tests",) and over.kind == value.kind == LIST:
+            over = _after(value, over)
         elif over.kind == NULL and path[:1] != ("vars",):
             continue
         elif over.kind == MAPPING and value.kind == MAPPING:
@@ -168,14 +170,20 @@ def _merged(parent: Node, child: Node, problems: Problems, path: tuple[str, ...]
     return _like(child, pairs)
 
 
+def _after(below: Node, own: Node) -> Node:
+    """A list with those of the files that are extended before its own."""
+    made = Node(LIST, own.line, own.column, source=own.source)
+    made.items = [*below.items, *own.items]
+    return made
+
+
 def _steps(below: Node, own: Node, problems: Problems) -> Node:
     """Steps over those of the files that are extended: after them, or as `own` says."""
     if below.kind != LIST:
         return own  # what is wrong with the others is told when they are read
     made = Node(LIST, own.line, own.column, source=own.source)
     if own.kind == LIST:
-        made.items = [*below.items, *own.items]
-        return made
+        return _after(below, own)
     if own.kind == NULL:
         return made
     if own.kind != MAPPING:

@@ -147,7 +147,7 @@ class Steps:
 
     def _look_at(self, node: Node) -> None:
         """Note what is wrong in what is not done, whatever its templates give."""
-        with _blind(self._reader):
+        with blind(self._reader):
             if node.get("include") is not None:
                 self._reader.take(Kind(_include_table, {}), node)
             else:
@@ -187,10 +187,11 @@ def _include_table(reader: Reader, node: Node) -> Any:
 
 
 @contextmanager
-def _blind(reader: Reader) -> Iterator[None]:
-    waits, blind = reader.waits, reader.renderer.blind
+def blind(reader: Reader) -> Iterator[None]:
+    """Whatever templates give: what is read is only looked at."""
+    waits, before = reader.waits, reader.renderer.blind
     reader.renderer.blind = True
     try:
         yield
     finally:
-        reader.waits, reader.renderer.blind = waits, blind
+        reader.waits, reader.renderer.blind = waits, before

@@ -298,13 +298,21 @@ def number(least: int, most: int) -> Kind:
 def boolean() -> Kind:
     """true or false, also as text (a rendered scalar is text)."""
 
+    def parse(value: str) -> bool:
+        if value not in ("true", "false"):
+            raise Malformed("is not expected here, expected true or false")
+        return value == "true"
+
     def read(reader: Reader, node: Node) -> Any:
         if node.kind == NULL:
             raise node.fault("nothing is given, expected true or false")
-        value = node.text.lower() if node.kind == BOOL else reader.text(node, "true or false")
-        if value not in ("true", "false"):
-            raise node.fault(f"{quote(value)} is not expected here, expected true or false")
-        return value == "true"
+        if node.kind == BOOL:
+            return node.text.lower() == "true"
+        value = reader.text(node, "true or false", parse)
+        try:
+            return parse(value)
+        except Malformed as error:
+            raise node.fault(f"{quote(value)} {error.what}") from None
 
     return Kind(read, {"anyOf": [{"type": "boolean"}, TEMPLATE_SCHEMA]})
 

@@ -35,6 +35,7 @@ from builder.spec.render import Renderer, is_template
 from builder.spec.source import Problems, Source, quote
 from builder.spec.steps import read_step, verb_schemas
 from builder.spec.syntax import Malformed
+from builder.spec.testing import TESTS_FIELD, test_schema
 
 
 def _tag(value: str) -> str:
@@ -147,6 +148,7 @@ STAGE: Table = {
     "platform": Field(
         choice("host"), "host: it runs on this machine's platform, whatever is built."
     ),
+    "tests": TESTS_FIELD,
 }
 """A stage of an image. Not in the image; its files are copied out of it, or it is a base."""
 
@@ -189,6 +191,7 @@ SPEC: Table = {
         Kind(_read_platforms, _PLATFORMS.schema),
         "The platforms to build for; several make an image index.",
     ),
+    "tests": TESTS_FIELD,
 }
 
 
@@ -354,6 +357,7 @@ def json_schema(verbs: Verbs) -> dict[str, Any]:
             "include": {"description": "The steps of another file.", **include},
             "step": {"oneOf": [{"$ref": f"#/$defs/{verb}"} for verb in (*verbs, "include")]},
             "stage": table_schema(STAGE),
+            "test": test_schema(),
             "project": table_schema(PROJECT),
         },
     }

@@ -15,6 +15,7 @@ from builder.oci.image import Platform
 if TYPE_CHECKING:
     from builder.spec.fields import Reader, Table
     from builder.spec.node import Node
+    from builder.spec.tests import Test
 
 Place = errors.Place
 MAX_PATH = 4095  # bytes of a path
@@ -218,6 +219,7 @@ class ImageSpec(NamedTuple):
     platforms: tuple[Platform, ...] = ()  # what it says it is built for, sorted
     target: Platform | None = None  # what it was read for, where a run is for others too
     task: str = ""  # what a run calls it that builds it for several; "": its key
+    tests: tuple[Test, ...] = ()
 
     @property
     def label(self) -> str:

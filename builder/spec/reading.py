@@ -428,6 +428,7 @@ def _filled(
         waits=waits,
         skipped=skipped,
         context=fields.get("context"),
+        tests=fields.get("tests", ()),
     )
 
 

@@ -102,6 +102,27 @@ timeoutseconds > timeout
 startdelay initialdelayseconds > start_period
 failurethreshold > retries
 """)
+_CHECK = _table("""
+exit exitcode exitstatus returncode code > status
+output out expectedoutput > stdout
+err error expectederror > stderr
+cwd workdir dir > working_dir
+environment envs envvars > env
+net > network
+input > stdin
+perms permissions filemode > mode
+chown uid user > owner
+hash digest checksum > sha256
+linkedto target symlink > link
+shouldexist exist present > exists
+versions > version
+expect contain includes has stdoutcontains > contains
+pattern regex match > matches
+excludes notcontains > lacks
+title id label > name
+wait deadline > within
+url > http
+""")
 
 _RUN_TIME = """
 restart networks networkmode privileged capadd capdrop deploy hostname extrahosts links logging
@@ -160,6 +181,7 @@ def renamed(
     }.get(what, {})
     known = _OPTION if what.endswith(" step") else known
     known = _MOUNT if what.endswith(" mount") else known
+    known = _CHECK if what.endswith(" test") else known
     meant = next((name for name in known.get(_plain(key.text), ()) if name in free), None)
     if meant is None:
         return None

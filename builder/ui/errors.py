@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from builder.errors import BuilderError, BuildErrors, CommandFailed, SpecErrors, each_of
+from builder.errors import (
+    BuilderError,
+    BuildErrors,
+    CommandFailed,
+    SpecErrors,
+    TestFailure,
+    each_of,
+)
 from builder.ui.human import count
-from builder.ui.text import BOLD, CYAN, RED, YELLOW, excerpt_lines, harmless, paint
+from builder.ui.text import BOLD, CYAN, DIM, RED, YELLOW, excerpt_lines, harmless, paint
 
 
 def error_document(error: BuilderError) -> dict[str, Any]:
@@ -30,6 +37,8 @@ def _document(error: BuilderError) -> dict[str, Any]:
         shown = error.excerpt
         document.update(exit_status=error.exit_status, first_errors=list(shown.first))
         document.update(tail=list(shown.last), log=shown.command or None)
+    if isinstance(error, TestFailure) and error.tail:
+        document["tail"] = list(error.tail)
     return document
 
 
@@ -44,6 +53,8 @@ def render_error(
     lines: list[str] = []
     if tail and isinstance(error, CommandFailed):
         lines += excerpt_lines(error.excerpt, color)
+    if tail and isinstance(error, TestFailure):
+        lines += [paint("| ", DIM, color) + harmless(line, color=color) for line in error.tail]
     head, *more = error.message.split("\n")
     lines.append(
         paint(f"{word}:", BOLD + (RED if word == "error" else YELLOW), color) + " " + harmless(head)

@@ -27,6 +27,8 @@ from builder.events import (
     StepOutput,
     StepProgress,
     StepStarted,
+    TestDone,
+    TestStarted,
     Transfer,
     Warned,
 )
@@ -43,9 +45,10 @@ from builder.ui.rows import (
     failed_row,
     image_row,
     running_row,
+    test_row,
     transfer_row,
 )
-from builder.ui.text import DIM, excerpt_lines, harmless, harmless_lines
+from builder.ui.text import DIM, excerpt_lines, harmless, harmless_lines, paint
 
 PERIOD = 0.1  # seconds between two draws
 
@@ -136,6 +139,16 @@ class Live:
                 self._course = Course(event, self._clock())
             case ImageStarted(image, steps):
                 self._course.totals[image] = steps
+            case TestStarted(image, number):
+                self._running[image, -number] = RunningStep(event, self._clock())
+            case TestDone(image, number):
+                self._running.pop((image, -number), None)
+                if event.status != "cached" and event.listed:
+                    bar = paint("| ", DIM, self._color)
+                    for each in event.output.split("\n") if event.output else ():
+                        self._ended.append(bar + harmless(each, color=self._color))
+                    mark = self._signs.bad if event.status == "failed" else self._signs.ok
+                    self._ended.append(test_row(event, mark))
             case ImageDone(image):
                 self._course.ended(image, self._steps(image) or 0)
                 self._ended.append(image_row(event, self._signs.ok))

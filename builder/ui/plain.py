@@ -16,6 +16,8 @@ from builder.events import (
     StepOutput,
     StepProgress,
     StepStarted,
+    TestDone,
+    TestStarted,
     Transfer,
     Warned,
 )
@@ -33,6 +35,7 @@ from builder.ui.text import (
 )
 
 STATUS_COLORS = {"built": GREEN, "hit": DIM, "base": DIM, "empty": YELLOW}
+TEST_COLORS = {"passed": GREEN, "cached": DIM, "failed": RED, "skipped": YELLOW}
 PROGRESS_EVERY = 10.0  # seconds between two lines about the bytes of one step or transfer
 
 
@@ -86,6 +89,10 @@ class Plain:
                 return image_line(event, self._color) + "\n"
             case Transfer():
                 return self._transferred(event)
+            case TestStarted():
+                return ""
+            case TestDone():
+                return "".join(f"{line}\n" for line in test_lines(event, self._color))
             case Warned():
                 return warning_line(event, self._color) + "\n"
             case Noted(text):
@@ -176,6 +183,27 @@ def step_line(event: StepDone, steps: int | None, color: bool) -> str:
         harmless(why),
     ]
     return "  ".join(part for part in parts if part)
+
+
+def test_lines(event: TestDone, color: bool) -> list[str]:
+    """What came of a test, and what it printed if it failed."""
+    if not event.listed:
+        return []
+    image, number, total, name, *_ = event
+    parts = [
+        f"{paint(harmless(image), BOLD, color)} test {number}/{total} {harmless(name)}",
+        paint(test_word(event), TEST_COLORS[event.status], color),
+        human.seconds(event.seconds) if event.status in ("passed", "failed") else "",
+        harmless(event.why),
+    ]
+    bar = paint("| ", DIM, color)
+    output = event.output.split("\n") if event.output else []
+    printed = [bar + line for each in output for line in harmless_lines(each, color=color)]
+    return [*printed, "  ".join(part for part in parts if part)]
+
+
+def test_word(event: TestDone) -> str:
+    return {"passed": "ok", "cached": "ok, as before"}.get(event.status, event.status)
 
 
 def image_line(event: ImageDone, color: bool) -> str:

@@ -6,9 +6,17 @@ from collections import deque
 from itertools import islice
 from typing import NamedTuple
 
-from builder.events import BuildStarted, ImageDone, StepDone, StepFailed, StepStarted
+from builder.events import (
+    BuildStarted,
+    ImageDone,
+    StepDone,
+    StepFailed,
+    StepStarted,
+    TestDone,
+    TestStarted,
+)
 from builder.ui import human
-from builder.ui.plain import STATUS_COLORS, amount, step_place, tally
+from builder.ui.plain import STATUS_COLORS, TEST_COLORS, amount, step_place, tally, test_word
 from builder.ui.text import BOLD, CYAN, DIM, GREEN, RED, cells, cut, harmless, paint
 
 SHOWN = 6  # last output lines below a running step
@@ -104,9 +112,9 @@ class Bytes:
 
 
 class RunningStep:
-    """A step that has started and not ended."""
+    """A step or a test that has started and not ended."""
 
-    def __init__(self, event: StepStarted, now: float) -> None:
+    def __init__(self, event: StepStarted | TestStarted, now: float) -> None:
         self.event = event
         self.since = now
         self.bytes = Bytes(now)
@@ -164,11 +172,15 @@ class Course:
 def running_row(
     running: RunningStep, steps: int | None, mark: str, now: float, signs: Signs
 ) -> Row:
-    image, step, name, why = running.event
+    if isinstance(running.event, TestStarted):
+        label, why = _test_label(running.event), ""
+    else:
+        image, step, name, why = running.event
+        label = _label(image, step, steps, name)
     return Row(
         (
             Span(mark, CYAN),
-            *_label(image, step, steps, name),
+            *label,
             *running.bytes.spans(now, signs),
             Span(harmless(why), DIM, 12),
         ),
@@ -195,6 +207,16 @@ def done_row(event: StepDone, steps: int | None, mark: str) -> Row:
     )
 
 
+def test_row(event: TestDone, mark: str) -> Row:
+    spans = (
+        Span(mark, TEST_COLORS[event.status]),
+        *_test_label(event),
+        Span(test_word(event), TEST_COLORS[event.status]),
+        Span(harmless(event.why), "", 12),
+    )
+    return Row(spans, human.seconds(event.seconds) if event.status != "skipped" else "")
+
+
 def failed_row(event: StepFailed, steps: int | None, mark: str, seconds: float | None) -> Row:
     image, step, name, *_ = event  # the message is the command line's to show
     spans = (Span(mark, RED), *_label(image, step, steps, name), Span("failed", RED))
@@ -217,6 +239,11 @@ def image_row(event: ImageDone, mark: str) -> Row:
 def _label(image: str, step: int, steps: int | None, name: str) -> tuple[Span, Span]:
     text = f"{step_place(step, steps)} {harmless(name)}"
     return Span(harmless(image), BOLD, 1, 1), Span(text.rstrip(), "", 1, 1)
+
+
+def _test_label(event: TestStarted | TestDone) -> tuple[Span, Span]:
+    text = f"test {event.number}/{event.total} {harmless(event.name)}"
+    return Span(harmless(event.image), BOLD, 1, 1), Span(text, "", 1, 1)
 
 
 def _coming(text: str) -> Row:

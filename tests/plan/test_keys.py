@@ -19,6 +19,7 @@ from builder.plan.keys import KEY_VERSION
 from builder.plan.step import Step
 from builder.spec.model import ConfigChange, ImageSpec, Place
 from builder.spec.mounts import Cache, Secret, Ssh, Tmpfs
+from builder.spec.tests import FileTest
 from builder.steps.copy import Copy
 from builder.steps.directory import Directory
 from builder.steps.file import File
@@ -226,6 +227,7 @@ def test_what_else_a_spec_says_is_in_no_key(shop: Any, context: Path) -> None:
     more = {"tags": ("x:1",), "variables": {"unused": "1"}, "environment": {"USER": "me"}}
     more |= {"key": "y", "skipped": (), "left_out": None, "row": 1, "axes": ("a",), "parts": ("z",)}
     more |= {"stages": (), "stage": "z", "task": "z"}
+    more |= {"tests": (FileTest(Place("a", 1, 1), "a", "/a"),)}
     more |= {"platforms": (Platform(), Platform("linux", "arm64")), "target": Platform()}
     known = {"name", "file", "base", "steps", "config", "platform", "waits", "context", *more}
     assert set(ImageSpec._fields) == known

@@ -18,6 +18,7 @@ from builder.spec.base import _DEBOOTSTRAP
 from builder.spec.conditions import COMMON
 from builder.spec.config import _HEALTHCHECK, CONFIG
 from builder.spec.language import SPEC
+from builder.spec.testing import EXPECTED, HTTP, TABLES
 from builder.spec.words import _NONE
 from builder.steps import VERBS
 from tests.spec.test_spec_errors import TABLE
@@ -34,6 +35,7 @@ GIVEN = {
     "unpack": "unpack: a.tar\n    dest: /b",
     "run": "run: a",
 }
+TESTS = {"run": "a", "file": "/a", "directory": "/a", "package": "a", "port": "80"}
 VALUES = """\
 999 | 8 | 7 | 755 | 0644 | 0o755 | 0o99 | 0o77777 | '0o755' | '0o77777' | 0x1ff | -1 | 1.5 | 1e3 | .inf
 true | no | null | ~ | "" | '' | ' ' | 99999999999999999999 | 123456789012345678901.5
@@ -79,6 +81,15 @@ def _at(field: str) -> Iterator[Callable[[str], str]]:
                 + "\n    ".join([*lines, text])
                 + "\n"
             )
+    for kind, table in TABLES.items():
+        if field in table:
+            own = "" if field == kind else f"{kind}: {TESTS[kind]}\n    "
+            yield lambda text, own=own: f"from: scratch\ntests:\n  - {own}{text}\n"  # type: ignore[misc]
+    for table, given in ((EXPECTED, "run: a\n    stdout"), (HTTP, "port: 80\n    http")):
+        if field in table:
+            yield lambda text, given=given: (  # type: ignore[misc]
+                f"from: scratch\ntests:\n  - {given}:\n      {text}\n"
+            )
 
 
 def _mistakes() -> Iterator[str]:
@@ -90,6 +101,7 @@ def _mistakes() -> Iterator[str]:
         CONFIG,
         _HEALTHCHECK,
         _DEBOOTSTRAP,
+        *(EXPECTED, HTTP, *TABLES.values()),
         *(verb.fields() for verb in VERBS.values()),
     ]
     for field in dict.fromkeys(name for table in tables for name in table):
@@ -107,11 +119,17 @@ def _mistakes() -> Iterator[str]:
                 f"from: scratch\nsteps:\n  - {given}\n    {key}: {value}\n"
                 for given in GIVEN.values()
             )
+            yield f"from: scratch\ntests:\n  - {key}: {value}\n"
+            yield from (
+                f"from: scratch\ntests:\n  - {kind}: {given}\n    {key}: {value}\n"
+                for kind, given in TESTS.items()
+            )
 
 
 # What a hint may say without a value to write.
 EXPLAINS = re.compile(
     r"(empty text: )?(?=write )|quote it: |known here: |a step needs one of: |make two steps of it$"
+    r"|a test needs one of: |make two tests of it$|make a test of each$"
     r"|build the others with --platform$|a step `download` fetches a file, a step `git` "
     r"|as a mapping only debootstrap is known$|paths are relative to the context folder"
     r"|a spec goes by its file name without .yaml|a tag begins with a letter, a digit or _$"
@@ -126,7 +144,9 @@ EXPLAINS = re.compile(
     r"|only the first 50 errors are shown$|set it, or give a default"
 )
 FIELDS = {
-    field.doc for table in (SPEC, CONFIG, _HEALTHCHECK, _DEBOOTSTRAP) for field in table.values()
+    field.doc
+    for table in (SPEC, CONFIG, _HEALTHCHECK, _DEBOOTSTRAP, EXPECTED, HTTP, *TABLES.values())
+    for field in table.values()
 }
 FIELDS |= {*_NONE.values()}
 FIELDS |= {field.doc for verb in VERBS.values() for field in verb.fields().values()}

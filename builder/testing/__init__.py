@@ -1,0 +1,1 @@
+"""Tests of images: what `tests:` of a spec says, held against what was made of it."""
