@@ -7,6 +7,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -27,6 +28,7 @@ class Place:
 
     def __init__(self, root: Path, store: Path) -> None:
         self.root, self.store = root, store
+        self.terminals: list[Terminal] = []
         (root / "specs").mkdir(parents=True)
 
     def spec(self, text: str, name: str = "app") -> None:
@@ -82,6 +84,7 @@ def make_base(path: Path, folder: Path, applets: bool = True) -> None:
     (folder / "etc/group").write_text("root:x:0:\napp:x:1000:\nmore:x:44:app\n")
     (folder / "srv/old/deep/file").write_text("deep")
     (folder / "srv/link").symlink_to("old")
+    os.chown(folder / "home/app", 1000, 1000)
     with tarfile.open(path, "w") as tar:
         tar.add(folder, ".")
 
@@ -104,6 +107,10 @@ def place(tmp_path: Path, base: Path, shared_store: Path) -> Iterator[Place]:
     made = Place(tmp_path / "project", shared_store)
     shutil.copy(base, made.root / "base.tar")
     yield made
+    for terminal in made.terminals:
+        if terminal.handle >= 0:  # of a test that failed
+            os.kill(terminal.pid, signal.SIGKILL)
+            terminal.end()
     for name in made.states():
         made.call("rm", "-f", name)
 
@@ -119,7 +126,7 @@ class Terminal:
             argv = place.argv(*arguments)
             os.execve(argv[0], argv, place.env(TERM="xterm-256color", NO_COLOR="1"))
         fcntl.ioctl(self.handle, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.status: int | None = None
+        place.terminals.append(self)
 
     def type(self, text: str) -> None:
         os.write(self.handle, text.encode())
@@ -150,4 +157,5 @@ class Terminal:
             assert time.monotonic() < deadline, self.said
         _, status = os.waitpid(self.pid, 0)
         os.close(self.handle)
+        self.handle = -1
         return os.waitstatus_to_exitcode(status), self.said.decode(errors="replace")
