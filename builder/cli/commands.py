@@ -139,7 +139,9 @@ def _diff(parser: argparse.ArgumentParser) -> None:
         help="a spec, what the store has, oci:DIR[:tag], oci-archive:FILE, docker-archive:FILE,"
         " docker-daemon:REF, docker://REF",
     )  # fmt: skip
-    parser.add_argument("other", metavar="B", nargs="?", help="another, alike")
+    parser.add_argument(
+        "other", metavar="B", nargs="?", help="another, alike; without it A is a container's name"
+    )
     parser.add_argument(
         "--only", action="append", default=[], metavar="SECTION[,...]",
         help="of files, packages, config and layers; the exit code goes by these",
@@ -303,6 +305,14 @@ def _shell(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--keep", metavar="NAME", help="keep what is changed, as this container")
     parser.set_defaults(no_build=False)
+
+
+def _cp(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="FROM", help="a path, or NAME:PATH in a container")
+    parser.add_argument("target", metavar="TO", help="the other of the two")
+    parser.add_argument(
+        "--archive", "-a", action="store_true", help="keep owners, and modes as they are"
+    )
 
 
 def _ps(parser: argparse.ArgumentParser) -> None:
@@ -476,7 +486,10 @@ COMMANDS = {
         (image, as_json, *ANY_IMAGE),
     ),
     "diff": Command(
-        "look", "diff", "say in what two images differ; 3 when they do", (_diff, *ANY_IMAGE)
+        "look",
+        "diff",
+        "say in what two images differ, 3 when they do; or what a container changed",
+        (_diff, *ANY_IMAGE),
     ),
     "tree": Command("look", "files", "list what takes the room in an image", (_tree, *ANY_IMAGE)),
     "cat": Command("look", "files", "print a file of an image", (_path, *ANY_IMAGE)),
@@ -508,6 +521,9 @@ COMMANDS = {
         passes_on_behind_dashes=True,
     ),
     "ps": Command("run", "containers", "list containers", (_ps, common)),
+    "cp": Command(
+        "run", "containers", "copy files between a container and this machine", (_cp, common)
+    ),
     "rm": Command("run", "containers", "remove containers", (_rm, common)),
     "commit": Command(
         "run",

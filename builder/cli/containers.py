@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from builder.cli import screen, wiring
 from builder.containers.container import On, Settings, Streams, find, listed
 from builder.errors import BuilderError, CommandFailed, UsageError
+from builder.events import Warned
 from builder.oci.image import host_platform
 from builder.ui import human
 from builder.ui.tables import table
+from builder.ui.text import harmless
 
 if TYPE_CHECKING:
     from builder.cli.wanted import Wanted
@@ -166,3 +168,67 @@ def rm(arguments: argparse.Namespace) -> int:
             remove(store, name, arguments.force)
             sys.stdout.write(f"{name}\n")
     return 0
+
+
+def changed(arguments: argparse.Namespace) -> int:
+    """`builder diff NAME`: what a container changed of its image's files; 0 in any case."""
+    from builder.containers.files import lines
+    from builder.rootfs.layers import Layers
+
+    fault = wiring.become_root()
+    if fault:
+        raise fault
+    store = _store(arguments)
+    with store.live():
+        found = lines(Layers(store), find(store, arguments.image))
+    if arguments.json:
+        import json
+
+        changes = [{"kind": each.kind, "path": "/" + os.fsdecode(each.path)} for each in found]
+        sys.stdout.write(json.dumps({"changes": changes}, indent=2) + "\n")
+        return 0
+    for each in found:
+        sys.stdout.write(f"{each.kind} /{harmless(os.fsdecode(each.path))}\n")
+    return 0
+
+
+def cp(arguments: argparse.Namespace) -> int:
+    from builder.containers import copying
+    from builder.containers.container import find_listed
+    from builder.containers.files import with_root
+    from builder.executor.syscalls import initial_user_namespace
+    from builder.rootfs.layers import Layers
+
+    source, target = _named(arguments.source), _named(arguments.target)
+    if bool(source[0]) == bool(target[0]):
+        raise UsageError(
+            "expected one path on this machine and one in a container, as NAME:PATH",
+            "builder cp NAME:PATH TO, or builder cp FROM NAME:PATH",
+        )
+    fault = wiring.become_root()
+    if fault:
+        raise fault
+    renderer = screen.renderer("plain")
+    store = wiring.open_store(arguments, renderer)
+    owner = None if source[0] else (0, 0)
+    copy = copying.Copy(
+        owner,
+        arguments.archive,
+        bool(target[0]) and initial_user_namespace(),
+        lambda text: renderer(Warned(text)),
+    )
+    with store.live():
+        status = find_listed(store, source[0] or target[0])
+        act = copying.out_of if source[0] else copying.into
+        with_root(Layers(store), status, lambda root: act(root, source[1], target[1], copy))
+    return 0
+
+
+def _named(text: str) -> tuple[str, str]:
+    """The container's name, "" of a path here, and the path."""
+    from builder.containers.container import NAME
+
+    name, colon, path = text.partition(":")
+    if colon and NAME.fullmatch(name):
+        return name, path if path.startswith("/") else f"/{path}"
+    return "", os.path.join(os.getcwd(), text)  # another thread has another working directory

@@ -42,7 +42,9 @@ _COLORS = {"A": GREEN, "D": RED, "C": YELLOW}
 def diff(arguments: argparse.Namespace) -> int:
     """0: they are the same in what was asked for; 3: they differ."""
     if arguments.other is None:
-        raise UsageError("one image is named, expected two", "builder diff A B")
+        from builder.cli.containers import changed
+
+        return changed(arguments)
     sections = _sections(arguments)
     with wiring.open_store(arguments, ignore).live():  # what A is made of stays while B comes
         images = [look(arguments, text, _brought) for text in (arguments.image, arguments.other)]

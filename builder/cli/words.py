@@ -31,7 +31,7 @@ prune system builder clean purge gc > builder cache gc removes what is not used
 df du usage store > builder cache ls says what the store holds
 verify fsck repair > builder cache check verifies the store
 save > builder build IMAGE --output docker-archive:FILE writes an image
-export cp > builder build IMAGE --output dir:DIR writes an image's files, tar:FILE a tar of them
+export > builder build IMAGE --output dir:DIR writes an image's files, tar:FILE a tar of them
 import > a spec takes it as its base: `from: docker-archive:FILE` or `from: rootfs:FILE`
 check validate fmt format > builder lint checks specs
 explain reason > builder why IMAGE names what differs

@@ -14,18 +14,18 @@ import re
 import select
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.containers.about import MOST, Container, from_bytes, to_bytes
 from builder.containers.command import Above, Settings, command_of
+from builder.containers.files import changes
 from builder.errors import CannotRun, StoreError, UsageError
 from builder.executor.base import Command, File, Folder, Parent, Standing, Streams
 from builder.store.files import READ, failure
 
 if TYPE_CHECKING:
     from builder.executor.base import Executor
-    from builder.layer.entry import Change
     from builder.oci.image import Image
     from builder.rootfs.layers import Layers
     from builder.store.store import Store
@@ -289,23 +289,6 @@ def remove(store: Store, name: str, force: bool = False) -> None:
             store.folder.move_away(status.container.folder)
         except OSError as error:
             raise failure(error, "remove", status.container.folder, store.root) from error
-
-
-def changes(layers: Layers, container: Container, epoch: int) -> Iterable[Change]:
-    """What the container has that its image has not, as a layer takes it; no time is later than
-    `epoch`. As root, or in a user namespace."""
-    from builder.executor.changes import Tree, changeset
-    from builder.executor.merged import Merged
-    from builder.executor.overlay import NOWHERE, own_folder
-
-    with contextlib.ExitStack() as stack:
-        nothing = layers.store.temporary()
-        stack.callback(layers.store.folder.session().discard, nothing)
-        lowers = Parent(container.stands_on(), layers).lowers() or (nothing,)
-        below = Merged([os.fsencode(each) for each in lowers])
-        upper = Tree(os.fsencode(container.upper))
-        stack.callback(upper.close)
-        yield from changeset(upper, below, epoch, etc=own_folder(below) or NOWHERE)
 
 
 def _names(store: Store, folder: str) -> list[str]:

@@ -83,6 +83,13 @@ class Overlay:
             raise
         return below, etc
 
+    def bare(self) -> None:
+        """As `mount`, with nothing of the sandbox's own: to look into, and to copy to and from."""
+        os.chdir(self.folder)
+        names = [b"%d" % index for index in reversed(range(len(self._lowers)))]
+        lower = b"lowerdir=" + b":".join([*names, b"empty"])
+        self._overlay(b"root", lower + b",upperdir=upper,workdir=work")
+
     def stand(self, command: Command, volumes: Sequence[str]) -> tuple[Command, tuple[str, ...]]:
         """As `mount`, of a container whose upper directory may hold anything by now. Gives the
         command and the volumes with the symlinks followed that are on the way to where something
