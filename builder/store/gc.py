@@ -156,8 +156,11 @@ def _staying(store: Store, found: Iterable[Item], holding: Held) -> set[tuple[st
 
 
 def _is_made_of(data: bytes | None, holding: Held) -> bool:
-    """Whether an entry tells of a base that was made, of layers that are held."""
-    layers = (parse_object(data) or {}).get("layers")
+    """Whether an entry tells of a base that was made or pulled, of layers that are held."""
+    document = parse_object(data) or {}
+    if isinstance(pulled := document.get("manifest"), str):
+        document = parse_object(pulled.encode("utf-8", "replace")) or {}
+    layers = document.get("layers")
     if not isinstance(layers, list) or not layers:
         return False
     blobs = [parse_descriptor(each) for each in layers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -64,6 +65,26 @@ def test_what_a_name_holds_on_to_stays_until_the_name_goes(store: Store) -> None
     store.untag(ImageName("site", Platform()))
     gc(store, max_age=DAY)
     assert not any(store.has(blob) for blob in blobs)
+
+
+def test_what_a_base_was_stays_while_a_name_holds_its_layers(store: Store) -> None:
+    layer, config, manifest = tagged(store, "site", b"layer")
+    pulled = {"manifest": store.read(manifest).decode(), "config": store.read(config).decode()}
+    other = json.dumps({"layers": [{**layer.document(), "digest": "sha256:" + "1" * 64}]}).encode()
+    entries = {
+        "registry-" + "a" * 64: json.dumps(pulled).encode(),
+        "debootstrap-" + "b" * 64: json.dumps({"layers": [layer.document()]}).encode(),
+        "debootstrap-" + "c" * 64: other,
+        "seen-" + "d" * 64: b'["a"]',
+        "seen-" + "e" * 64: b'{"manifest": "[[", "layers": 3}',
+    }
+    for name, data in entries.items():
+        store.save("bases", name, data)
+    gc(store, max_age=0)
+    assert store.entries("bases") == ["debootstrap-" + "b" * 64, "registry-" + "a" * 64]
+    store.untag(ImageName("site", Platform()))
+    gc(store, max_age=0)
+    assert store.entries("bases") == []
 
 
 def test_without_limits_gc_takes_only_leftovers(store: Store) -> None:
