@@ -117,6 +117,9 @@ def _test(parser: argparse.ArgumentParser) -> None:
 def _why(parser: argparse.ArgumentParser) -> None:
     image(parser)
     parser.add_argument("step", metavar="STEP", nargs="?", help="a step's name or number")
+    parser.add_argument(
+        "--all", "-a", action="store_true", help="all that differs, small texts line by line"
+    )
 
 
 def _logs(parser: argparse.ArgumentParser) -> None:
@@ -462,7 +465,7 @@ COMMANDS = {
     ),
     "why": Command(
         "build",
-        "plan",
+        "why",
         "name the first input that differs from the last build",
         (_why, target, project, secrets, common),
     ),

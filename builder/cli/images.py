@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from builder.cli import screen, wanted, wiring
 from builder.cli.wanted import Wanted
 from builder.errors import BuilderError, UsageError
-from builder.oci.image import Descriptor, Image, host_platform, parse_platforms
+from builder.oci.digest import CacheKey
+from builder.oci.image import Descriptor, Image, Layer, host_platform, parse_platforms
 from builder.oci.reference import parse_reference
+from builder.plan.clock import timestamp
+from builder.plan.last import load_last
 from builder.store.names import ANY, ImageName
+from builder.store.records import Record, load_record
 from builder.store.store import Store
 from builder.transport.stored import by_digest, no_image, read_images, spellings
 from builder.ui import human
@@ -27,12 +32,16 @@ def _store(arguments: argparse.Namespace) -> Store:
 def images(arguments: argparse.Namespace) -> int:
     store = _store(arguments)
     rows, documents = [], []
-    for name, manifest in store.names().items():
+    names = store.names()
+    lasts = [last for name in names if name.project and (last := load_last(store, name))]
+    built = {last.manifest: last.created for last in lasts}
+    now = time.time()
+    for name, manifest in names.items():
         platform, project = str(name.platform) or "-", name.project or "-"
         try:
             found = read_images(store, manifest, f"image {name.name!r}")
         except BuilderError as error:
-            rows.append((name.name, "-", platform, error.message, project))
+            rows.append((name.name, "-", platform, "-", error.message, project))
             continue
         # each layer once: those that platforms share are stored once
         layers = {layer.blob for _, image in found for layer in image.layers}
@@ -40,7 +49,9 @@ def images(arguments: argparse.Namespace) -> int:
         index = name.platform == ANY
         if index:
             platform = ", ".join(str(image.platform) for _, image in found)
-        rows.append((name.name, manifest.digest[:19], platform, human.size(size), project))
+        times = [built[each.digest] for each, _ in found if each.digest in built]
+        age = human.ago(now - max(times)) if times else "-"
+        rows.append((name.name, manifest.digest[:19], platform, age, human.size(size), project))
         documents.append(
             {
                 "name": name.name,
@@ -49,13 +60,14 @@ def images(arguments: argparse.Namespace) -> int:
                 "platform": None if index else platform,
                 "layers": len(layers) if index else len(found[0][1].layers),
                 "size": size,
+                "built": timestamp(max(times)) if times else None,
                 **({"manifests": [_brief(*each) for each in found]} if index else {}),
             }
         )
     if arguments.json:
         sys.stdout.write(json.dumps({"images": documents}, indent=2) + "\n")
     else:
-        header = ("NAME", "DIGEST", "PLATFORM", "SIZE", "PROJECT")
+        header = ("NAME", "DIGEST", "PLATFORM", "BUILT", "SIZE", "PROJECT")
         sys.stdout.write(table(header, rows, right=("SIZE",), width=screen.width()))
     return 0
 
@@ -99,7 +111,7 @@ def _inspected(manifest: Descriptor, image: Image) -> dict[str, Any]:
 
 def history(arguments: argparse.Namespace) -> int:
     """Newest first, as Docker lists it."""
-    image = wanted.use(arguments, lambda found: found.one().image, host_platform)
+    image, made = wanted.use(arguments, _image_and_times, host_platform)
     layers = iter(image.layers)
     lines = []
     for entry in image.config.get("history") or ():
@@ -109,23 +121,59 @@ def history(arguments: argparse.Namespace) -> int:
     lines.reverse()
     if arguments.json:
         documents = [
-            {**entry, "diff_id": layer.diff_id, "size": layer.blob.size} if layer else dict(entry)
-            for entry, layer in lines
+            {**entry, **(_layer_document(layer, made) if layer else {})} for entry, layer in lines
         ]
         sys.stdout.write(json.dumps({"history": documents}, indent=2) + "\n")
         return 0
-    rows = [
-        (
-            layer.diff_id[7:19] if layer else "empty",
-            str(entry.get("created", ""))[:19],
-            human.size(layer.blob.size) if layer else "0 B",
-            " ".join(str(entry.get("created_by", "")).split()),
+    now = time.time()
+    rows = []
+    for entry, layer in lines:
+        name = str(entry.get("comment") or entry.get("created_by", ""))
+        step, record = made.get(layer.diff_id if layer else name, ("", None))
+        said = str(entry.get("created", ""))[:10]
+        rows.append(
+            (
+                layer.diff_id[7:19] if layer else "empty",
+                # without a record of ours what the image says, if that is no time made up
+                human.ago(now - record.created) if record else said if said > "1981" else "-",
+                human.seconds(record.seconds) if record else "",
+                human.size(layer.blob.size) if layer else "0 B",
+                step or str(entry.get("comment", "")),
+                " ".join(str(entry.get("created_by", "")).split()),
+            )
         )
-        for entry, layer in lines
-    ]
-    header = ("DIFF_ID", "CREATED", "SIZE", "CREATED BY")
-    sys.stdout.write(table(header, rows, right=("SIZE",), width=screen.width()))
+    header = ("DIFF_ID", "BUILT", "TOOK", "SIZE", "STEP", "CREATED BY")
+    sys.stdout.write(table(header, rows, right=("TOOK", "SIZE"), width=screen.width()))
     return 0
+
+
+_Times = Mapping[str, tuple[str, Record]]
+"""Of steps that ran here, by the layer's diff_id or, where that is empty, the step's name: the
+name, and when and how long it ran."""
+
+
+def _image_and_times(found: Wanted) -> tuple[Image, _Times]:
+    image, store = found.one().image, found.store
+    layers = {layer.diff_id for layer in image.layers}
+    made: dict[str, tuple[str, Record]] = {}
+    for name in store.names():
+        last = load_last(store, name) if name.project else None
+        steps = last.steps if last else ()
+        if not any(step.diff_id in layers for step in steps):
+            continue
+        for step in steps:
+            if record := load_record(store, CacheKey(step.key)):
+                made[step.diff_id or step.name] = (step.name, record)
+    return image, made
+
+
+def _layer_document(layer: Layer, made: _Times) -> dict[str, Any]:
+    document: dict[str, Any] = {"diff_id": layer.diff_id, "size": layer.blob.size}
+    if layer.diff_id in made:
+        step, record = made[layer.diff_id]
+        built = timestamp(record.created)
+        document.update(step=step, built=built, seconds=record.seconds)
+    return document
 
 
 def tag(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`builder plan` and `builder why`."""
+"""`builder plan`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, assert_never
 
 from builder.cli import screen, wiring
-from builder.errors import UsageError
+from builder.plan.forecast import Forecast, forecast
 from builder.plan.image import ImageBuild, ImageHit, ImageUnknown
 from builder.plan.last import load_last
 from builder.plan.plan import ImagePlan
@@ -20,7 +20,7 @@ from builder.spec.model import ImageSpec, Skipped
 from builder.store.store import Store
 
 
-def _plans(
+def plans_of(
     arguments: argparse.Namespace, images: list[str]
 ) -> tuple[dict[str, ImagePlan], tuple[str, ...], Project]:
     with screen.renderer(arguments.progress) as emit:
@@ -30,30 +30,39 @@ def _plans(
 
 
 def plan(arguments: argparse.Namespace) -> int:
-    found, _, project = _plans(arguments, arguments.images)
+    found, _, project = plans_of(arguments, arguments.images)
     plans, left_out = list(found.values()), project.left_out
+    forecasts = [forecast(project.store, each) for each in plans]
     if arguments.json:
-        images = [_document(each, project.store) for each in plans]
+        images = [
+            _document(each, expected, project.store)
+            for each, expected in zip(plans, forecasts, strict=True)
+        ]
         images += map(_left_out, left_out)
         document = {"images": images}
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
-        _show(plans, left_out, project.store)
+        _show(plans, forecasts, left_out, project.store)
     changed = any(each.changes or _to_run(each, project.store) for each in plans)
     return 3 if changed and arguments.exit_code else 0
 
 
-def _show(plans: list[ImagePlan], left_out: Sequence[ImageSpec], store: Store) -> None:
-    from builder.ui.human import count
-    from builder.ui.text import BOLD, CYAN, DIM, GREEN, YELLOW, cells, cut, harmless, paint
+def _show(
+    plans: list[ImagePlan],
+    forecasts: list[Forecast],
+    left_out: Sequence[ImageSpec],
+    store: Store,
+) -> None:
+    from builder.ui.human import count, seconds, size
+    from builder.ui.text import BOLD, CYAN, DIM, GREEN, RED, YELLOW, cells, cut, harmless, paint
 
     color, width = screen.color(sys.stdout), screen.width()
     codes = {"hit": GREEN, "build": YELLOW, "unknown": CYAN, "config": GREEN, "skipped": DIM}
-    codes |= {"test": YELLOW, "passed": GREEN}
+    codes |= {"failed": RED, "test": YELLOW, "passed": GREEN}
     out = []
-    for each in plans:
+    for each, expected in zip(plans, forecasts, strict=True):
         head = f"{each.spec.label}  from {each.spec.base}"
-        variables = _variables(store, each) if each.changes else ""
+        variables = variables_of(store, each) if each.changes else ""
         if variables:
             head += f"  (variable {variables})"
         out.append(paint(harmless(head), BOLD, color))
@@ -66,9 +75,16 @@ def _show(plans: list[ImagePlan], left_out: Sequence[ImageSpec], store: Store) -
         column = min(max(map(cells, map(harmless, names))), 40)
         if width:
             column = min(column, max(10, width - 30))  # room for a reason
-        lines = [("", "base", each.base_status, _base_text(each))]
-        lines += [(number, step.name, step.status, step.why) for number, step in steps]
-        lines.append(("", "image", *_image_row(each)))
+        took = {str(number): seconds(time) for number, time in expected.seconds.items()}
+        last = max(map(len, took.values()), default=0)
+        lines = [("", "base", each.base_status, base_text(each))]
+        for number, step in steps:
+            said = expected.failed.get(int(number)) if number != "-" else None
+            if said is None:
+                lines.append((number, step.name, step.status, step.why))
+            else:
+                lines.append((number, step.name, "failed", f"{said}; {step.why}"))
+        lines.append(("", "image", *image_row(each)))
         lines += [
             ("", name, "passed" if passed else "test", "") for name, passed in _tests(each, store)
         ]
@@ -76,10 +92,12 @@ def _show(plans: list[ImagePlan], left_out: Sequence[ImageSpec], store: Store) -
             state = paint(f"{status:<7}", codes[status], color)
             name = cut(harmless(name), column)
             text = f"{number:>4}  {name}{' ' * (column - cells(name))}  "
+            if last:
+                state += f"  {took.get(number, ''):>{last}}"
             told = status == "config" or (status, why) == ("hit", "unchanged")
             reason = "" if told else harmless(why)
             if width:
-                reason = cut(reason, max(10, width - cells(text) - 9))
+                reason = cut(reason, max(10, width - cells(text) - 9 - (last + 2 if last else 0)))
             out.append(f"{text}{state}  {paint(reason, DIM, color and status == 'hit')}".rstrip())
     for spec in left_out:
         out.append(paint(harmless(f"{spec.name}  skipped  {spec.left_out}"), DIM, color))
@@ -94,7 +112,13 @@ def _show(plans: list[ImagePlan], left_out: Sequence[ImageSpec], store: Store) -
         parts.append(f"{count(bases, 'base')} to make")
     if to_run := sum(_to_run(each, store) for each in plans):
         parts.append(f"{count(to_run, 'test')} to run")
+    times = [time for each in forecasts for time in each.seconds.values()]
+    if times:
+        parts.append(f"{seconds(sum(times))} when they were last built")
     out.append(f"{count(total, 'step')}: {', '.join(parts)}")
+    if push := sum(each.push or 0 for each in forecasts):
+        about = "about " if builds or unknown else ""
+        out.append(f"to push: {about}{size(push)}")
     sys.stdout.write("\n".join(out) + "\n")
 
 
@@ -126,13 +150,13 @@ def _rows(plan: ImagePlan) -> Iterator[tuple[str, Planned | Skipped]]:
         yield "-", each
 
 
-def _base_text(plan: ImagePlan) -> str:
+def base_text(plan: ImagePlan) -> str:
     if plan.base_status == "hit" and plan.base_why == "unchanged":
         return plan.base
     return f"{plan.base}: {plan.base_why}"
 
 
-def _image_row(plan: ImagePlan) -> tuple[str, str]:
+def image_row(plan: ImagePlan) -> tuple[str, str]:
     """Status and reason of the image itself."""
     match plan.image:
         case ImageHit():
@@ -145,12 +169,12 @@ def _image_row(plan: ImagePlan) -> tuple[str, str]:
             assert_never(other)
 
 
-def _variables(store: Store, plan: ImagePlan) -> str:
+def variables_of(store: Store, plan: ImagePlan) -> str:
     return why_variables(load_last(store, plan.name), plan.spec.variables)
 
 
-def _document(plan: ImagePlan, store: Store) -> dict[str, Any]:
-    status, why = _image_row(plan)
+def _document(plan: ImagePlan, expected: Forecast, store: Store) -> dict[str, Any]:
+    status, why = image_row(plan)
     digest = None if isinstance(plan.image, ImageUnknown) else plan.image.manifest.digest
     return {
         "name": plan.spec.name,
@@ -163,6 +187,7 @@ def _document(plan: ImagePlan, store: Store) -> dict[str, Any]:
                 "why": step.why,
                 "key": f"sha256:{step.key}" if isinstance(step, Planned) and step.key else None,
                 "diff_id": step.layer.diff_id if isinstance(step, Planned) and step.layer else None,
+                **_expected(step, expected),
             }
             for _, step in _rows(plan)
         ],
@@ -171,6 +196,7 @@ def _document(plan: ImagePlan, store: Store) -> dict[str, Any]:
             "status": status,
             "why": why,
             "digest": digest,
+            "push": expected.push,
         },
         "tests": [
             {"name": name, "status": "passed" if passed else "run"}
@@ -179,63 +205,15 @@ def _document(plan: ImagePlan, store: Store) -> dict[str, Any]:
     }
 
 
+def _expected(step: Planned | Skipped, expected: Forecast) -> dict[str, Any]:
+    number = step.number if isinstance(step, Planned) else None
+    return {
+        "seconds": expected.seconds.get(number or 0),
+        "failed": expected.failed.get(number or 0),
+    }
+
+
 def _left_out(spec: ImageSpec) -> dict[str, Any]:
     """The document of an image that is not built."""
     status = {"status": "skipped", "why": spec.left_out}
     return {"name": spec.name, "steps": [], "image": {**status, "digest": None}}
-
-
-def why(arguments: argparse.Namespace) -> int:
-    """For each step: why it would be built; for a hit, why it was built when it last was."""
-    plans, names, project = _plans(arguments, [arguments.image])
-    parts = project.images[project.only(arguments.image, names)]
-    for part in parts:
-        if len(parts) > 1:
-            sys.stdout.write(f"{part}\n")
-        _why(arguments.step, project.store, plans[part])
-    return 0
-
-
-def _why(wanted: str | None, store: Store, each: ImagePlan) -> None:
-    steps = list(each.steps)
-    if wanted is not None:
-        steps = [_find(each, wanted)]
-    last = load_last(store, each.name)
-    lines = []
-    if wanted is None:
-        lines.append(f"base: {each.base_status}: {_base_text(each)}")
-    for step in steps:
-        before = last.match(step.number - 1, step.name, "") if last else None
-        if step.status == "config":
-            text = step.why
-        elif step.status != "hit":
-            text = f"{step.status}: {step.why}"
-        elif before and before.key == step.key:
-            from builder.plan.clock import timestamp
-
-            text = f"hit: unchanged since {timestamp(before.built)}, then built: {before.why}"
-            text = text.replace("then built: first build", "when it was first built")
-        else:
-            text = "hit: the same was built before"
-        lines.append(f"{step.number} {step.name}: {text}")
-    if wanted is None:
-        status, text = _image_row(each)
-        lines.append(f"image: {status}: {text}")
-    variables = _variables(store, each) if each.changes else ""
-    if variables:
-        lines.append(f"variable {variables}")
-    from builder.ui.text import harmless
-
-    sys.stdout.write("".join(harmless(line) + "\n" for line in lines))
-
-
-def _find(plan: ImagePlan, wanted: str) -> Planned:
-    for step in plan.steps:
-        if wanted in (step.name, str(step.number)):
-            return step
-    import difflib
-
-    names = [step.name for step in plan.steps]
-    near = difflib.get_close_matches(wanted, names, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"its steps: {', '.join(names)}"
-    raise UsageError(f"{plan.spec.name!r} has no step {wanted!r}", hint)

@@ -17,6 +17,8 @@ from builder.store.store import Store
 _SHOWN = 58  # characters of a value
 _PARENT = "what it stands on changed"
 _MOUNTS = "its mounts changed"
+FIELDS = ("command", "user", "env", "working_dir", "folder", "network", "times", "parent")
+"""Of a command's document; the user before the environment: HOME follows the user."""
 _FIELDS = ("type", "mode", "owner", "group", "mtime", "xattrs", "content")
 _TYPES = {
     "0": "file", "1": "hard link", "2": "symlink", "3": "device", "4": "device",
@@ -107,10 +109,9 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         return f"platform: {old['platform']} -> {new['platform']}"
     if new["kind"] == "files":
         return _files(old, new)
-    # the user before the environment: HOME follows the user
-    for field in ("command", "user", "env", "working_dir", "folder", "network", "times", "parent"):
+    for field in FIELDS:
         if old[field] != new[field]:
-            return _field(field, old[field], new[field])
+            return field_difference(field, old[field], new[field])
     before, after = old.get("secrets", {}), new.get("secrets", {})
     for name in sorted({*before, *after}):
         if before.get(name) != after.get(name):
@@ -173,7 +174,7 @@ def _variable(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def _field(field: str, old: Any, new: Any) -> str:
+def field_difference(field: str, old: Any, new: Any) -> str:
     if field == "parent":
         return _PARENT
     if field == "env":
@@ -236,15 +237,18 @@ def _files(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     # a directory that came along says less than the file in it
     path = next((p for p in changed if (after.get(p) or before[p])[:1] != b"5"), changed[0])
     more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+    return entry_difference(path, before.get(path), after.get(path)) + more
+
+
+def entry_difference(path: bytes, before: bytes | None, after: bytes | None) -> str:
+    """Of what stands at a path, as the documents have it; None: nothing."""
     shown = _text(path)
-    if path not in before:
+    if before is None:
         removed = path.rpartition(b"/")[2].startswith(b".wh.")
-        return (
-            f"/{shown.replace('.wh.', '', 1)}: removed{more}" if removed else f"/{shown}: new{more}"
-        )
-    if path not in after:
-        return f"/{shown}: gone{more}"
-    return f"/{shown}: {_entry(before[path], after[path])}{more}"
+        return f"/{shown.replace('.wh.', '', 1)}: removed" if removed else f"/{shown}: new"
+    if after is None:
+        return f"/{shown}: gone"
+    return f"/{shown}: {_entry(before, after)}"
 
 
 def _entry(before: bytes, after: bytes) -> str:

@@ -134,6 +134,12 @@ def load_log(store: Store, name: str) -> Kept | None:
     return Kept(text, missing if type(missing) is int else 0, _failure(document.get("failure")))
 
 
+def load_failure(store: Store, name: str) -> Failure | None:
+    """What a log says of a failure, without its text."""
+    head = (store.load("logs", name) or b"").partition(b"\n")[0]
+    return _failure((parse_object(head) or {}).get("failure"))
+
+
 def failures(store: Store) -> list[Failure]:
     """Of the images whose last build failed, the newest first."""
     names = [name for name in store.entries("logs") if name.startswith("failed-")]
