@@ -104,6 +104,7 @@ def test_spec_errors_show_their_lines_and_a_caret() -> None:
         "          ^\n"
         "error: a.yaml:5:3: unknown key 'cpoy'\n"
         "hint: did you mean copy?\n"
+        "2 errors\n"
     )
 
 
