@@ -63,6 +63,14 @@ its first byte. None for the others. Exactly `entry.size` bytes must come."""
 Change = tuple[Entry, Content]
 
 
+def fits(path: bytes) -> bool:
+    """Whether a file system takes a path: a whiteout stands for a name without its prefix."""
+    if len(path) <= MAX_NAME:
+        return True
+    longest = max(len(part.removeprefix(WHITEOUT)) for part in path.split(b"/"))
+    return len(path) <= MAX_PATH and longest <= MAX_NAME
+
+
 def whiteout(path: bytes, mtime: int) -> Entry:
     """The entry that removes `path` from the layers below (image-spec layer.md, Whiteouts)."""
     parent, _, name = path.rpartition(b"/")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from builder.errors import LayerError
-from builder.layer.entry import DIRECTORY, FILE, MAX_ID, MAX_NAME, MAX_PATH, Entry
+from builder.layer.entry import DIRECTORY, FILE, MAX_ID, MAX_NAME, MAX_PATH, Entry, fits
 
 BLOCK = 512
 _USTAR_ID = 0o7777777  # seven octal digits
@@ -126,7 +126,7 @@ def _check(entry: Entry) -> None:
     path = entry.path
     if b"\0" in path or b"\0" in entry.link:
         raise LayerError(f"{os.fsdecode(path)!r}: a name cannot hold a NUL byte")
-    if len(path) > MAX_PATH or any(len(part) > MAX_NAME for part in path.split(b"/")):
+    if not fits(path):
         raise LayerError(
             f"{os.fsdecode(path[:60])!r}...: longer than a path may be",
             f"at most {MAX_PATH} bytes, {MAX_NAME} between two slashes",

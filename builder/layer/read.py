@@ -29,6 +29,7 @@ from builder.layer.entry import (
     SYMLINK,
     WHITEOUT,
     Entry,
+    fits,
 )
 from builder.layer.links import placed
 from builder.layer.source import Content, Source
@@ -373,7 +374,7 @@ def clean_path(raw: bytes) -> bytes:
     path = b"/".join(parts)
     if b"\0" in path:
         raise LayerError(f"entry {show(raw)} has a NUL in its name")
-    if len(path) > MAX_NAME and (len(path) > MAX_PATH or max(map(len, parts)) > MAX_NAME):
+    if len(path) > MAX_NAME and not fits(path):
         raise LayerError(
             f"entry {show(raw)} has a name that is too long, "
             f"at most {MAX_NAME} bytes a part and {MAX_PATH} in all"

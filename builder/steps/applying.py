@@ -74,6 +74,7 @@ class _Applied:
             members.add(entry, more)
         self._removing = {path.rpartition(b"/")[0] for path in self._gone}
         self._walk(members)
+        members.close()
 
     def rows(self) -> Iterator[tuple[Entry, bytes]]:
         """In a layer's order, each with what `contents` knows of its bytes."""

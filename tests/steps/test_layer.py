@@ -279,6 +279,21 @@ def test_a_folder_in_the_place_of_a_link_is_told(project: Project) -> None:
     assert "'/lib' is a symlink to 'usr/lib' in the image" in said and "'/a'" not in said
 
 
+def test_the_longest_names_can_be_removed(project: Project) -> None:
+    """Whose whiteouts are longer than a name may be in a file system."""
+    names = ["n" * 255, "é" * 126]
+    project.file("base.tar", tar(member("d", tarfile.DIRTYPE), *(member(f"d/{n}") for n in names)))
+    project.file("x.tar", tar(member("d/.wh..wh..opq")))
+    project.spec("x", "from: rootfs:base.tar\nsteps:\n- layer: x.tar\n- {file: /f, content: x}\n")
+    project.run("build", "x", "-o", "oci:layout:x", "-o", "tar:out.tar")
+    with tarfile.open(project.root / "out.tar") as archive:
+        assert archive.getnames() == ["d", "f"]
+    unpack = ["umoci", "unpack", "--rootless", "--image", "layout:x", "bundle"]
+    subprocess.run(unpack, cwd=project.root, check=True, capture_output=True)
+    assert sorted(os.listdir(project.root / "bundle/rootfs")) == ["d", "f"]
+    assert os.listdir(project.root / "bundle/rootfs/d") == []
+
+
 HOSTILE = {
     "out of it": ([member("../x")], "'..' in its name"),
     "a device that means a removal": (
