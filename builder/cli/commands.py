@@ -65,6 +65,15 @@ def _plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exit-code", action="store_true", help="3 when something would be built")
 
 
+def _jobs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--jobs",
+        "-j",
+        metavar="N",
+        help="do N things at once (default: as many as there are cores)",
+    )
+
+
 def _build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", "-o", action="append", default=[], metavar="WHERE",
@@ -76,12 +85,7 @@ def _build(parser: argparse.ArgumentParser) -> None:
         help="also give the image this name in the store; with --push push it there",
     )  # fmt: skip
     parser.add_argument("--push", action="store_true", help="push to the spec's tags, and --tag's")
-    parser.add_argument(
-        "--jobs",
-        "-j",
-        metavar="N",
-        help="do N things at once (default: as many as there are cores)",
-    )
+    _jobs(parser)
     parser.add_argument(
         "--keep-going", "-k", action="store_true",
         help="when an image fails, build all that does not stand on it",
@@ -110,6 +114,7 @@ def _test(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-cache", action="store_true", help="also those that the image has passed before"
     )
+    _jobs(parser)
     parser.add_argument("--junit", metavar="FILE", help="write the results there, as JUnit's XML")
     as_json(parser)
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
+import sys
+import time
 from typing import Any
 
 import pytest
 
 from tests.cli.conftest import Project
+from tests.login import Login
 
 pytestmark = [
     pytest.mark.needs("busybox"),
@@ -177,3 +182,49 @@ def test_an_executor_without_containers_says_so(base: Project) -> None:
     base.spec("a", document([{"run": "true"}]))
     (each,) = results(base, "--executor", "chroot", status=1)
     assert "has no containers to test in" in each["why"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_ends_the_builder_ends_its_tests_and_leaves_nothing(
+    base: Project, number: signal.Signals
+) -> None:
+    """Beside a command that does nothing with signals."""
+    tests = [
+        {"run": "trap '' INT TERM; sleep 4217"},
+        {"port": 80, "within": "300s", "env": {"WHAT": "sleep 4217"}},
+    ]
+    base.spec("a", document(tests, cmd=["sh", "-c", "$WHAT"]))
+    command = [sys.executable, "-m", "builder", "test", "--progress", "plain", "--jobs", "2"]
+    environ = {**os.environ, "BUILDER_CACHE_DIR": str(base.store)}
+    with subprocess.Popen(
+        command, cwd=base.root, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            while len(sleeping()) < 2:
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(number)
+            assert process.wait(60) == 128 + number
+        finally:
+            process.kill()
+    assert not sleeping() and not os.listdir(base.store / "tmp")
+
+
+def sleeping() -> list[str]:
+    found = subprocess.run(["pgrep", "-fx", "sleep 4217"], capture_output=True, text=True)
+    return found.stdout.split()
+
+
+@pytest.mark.needs("newuidmap", "newgidmap", "useradd", "setpriv")
+def test_an_ordinary_user_tests_what_root_tests(login: Login, base: Project) -> None:
+    own = login.home / "own"
+    shutil.copy(base.root / "base.tar", own)
+    (own / "specs").mkdir()
+    tests = [
+        {"run": "id -u", "stdout": {"equals": "33"}},
+        {"port": 8080, "http": {"path": "/busybox", "contains": "ELF"}},
+        {"file": "/etc/passwd", "owner": "root:root"},
+    ]
+    (own / "specs/a.yaml").write_text(document(tests, cmd=HTTPD, user="web"))
+    found = json.loads(login.run("test", "--json", "--progress", "quiet"))["tests"]
+    assert [each["status"] for each in found] == ["passed"] * 3, found
