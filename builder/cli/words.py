@@ -35,6 +35,7 @@ export > builder build IMAGE --output dir:DIR writes an image's files, tar:FILE 
 import > a spec takes it as its base: `from: docker-archive:FILE` or `from: rootfs:FILE`
 check validate fmt format > builder lint checks specs
 explain reason > builder why IMAGE names what differs
+log output journal > builder logs IMAGE prints what its steps printed
 status show graph dry-run changes > builder plan says what would be built
 config print template > builder render IMAGE prints a spec after its templates
 bake compose > builder convert docker-bake.hcl -o specs writes specs, or compose.yaml

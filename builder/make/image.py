@@ -236,6 +236,8 @@ def _bring(shop: Workshop, spec: ImageSpec, ref: BaseRef, platform: Platform) ->
             error.at(ref.place)
         lines.close()
         excerpt = output.fail(name, error.message, ())
+        if "\n" in (error.hint or ""):  # it holds the end of what the tool printed
+            excerpt = excerpt._replace(skipped=0, last=())
         shop.emit(StepFailed(of, 0, name, error.message, excerpt))
         raise
     lines.close()
