@@ -87,13 +87,21 @@ def _tell(progress: str, text: str, error: Mapping[str, object]) -> None:
 
 def _tell_machine(error: Mapping[str, object]) -> None:
     """Of a command that was asked for JSON, a failure is JSON on stdout too."""
-    if "--json" not in sys.argv[1:]:
+    if not _asks_json(sys.argv[1:]):
         return
     import json
 
     with contextlib.suppress(OSError):  # nobody reads it
         sys.stdout.write(json.dumps({"error": error}, indent=2) + "\n")
         sys.stdout.flush()
+
+
+def _asks_json(argv: list[str]) -> bool:
+    """Whether --json is the builder's, and not what another program is called with."""
+    from builder.cli.commands import COMMANDS
+
+    command = next((COMMANDS[word] for word in argv if word in COMMANDS), None)
+    return "--json" in argv and not (command and command.passes_on)
 
 
 def _open_standard() -> None:

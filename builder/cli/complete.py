@@ -157,8 +157,10 @@ def _values(line: Line, action: argparse.Action, word: str) -> tuple[str, Values
     if action.choices:
         return NOTHING, [(str(each), "") for each in action.choices]
     match action.metavar:
-        case "IMAGE":
+        case "IMAGE" | "A" | "B" | "OTHER":
             return FILES, _images(line, word)
+        case "PATH" if not action.option_strings:
+            return NOTHING, _inside(line, word)
         case "REF" | "NAME":
             return FILES, _stored(line)
         case "STEP":
@@ -225,6 +227,26 @@ def _steps(line: Line) -> Iterator[tuple[str, str]]:
     specs, names = _project(line).load([line.given.get("image") or line.given.get("images", "")])
     for number, step in enumerate(steps_of(specs[names[0]]), 1):
         yield step_name(step), f"step {number}"
+
+
+def _inside(line: Line, word: str) -> Iterator[tuple[str, str]]:
+    """What a folder of an image in the store has."""
+    from builder.layer.entry import DIRECTORY
+    from builder.rootfs.layers import Layers
+    from builder.transport.stored import read_images
+
+    store, image = _store(line), line.given.get("image", "")
+    own = ("", _project(line).name)
+    names = store.names() if store else {}
+    for name in [each for each in names if each.name == image and each.project in own][:1]:
+        assert store
+        _, found = read_images(store, names[name], image)[0]
+        view = Layers(store).view(found.layers)
+        typed = word.rpartition("/")[0] + "/" if "/" in word else ""
+        folder = view.resolve(os.fsencode(typed.strip("/")), follow_last=True)
+        for each in view.children(folder):
+            inner = os.fsdecode(each.entry.path.rpartition(b"/")[2])
+            yield f"{typed}{inner}" + "/" * (each.entry.type == DIRECTORY), ""
 
 
 def _stored(line: Line) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ _builder() {
         :nothing) compopt +o bashdefault +o default ;;
     esac
     case ${COMPREPLY[0]-} in
-        *:) compopt -o nospace ;;
+        *[:/]) compopt -o nospace ;;
     esac
 }
 complete -o nosort -o bashdefault -o default -F _builder builder
@@ -39,7 +39,7 @@ _builder() {
         plain+=("${line%%$'\\t'*}")
     done
     if (( $#described )); then
-        if [[ ${plain[1]} == *: ]]; then
+        if [[ ${plain[1]} == *[:/] ]]; then
             compadd -S '' -a plain
         else
             _describe -V builder described

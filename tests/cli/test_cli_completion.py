@@ -28,7 +28,7 @@ from: scratch
 stages:
   compile: {from: scratch, steps: [{file: /a, content: x}]}
 steps:
-- {file: /motd, content: hello}
+- {file: /etc/motd, content: hello}
 - {name: "it's a: step", file: /b, content: x}
 - {copy: a, from: stage:compile, dest: /}
 """
@@ -39,7 +39,7 @@ TYPED = [
     ("cache exp\t", ["cache", "export"]),
     ("index cr\t", ["index", "create"]),
     ("build site:com\t", ["build", "site:compile"]),
-    ("why site fil\t", ["why", "site", "file /motd"]),
+    ("why site fil\t", ["why", "site", "file /etc/motd"]),
     ("why site it\t", ["why", "site", "it's a: step"]),
     ("build --specs el\t", ["build", "--specs", "else/"]),
     ("build --specs=el\t", ["build", "--specs=else/"]),
@@ -49,6 +49,8 @@ TYPED = [
     ("inspect localhost:5000/te\t", ["inspect", "localhost:5000/team/app:1"]),
     ("build -f specs/si\t", ["build", "-f", "specs/site.yaml"]),
     ("build my\\ f\t", ["build", "my file.yaml"]),
+    ("cat site /et\tmo\t", ["cat", "site", "/etc/motd"]),
+    ("diff sit\t sit\t", ["diff", "site", "site"]),
     ("nonsense si\t", ["nonsense", "si"]),
     ("schema el\t", ["schema", "el"]),
     ("completion zs\t --help", ["completion", "zsh", "--help"]),

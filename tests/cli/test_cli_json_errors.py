@@ -209,3 +209,9 @@ def test_warnings_are_annotations_too(project: Any) -> None:
     done = project.run("lint", env={"GITHUB_ACTIONS": "true"})
     kind, properties, _ = annotations(done.stderr)[0]
     assert (kind, properties["file"], properties["line"]) == ("warning", "specs/x.yaml", "3")
+
+
+def test_json_that_another_program_is_asked_for_is_not_ours(project: Any) -> None:
+    project.spec("site", "from: scratch\nsteps: [{file: /a, content: x}]\n")
+    made = project.run("run", "site", "/nothing", "--json", status=127)
+    assert made.stdout == "" and "error: " in made.stderr

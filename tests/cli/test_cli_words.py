@@ -124,7 +124,7 @@ def test_an_option_of_another_tool_is_told(project: Any, option: str) -> None:
         (("build", "--rebuild"), "builder build --no-cache"),
         (("build", "--target=build"), "builder build IMAGE"),
         (("build", "--frobnicate"), "builder build --help lists its options"),
-        (("build", "-q", "site"), "--progress quiet"),
+        (("plan", "-q", "site"), "--progress quiet"),
         (("images", "ls"), "builder images lists them"),
         (("images", "-q"), "--json"),
         (("build", "specs/"), "--context DIR"),
