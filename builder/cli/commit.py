@@ -91,6 +91,11 @@ def _place(arguments: argparse.Namespace, container: Container) -> _Place:
         )
     if output and not output.endswith(SUFFIXES):
         raise UsageError(f"-o {output!r}: expected the path of a spec", f"-o {output}.yaml")
+    if output and not _same_folder(os.path.dirname(output), arguments.specs):
+        raise UsageError(
+            f"-o {output!r} is not in the folder of specs, {arguments.specs!r}",
+            f"-o {os.path.join(arguments.specs, os.path.basename(output))}; --specs names another",
+        )
     slug = "-".join(re.findall("[a-z0-9]+", container.name.lower()))
     spec = output or os.path.join(arguments.specs, f"{slug}.yaml")
     name = stem_of(spec)
@@ -101,6 +106,10 @@ def _place(arguments: argparse.Namespace, container: Container) -> _Place:
     root = arguments.context or os.path.join(os.path.dirname(spec), os.pardir)
     made = "" if container.failed else os.path.normpath(spec)
     return _Place(name, made, os.path.normpath(root), f"{_FOLDER}/{name}.tar.zst")
+
+
+def _same_folder(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 # -- the spec -------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from tests.login import Login
 BUSYBOX = "/bin/busybox"
 pytestmark = [pytest.mark.root, pytest.mark.needs(BUSYBOX)]
 
-TREES = 1500 if os.environ.get("RELIABILITY") == "full" else 60
+TREES = 400 if os.environ.get("RELIABILITY") == "full" else 60
 SEED = int(os.environ.get("RELIABILITY_SEED", "0"))
 BOX = """\
 from: scratch
@@ -411,6 +411,7 @@ def test_what_is_wrong_is_one_line(box: Project) -> None:
     assert "changed nothing but what is left out" in wrong("work", "--exclude", "x")
     assert "expected text on one line" in wrong("work", "-m", "a\nb")
     assert "expected the path of a spec" in wrong("work", "-o", "specs/x")
+    assert "not in the folder of specs, 'specs'" in wrong("work", "-o", "x.yaml")
     assert "is not an image name" in wrong("work", "-o", "specs/X Y.yaml")
     assert "would stand on itself" in wrong("work", "-o", "specs/box.yaml", "--force")
     box.file("layers.txt", "x")
