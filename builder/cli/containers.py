@@ -56,6 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from builder.cli.running import settings_of, streams_of
 
     settings, streams = settings_of(arguments), streams_of(arguments)
+    check_executor(arguments)
     fault = wiring.become_root()  # before the first thread
     if fault:
         raise fault
@@ -64,6 +65,14 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError("--keep names a new container, and this one has a name")
     with layers.store.live():
         return start(arguments, layers, on, settings, streams, arguments.keep)
+
+
+def check_executor(arguments: argparse.Namespace) -> None:
+    """Raises UsageError where the one that is asked for by name has no containers."""
+    from builder.containers.container import check_has_containers
+    from builder.project import Project
+
+    check_has_containers(Project(wiring.options(arguments)).executor_name)
 
 
 def _standing(arguments: argparse.Namespace) -> tuple[Layers, On | Container]:

@@ -61,13 +61,8 @@ def run(
     """
     from builder.executor.confine import Overlaid
 
-    if not isinstance(executor, Overlaid):
-        raise UsageError(
-            f"the executor {executor.name!r} has no containers",
-            "as root or with subordinate ids: `--executor sandbox`, or runc"
-            if executor.name == "chroot"
-            else "`--executor sandbox`; or `builder load IMAGE`, then `docker run`",
-        )
+    check_has_containers(executor.name)
+    assert isinstance(executor, Overlaid)
     with _stand(layers, on, settings, streams, keep) as (container, handle):
         _check_mounts(container.command)
         read_only = isinstance(settings, Settings) and settings.read_only
@@ -83,6 +78,17 @@ def run(
             streams,
             started,
         )
+
+
+def check_has_containers(executor: str) -> None:
+    """Raises UsageError."""
+    if executor == "chroot":
+        hint = "as root or with subordinate ids: `--executor sandbox`, or runc"
+    elif executor == "docker":
+        hint = "`--executor sandbox`; or `builder load IMAGE`, then `docker run`"
+    else:
+        return
+    raise UsageError(f"the executor {executor!r} has no containers", hint)
 
 
 @contextlib.contextmanager
