@@ -93,6 +93,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def gc(arguments: argparse.Namespace) -> int:
+    from builder.containers import failed
     from builder.store.gc import MAX_AGE, default_size
     from builder.store.gc import gc as collect
 
@@ -102,15 +103,18 @@ def gc(arguments: argparse.Namespace) -> int:
     age = parse_age(arguments.max_age) if arguments.max_age else MAX_AGE
     wiring.become_root()  # what cannot be removed without it is told of
     store = _store(arguments)
+    age = 0 if arguments.all else age
+    states = failed.collect(store, age, dry_run=arguments.dry_run)
     report = collect(
         store,
         max_size=default_size(store) if size is None else size,
-        max_age=0 if arguments.all else age,
+        max_age=age,
         dry_run=arguments.dry_run,
     )
     verb = "would free" if arguments.dry_run else "freed"
+    count = human.count(report.removed + len(states), "thing")
     sys.stdout.write(
-        f"{verb} {human.size(report.freed)} ({human.count(report.removed, 'thing')});"
+        f"{verb} {human.size(report.freed + sum(states))} ({count});"
         f" {human.size(report.kept)} stay\n"
     )
     return 0

@@ -16,8 +16,9 @@ from builder.cli.containers import of_command, start
 from builder.containers import failed
 from builder.containers.command import Above
 from builder.containers.container import On, Streams
-from builder.errors import BuilderError, CommandFailed, UsageError
+from builder.errors import BuilderError, CommandFailed, LayerError, UsageError
 from builder.oci.image import host_platform
+from builder.spec.mounts import Secret
 
 if TYPE_CHECKING:
     from builder.cli.wanted import Wanted
@@ -190,13 +191,32 @@ def _stand_in(arguments: argparse.Namespace, project: Project, state: failed.Sta
         argv = _argv(arguments, container.config, lambda path: _is_there(view, path, container))
         command = _as_asked(arguments, command._replace(argv=argv), Above(container.upper, view))
         _say(said)
-        with _without_shell(arguments):
-            return start(arguments, project.layers, container, command, _streams())
+        try:
+            with _without_shell(arguments):
+                return start(arguments, project.layers, container, command, _streams())
+        finally:
+            _warn_of_secrets(project, state)
+
+
+def _warn_of_secrets(project: Project, state: failed.State) -> None:
+    """What was given to the shell may have been copied by hand."""
+    from builder.make.guard import Guard
+
+    try:
+        given = [each.mount.name for each in state.mounts if isinstance(each.mount, Secret)]
+        values = {
+            name: project.secrets.value(name) for name in given if project.secrets.known(name)
+        }
+        Guard(values, project.secrets, project.agents).check_folder(state.container.upper)
+    except LayerError as error:
+        said = error.what.replace("would hold", "holds", 1)
+        hint = f"`builder rm {state.container.name}` removes what is kept there"
+        screen.show_warning(BuilderError(f"{state.container.name}: {said}", hint))
+    except OSError:
+        pass  # what cannot be read there can be in no layer
 
 
 def _lacking(project: Project, state: failed.State) -> Iterator[str]:
-    from builder.spec.mounts import Secret
-
     for each in state.mounts:
         if isinstance(each.mount, Secret) and not project.secrets.known(each.mount.name):
             yield each.mount.name

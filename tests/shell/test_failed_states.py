@@ -121,6 +121,13 @@ def test_its_surroundings_are_those_of_the_step(executor: str, place: Place) -> 
     found = place.sh(*at, "--secret", f"token={token}", script="cat /token; echo; env")
     assert found.startswith("one secret of many bytes\n")
     assert "OTHER" not in found
+    copied = place.call(
+        "shell", *at, "--secret", f"token={token}", input="cat /token > copy; rm copy"
+    )
+    assert "warning" not in copied[1]
+    copied = place.call("shell", *at, "--secret", f"token={token}", input="cat /token > copy")
+    assert "warning: failed-app: '/work/copy' holds the secret 'token'" in copied[1]
+    place.sh(*at, script="rm copy")
     found = place.sh(*at, "--secret", f"other={other}", script="echo $OTHER")
     assert found == "another of many bytes\n"
     held = subprocess.run(
@@ -293,3 +300,15 @@ def test_bytes_that_are_not_understood_are_as_if_there_was_none(place: Place) ->
             assert failed.states(Store(str(place.store))) == []
         path.write_bytes(whole)
     assert len(failed.states(Store(str(place.store)))) == 1
+
+
+def test_gc_takes_old_ones_in_which_nobody_stands(place: Place) -> None:
+    place.spec("from: rootfs:base.tar\nsteps:\n  - run: echo one > /n; exit 1\n")
+    place.fails("app")
+    place.call("cache", "gc")
+    assert place.states() == ["failed-app"]
+    place.call("cache", "gc", "--max-age", "1s", "--dry-run")
+    assert place.states() == ["failed-app"]
+    assert place.sh("--failed", script="cat /n") == "one\n"
+    place.call("cache", "gc", "--all")
+    assert place.states() == []
