@@ -21,6 +21,7 @@ PAGES = {
     "secrets-and-caches": 2,
     "packages": 1,
     "ci": 4,
+    "debugging": 4,
 }
 """With how many blocks are done at least."""
 
