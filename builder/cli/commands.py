@@ -112,7 +112,7 @@ def _test(parser: argparse.ArgumentParser) -> None:
         help="only tests whose name holds this",
     )  # fmt: skip
     parser.add_argument(
-        "--no-cache", action="store_true", help="also those that the image has passed before"
+        "--again", action="store_true", help="also those that the image has passed before"
     )
     _jobs(parser)
     parser.add_argument("--junit", metavar="FILE", help="write the results there, as JUnit's XML")

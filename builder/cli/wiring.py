@@ -53,7 +53,7 @@ def options(arguments: argparse.Namespace) -> Options:
         secrets=_secrets(arguments),
         tests=not getattr(arguments, "no_tests", False),
         test_names=tuple(getattr(arguments, "names_held", ())),
-        test_again=getattr(arguments, "no_cache", False),
+        test_again=getattr(arguments, "again", False) or getattr(arguments, "no_cache", False),
         ssh=_ssh(arguments),
     )
 

@@ -215,7 +215,7 @@ HINTS: list[tuple[str, str | None]] = [
     (
         "from: scratch\nzzz: 1\n",
         "known here: from, name, extends, vars, matrix, when, stages, context, config, steps, tags,"
-        " platforms",
+        " platforms, tests",
     ),
 ]
 

@@ -174,7 +174,7 @@ def test_runc_judges_alike(base: Project) -> None:
     ]  # fmt: skip
     base.spec("a", document(tests, cmd=HTTPD))
     for executor in ("runc", "sandbox"):
-        found = results(base, "--executor", executor, "--no-cache", status=1)
+        found = results(base, "--executor", executor, "--again", status=1)
         assert [each["status"] for each in found] == ["passed", "passed", "failed"], found
 
 
