@@ -50,8 +50,7 @@ class Reader:
                 assert status == 0, said
                 (Path(said.splitlines()[-1]) / block.title).write_text(block.text)
             elif block.kind == "sh":
-                status, said = self._run(block.text)
-                assert status == 0, f"{where}: status {status}\n{said}"
+                self.run(block.text, where)
             elif block.kind == "console":
                 for command, expected in commands(block.text):
                     status, said = self._run(command)
@@ -62,6 +61,10 @@ class Reader:
                 continue
             done += 1
         return done
+
+    def run(self, text: str, where: str = "") -> None:
+        status, said = self._run(text)
+        assert status == 0, f"{where}: status {status}\n{said}"
 
     def _run(self, text: str) -> tuple[int, str]:
         script = f". '{self._state}'\nset -e\n{text}\n"

@@ -20,6 +20,8 @@ PAGES = {
     "from-dockerfile": 2,
     "secrets-and-caches": 2,
     "packages": 1,
+    "store": 1,
+    "testing": 1,
     "ci": 4,
     "debugging": 4,
 }
@@ -55,6 +57,8 @@ def test_a_page_is_followed_to_its_end(reader: Reader, page: str) -> None:
     scene = Path(__file__).parent / "scenes" / page
     if scene.is_dir():
         shutil.copytree(scene, reader.folder, dirs_exist_ok=True)
+    if (scene / "before.sh").is_file():
+        reader.run((scene / "before.sh").read_text())
     assert reader.follow(ROOT / f"docs/{page}.md") >= PAGES[page]
 
 
