@@ -21,6 +21,7 @@ PAGES = {
     "secrets-and-caches": 2,
     "packages": 1,
     "store": 1,
+    "commit": 1,
     "testing": 1,
     "ci": 4,
     "debugging": 4,
@@ -42,6 +43,7 @@ def reader(tmp_path: Path, registry: str) -> Reader:
         "PATH": f"{programs}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
         "LC_ALL": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",  # what stdout and stderr say is in its order, as on a terminal
         "PYTHONPATH": str(ROOT),
         "BUILDER_CACHE_DIR": str(tmp_path / "store"),
         "REGISTRY": registry,
