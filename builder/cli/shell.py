@@ -18,6 +18,7 @@ from builder.containers.command import Above
 from builder.containers.container import On, Streams
 from builder.errors import BuilderError, CommandFailed, LayerError, UsageError
 from builder.oci.image import host_platform
+from builder.spec.files import is_dockerfile
 from builder.spec.mounts import Secret
 
 if TYPE_CHECKING:
@@ -148,7 +149,13 @@ def _failed(arguments: argparse.Namespace) -> int:
     from builder.project import Project
 
     project = Project(wiring.options(arguments), screen.renderer("plain"))
-    state = failed.find(project.store, project.name, arguments.image)
+    image = arguments.image
+    if image and (
+        "/" in image or arguments.target or is_dockerfile(image)
+    ):  # a spec file, as of build
+        specs, names = project.load([image])
+        image = specs[project.images[project.only(image, names)][0]].label
+    state = failed.find(project.store, project.name, image)
     return _stand_in(arguments, project, state)
 
 
