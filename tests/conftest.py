@@ -9,7 +9,7 @@ from collections.abc import Generator
 
 import pytest
 
-pytest_plugins = ["tests.engine", "tests.login", "pytester"]
+pytest_plugins = ["tests.dockerd", "tests.login", "pytester"]
 
 # A job that a script starts with `&` ignores SIGINT, and so would every builder started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)

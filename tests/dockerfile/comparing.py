@@ -379,8 +379,8 @@ def main() -> None:
     """All cases, or those whose name holds one of the arguments, on a private engine."""
     import tempfile
 
+    from tests.dockerd import running_engine
     from tests.dockerfile.cases import CASES
-    from tests.engine import running_engine
 
     work = Path(tempfile.mkdtemp(prefix="compare-"))
     agree = total = 0

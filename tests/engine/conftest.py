@@ -37,7 +37,7 @@ def _module(name: str) -> Any:
     return module
 
 
-_engine = _module("engine.py")
+_engine = _module("dockerd.py")
 _registries = _module("registry/conftest.py")
 start_registry, registry = _registries.start_registry, _registries.registry
 Proxy = _module("engine/proxy.py").Proxy

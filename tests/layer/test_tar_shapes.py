@@ -27,7 +27,7 @@ from builder.transport.canonical import canonical_layer
 from builder.transport.outputs import parse_output
 
 if TYPE_CHECKING:
-    from tests.engine import Engine
+    from tests.dockerd import Engine
 
 pytestmark = pytest.mark.root
 

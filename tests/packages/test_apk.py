@@ -21,7 +21,7 @@ from tests.cli.conftest import Project, project
 from tests.packages.test_dnf import last_layer
 
 if TYPE_CHECKING:
-    from tests.engine import Engine
+    from tests.dockerd import Engine
 
 __all__ = ["project"]
 

@@ -194,7 +194,7 @@ def flattened(archive: bytes) -> Tree:
 
 
 def _plugin() -> ModuleType:
-    path = Path(__file__).parents[1] / "engine.py"
+    path = Path(__file__).parents[1] / "dockerd.py"
     spec = importlib.util.spec_from_file_location("private_engine", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

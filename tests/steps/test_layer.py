@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.cli.conftest import Project
-from tests.engine import CLIENT, Engine
+from tests.dockerd import CLIENT, Engine
 
 CASES = 600 if os.environ.get("RELIABILITY") == "full" else 60
 SEED = int(os.environ.get("RELIABILITY_SEED", "0"))

@@ -22,7 +22,7 @@ from builder.transport.archive import ArchiveSource
 from builder.transport.outputs import parse_output
 
 if TYPE_CHECKING:
-    from tests.engine import Engine
+    from tests.dockerd import Engine
 
 BUSYBOX = Path("/bin/busybox")
 MakeImage = Callable[..., Image]

@@ -15,7 +15,7 @@ from builder.plan.config import fit_history
 from tests.transport.test_archive import archive, layer_tar
 
 if TYPE_CHECKING:
-    from tests.engine import Engine
+    from tests.dockerd import Engine
 
 FULL: dict[str, Any] = {"created_by": "a"}
 EMPTY: dict[str, Any] = {"created_by": "e", "empty_layer": True}
