@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from builder.errors import CommandFailed
+from builder.errors import CannotRun, CommandFailed
 from builder.executor import enter, probe, syscalls
 from builder.executor.base import Command, Keep, Parent, Standing, Streams
 from builder.executor.changes import Tree, changeset
@@ -136,6 +137,7 @@ class Overlaid:
                 syscalls.unshare(syscalls.CLONE_NEWPID)
                 placed, volumes = place.stand(command, standing.volumes)
                 make_folders(place.root, (*volumes, command.working_dir))
+                _check_working_dir(place.root, command.working_dir)
                 mounts = in_memory(placed.mounts, place.folder + b"/memory")
                 return self.start(
                     placed._replace(mounts=mounts),
@@ -266,6 +268,21 @@ def make_folders(root: bytes, paths: Iterable[str]) -> None:
                 _make_folder(folder, path)
     finally:
         os.close(folder)
+
+
+def _check_working_dir(root: bytes, path: str) -> None:
+    """Raises CannotRun where something else is in its place."""
+    folder = os.open(root, os.O_PATH | os.O_CLOEXEC)
+    try:
+        found = syscalls.open_within(folder, path)
+    except OSError:
+        return  # entering it says what is wrong
+    finally:
+        os.close(folder)
+    mode = os.stat(found).st_mode
+    os.close(found)
+    if not stat.S_ISDIR(mode):
+        raise CannotRun(f"working directory {path!r}: {os.strerror(errno.ENOTDIR)}")
 
 
 def _make_folder(root: int, path: str) -> None:

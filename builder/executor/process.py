@@ -286,7 +286,7 @@ def not_executed(command: Command, fault: int) -> CommandFailed:
     """What execve said of the command."""
     first = command.argv[0]
     if fault in (errno.ENOENT, errno.ENOTDIR):
-        hint = "a command step runs a program of the image: install it in a step before"
+        hint = "what is run is a program of the image: install it in a step before"
         return CommandFailed(f"the image has no {first}", hint, exit_status=127)
     message = f"{first!r}: {os.strerror(fault)}"
     if fault == errno.EACCES:
