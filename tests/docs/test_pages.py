@@ -22,6 +22,8 @@ PAGES = {
     "packages": 1,
     "store": 1,
     "commit": 1,
+    "running": 2,
+    "debugging": 4,
     "testing": 1,
     "ci": 4,
     "debugging": 4,
