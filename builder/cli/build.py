@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 def build(arguments: argparse.Namespace) -> int:
     options = wiring.options(arguments)
+    if arguments.watch:
+        from builder.cli.watch import watch
+
+        return watch(arguments)
     if arguments.depfile and not arguments.iidfile:
         raise UsageError("--depfile needs --iidfile: the file that the rule makes")
     if arguments.shell_on_failure and not all(os.isatty(handle) for handle in (0, 1, 2)):

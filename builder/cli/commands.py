@@ -91,6 +91,10 @@ def _build(parser: argparse.ArgumentParser) -> None:
         help="when an image fails, build all that does not stand on it",
     )  # fmt: skip
     parser.add_argument(
+        "--watch", action="store_true",
+        help="go on, and build again when a file, a spec or a template changes",
+    )  # fmt: skip
+    parser.add_argument(
         "--shell-on-failure", action="store_true",
         help="on a terminal: when a step fails, a shell where it did",
     )  # fmt: skip

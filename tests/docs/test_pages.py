@@ -25,6 +25,7 @@ PAGES = {
     "running": 2,
     "debugging": 4,
     "testing": 1,
+    "looking": 7,
     "ci": 4,
     "debugging": 4,
 }
