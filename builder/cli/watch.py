@@ -97,7 +97,7 @@ class _Watched:
             if str(error) != self._error:
                 self._say(changed)
                 screen.show_error(error, self._arguments.progress)
-            self._error, self._tried = str(error), self._tried or ""
+            self._error = str(error)
             return
         repaired, self._error = bool(self._error), ""
         if tried != self._tried and (needed or self._failed):
