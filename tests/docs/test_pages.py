@@ -27,7 +27,6 @@ PAGES = {
     "testing": 1,
     "looking": 7,
     "ci": 4,
-    "debugging": 4,
 }
 """With how many blocks are done at least."""
 
