@@ -66,6 +66,14 @@ def test_a_page_is_followed_to_its_end(reader: Reader, page: str) -> None:
     assert reader.follow(ROOT / f"docs/{page}.md") >= PAGES[page]
 
 
+def test_every_page_with_commands_is_followed() -> None:
+    pages = (ROOT / "docs").glob("*.md")
+    shown = {
+        page.stem for page in pages if {"sh", "console"} & {each.kind for each in blocks(page)}
+    }
+    assert shown - {"spec"} == set(PAGES)  # the reference shows parts of files and commands
+
+
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     made = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
