@@ -20,7 +20,7 @@ from builder.ui.plain import STATUS_COLORS, TEST_COLORS, amount, step_place, tal
 from builder.ui.text import BOLD, CYAN, DIM, GREEN, RED, cells, cut, harmless, paint
 
 SHOWN = 6  # last output lines below a running step
-_BAR = 16  # columns
+_BAR = 10  # columns
 _RATE = 5.0  # seconds that a rate is measured over
 _WHOLE = 1 << 30
 
