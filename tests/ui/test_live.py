@@ -128,7 +128,7 @@ def test_a_running_step_has_a_row_and_its_last_lines() -> None:
 def test_a_row_says_how_many_bytes_are_done() -> None:
     screen = Screen()
     with play(screen, *RUNNING, StepProgress("site", 2, 1_500_000, 3_000_000)):
-        assert screen.shown() == [timed("* site [2/3] install  1.5 MB of 3.0 MB  first build")]
+        assert screen.shown() == [timed("* site [2/3] install  1.5 MB of 3.0 MB  ━━━━━─────")]
 
 
 def test_what_was_built_scrolls_up_and_hits_are_counted() -> None:
