@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.containers.conftest import Box
-from tests.engine import CLIENT, Engine
+from tests.dockerd import CLIENT, Engine
 
 _FULL = """\
 from: image:box
