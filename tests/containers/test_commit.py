@@ -31,7 +31,7 @@ from tests.login import Login
 BUSYBOX = "/bin/busybox"
 pytestmark = [pytest.mark.root, pytest.mark.needs(BUSYBOX)]
 
-TREES = 400 if os.environ.get("RELIABILITY") == "full" else 60
+TREES = 150 if os.environ.get("RELIABILITY") == "full" else 60
 SEED = int(os.environ.get("RELIABILITY_SEED", "0"))
 BOX = """\
 from: scratch
@@ -98,7 +98,7 @@ class Tree:
                 f"mkdir -m {rng.choice(['700', '1777', '2750'])} {one}",
                 f"[ -p {one} ] || echo {rng.choice('xyz')} > {one}",
                 f"[ -p {one} ] || echo {rng.choice('xyz')} >> {one}",
-                f"cp -a {one} {other}",
+                f"rm -rf {other}; cp -a {one} {other}",
                 f"mv {one} {other}",
                 f"rm -rf {one}",
                 f"rm -rf {one}; mkdir {one}; echo new > {one}/a",

@@ -20,7 +20,7 @@ import pytest
 from tests.cli.conftest import Project
 from tests.dockerd import CLIENT, Engine
 
-CASES = 600 if os.environ.get("RELIABILITY") == "full" else 60
+CASES = 400 if os.environ.get("RELIABILITY") == "full" else 60
 SEED = int(os.environ.get("RELIABILITY_SEED", "0"))
 Member = tuple[tarfile.TarInfo, bytes]
 NAMES = ("a", "a-b", "b", "+c", "é")
