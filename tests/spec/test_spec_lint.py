@@ -54,7 +54,7 @@ def errors(*images: str) -> list[str]:
 
 
 def test_the_projects_own_specs_are_clean() -> None:
-    assert found((), str(ROOT / "specs"), str(ROOT)) == Findings((), ())
+    assert found((), str(ROOT / "specs"), str(ROOT))[:3] == ((), (), ())
 
 
 def test_lint_finds_what_the_context_lacks(folder: Path) -> None:
@@ -143,7 +143,7 @@ def test_lint_warns_of_what_is_hardly_meant(folder: Path, spec: str, warning: st
     assert hint is not None
     fixed = re.sub(r"shell: \[.*\]", hint.removeprefix("write "), spec)
     (folder / "specs/a.yaml").write_text(f"from: scratch\nsteps:\n{fixed}\n")
-    assert found((), "specs", ".") == Findings((), ())
+    assert found((), "specs", ".")[:3] == ((), (), ())
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_lint_tells_a_cmd_that_nothing_reads(
 def test_a_spec_that_dockerignore_leaves_out_is_not_taken_along(folder: Path) -> None:
     (folder / "specs/a.yaml").write_text("from: scratch\nsteps:\n- {copy: ., dest: /x}\n")
     (folder / ".dockerignore").write_text("specs\n")
-    assert found((), "specs", ".") == Findings((), ())
+    assert found((), "specs", ".")[:3] == ((), (), ())
 
 
 def test_lint_warns_of_a_base_that_only_looks_like_a_registrys(folder: Path) -> None:
