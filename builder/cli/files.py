@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.cli import screen
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _FEW = 20  # rows of a folder before the rest is summed up
 _CHUNK = 1 << 20
+_DEEPEST = 200  # levels of folders that are shown; each is a level of JSON
 
 
 def tree(arguments: argparse.Namespace) -> int:
@@ -53,8 +54,8 @@ def tree(arguments: argparse.Namespace) -> int:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:6]) <= 4096:
-        raise UsageError(f"--depth {text!r}: expected a number from 1 to 4096")
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:6]) <= _DEEPEST:
+        raise UsageError(f"--depth {text!r}: expected a number from 1 to {_DEEPEST}")
     return int(text)
 
 
@@ -103,31 +104,36 @@ def cat(arguments: argparse.Namespace) -> int:
             hint = f"builder tree {arguments.image} {shown}" if kind == "directory" else None
             raise UsageError(f"{shown} is a {kind}, expected a file", hint)
         with layers.read(image, path) as file:
-            data = file.read(_CHUNK)
-            if sys.stdout.isatty() and _is_binary(data):
-                raise UsageError(
-                    f"{shown} is no text, and stdout is a terminal",
-                    f"builder cat {arguments.image} {shown} > FILE",
-                )
             sys.stdout.flush()
-            while data:
+            is_text = _text_check() if sys.stdout.isatty() else None
+            while data := file.read(_CHUNK):
+                if is_text and not is_text(data):
+                    raise UsageError(
+                        f"{shown} is no text, and stdout is a terminal",
+                        f"builder cat {arguments.image} {shown} > FILE",
+                    )
                 sys.stdout.buffer.write(data)
-                data = file.read(_CHUNK)
             sys.stdout.buffer.flush()
 
     look(arguments, arguments.image, write)
     return 0
 
 
-def _is_binary(data: bytes) -> bool:
-    """What would do something to a terminal, or show as nothing."""
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if error.start < len(data) - 3 or len(data) < _CHUNK:
-            return True
-        text = data[: error.start].decode("utf-8")
-    return any(not (char.isprintable() or char in "\n\r\t") for char in text)
+def _text_check() -> Callable[[bytes], bool]:
+    """Takes the parts of a file; gives whether one does nothing to a terminal, and shows as what it
+    is."""
+    import codecs
+
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+
+    def is_text(part: bytes) -> bool:
+        try:
+            text = decode(part)
+        except UnicodeDecodeError:
+            return False
+        return all(char.isprintable() or char in "\n\r\t" for char in text)
+
+    return is_text
 
 
 # -- blame ----------------------------------------------------------------------------------------

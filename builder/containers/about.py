@@ -91,8 +91,8 @@ def from_bytes(data: bytes, folder: str) -> Container:
 def _layer(found: dict[str, Any]) -> Layer:
     blob = found["blob"]
     return Layer(
-        DiffID(found["diff_id"]),
-        Descriptor(blob["mediaType"], Digest(blob["digest"]), int(blob["size"])),
+        DiffID(str(found["diff_id"])),
+        Descriptor(str(blob["mediaType"]), Digest(str(blob["digest"])), int(blob["size"])),
     )
 
 

@@ -184,10 +184,7 @@ def _copy(source: tuple[int, str], target: tuple[int, str], copy: Copy) -> None:
             raise CannotRun(f"{name!r} has just become something else")
         write = os.open(new, _NEW, 0o600, dir_fd=there)
         try:
-            while chunk := os.read(read, _CHUNK):
-                left = memoryview(chunk)
-                while left:
-                    left = left[os.write(write, left) :]
+            _copy_content(read, write)
             _own(write, None, status, copy)
             os.fchmod(write, _mode(status, copy))
             os.utime(write, ns=_times(status))
@@ -195,6 +192,27 @@ def _copy(source: tuple[int, str], target: tuple[int, str], copy: Copy) -> None:
             os.close(write)
     finally:
         os.close(read)
+
+
+def _copy_content(read: int, write: int) -> None:
+    """As much as the file has now, which may grow: what it has data of, and its holes as holes, of
+    which a container can make as many as it likes."""
+    size = os.fstat(read).st_size
+    os.ftruncate(write, size)
+    at = end = 0
+    while at < size:
+        if at == end:
+            try:
+                at = os.lseek(read, at, os.SEEK_DATA)
+                end = min(size, os.lseek(read, at, os.SEEK_HOLE))
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return  # a hole to its end
+                raise
+        chunk = os.pread(read, min(_CHUNK, end - at), at)
+        if not chunk:
+            return  # it has just become shorter
+        at += os.pwrite(write, chunk, at)
 
 
 def _copy_folder(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
+from builder.executor.searching import SECONDS, searched
 from builder.spec.tests import Expected
 
 SHOWN = 200  # characters of a text in a message
@@ -19,8 +19,10 @@ def unmet(what: str, text: str, expected: Expected) -> Iterator[str]:
     for each in expected.lacks:
         if each in text:
             yield f"{what} contains {quoted(each)}: {found}"
-    for each in expected.matches:
-        if not re.search(each, text, re.MULTILINE):
+    for each, matches in zip(expected.matches, searched(expected.matches, text), strict=False):
+        if matches is None:
+            yield f"{what} is not searched for {quoted(each)}: that takes more than {SECONDS} s"
+        elif not matches:
             yield f"{what} does not match {quoted(each)}: {found}"
     if expected.equals is not None and expected.equals not in (text, text.removesuffix("\n")):
         yield f"{what} is {quoted(text)}, expected {quoted(expected.equals)}"

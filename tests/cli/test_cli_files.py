@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -181,6 +183,47 @@ def test_cat_does_nothing_to_a_terminal(stacked: Project) -> None:
         assert shown in data
         assert b"\x7fELF" not in data
         assert done.returncode == (0 if path == "/etc/page" else 2)
+
+
+def test_cat_does_nothing_to_a_terminal_however_late(project: Project) -> None:
+    """Also within a character that lies on the border of two reads."""
+    text = "abc" + "a line\n" * 149_796
+    assert len(text) == (1 << 20) - 1
+    text += "\u00e9" + "." * 5000
+    for name, end in (("good", ""), ("evil", "\x1b]0;evil\a"), ("cut", "\udcc3\n")):
+        project.file(f"many/{name}", (text + end).encode("utf-8", "surrogateescape"))
+    project.spec("many", "from: scratch\nsteps: [{copy: many/, dest: /}]\n")
+    project.build("many")
+    for name in ("good", "evil", "cut"):
+        ours, theirs = pty.openpty()
+        cat = subprocess.Popen(
+            [sys.executable, "-m", "builder", "cat", "many", name],
+            cwd=project.root,
+            env={**os.environ, "BUILDER_CACHE_DIR": str(project.store)},
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(theirs)
+        data = b""
+        with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
+            while part := os.read(ours, 1 << 16):
+                data += part
+        os.close(ours)
+        assert cat.wait() == (0 if name == "good" else 2)
+        assert b"\x1b]" not in data
+        assert (data.replace(b"\r\n", b"\n") == text.encode()) == (name == "good")
+
+
+def test_folders_however_deep_are_listed(project: Project) -> None:
+    with tarfile.open(project.root / "deep.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("/".join(["a"] * 2000)))
+    project.spec("deep", "from: rootfs:deep.tar\n")
+    told = project.run("tree", "deep", "--depth", "200").stdout.splitlines()
+    assert told[0].endswith("2000 paths")
+    assert len(told) == 201
+    assert len(project.run("tree", "deep", "--depth", "200", "--json").stdout) > 200
+    assert "from 1 to 200" in project.run("tree", "deep", "--depth", "201", status=2).stderr
 
 
 BAD = [

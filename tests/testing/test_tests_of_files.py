@@ -178,3 +178,26 @@ def test_what_does_not_hold_is_told_in_a_line_with_its_place(base: Project) -> N
     assert len(lines) == len(FAULTS)
     for number, (line, said) in enumerate(zip(lines, FAULTS.values(), strict=True)):
         assert line.startswith(f"error: specs/a.yaml:{number + 3}:5: test ") and said in line, line
+
+
+@pytest.mark.needs("busybox")
+def test_a_search_that_takes_too_long_ends_and_the_builder_does_as_it_is_told(
+    base: Project,
+) -> None:
+    """Of some expressions a short line is enough that a search takes years, in which Python hears
+    no signal."""
+    base.file("line", "a" * 60 + "!\n")
+    base.spec(
+        "a",
+        """\
+from: rootfs:base.tar
+steps: [{copy: line, dest: /line}]
+tests:
+  - {file: /line, matches: ["^a+!$", "(a+)+$", "a"]}
+  - {file: /line, matches: ["^a+!$", "^b", "!$"]}
+""",
+    )
+    said = base.run("build", status=1).stderr
+    assert "it is not searched for '(a+)+$': that takes more than 5 s" in said
+    assert "it does not match '^b'" in said
+    assert said.count("does not match") == 2  # as it is known, and at the end
