@@ -1,4 +1,4 @@
-"""`builder run`, `ps`, `rm`."""
+"""`builder run`, `ps`, `rm`, `cp`, and `diff` of a container."""
 
 from __future__ import annotations
 

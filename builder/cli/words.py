@@ -46,7 +46,8 @@ publish upload deploy > builder push IMAGE
 fetch download > builder pull REF
 login logout auth > push and pull use what `docker login` and `podman login` keep
 tags > builder search NAME --registry HOST lists tags
-watch serve daemon > there is no daemon: builder build builds what changed
+watch > builder build --watch builds again whenever something changes
+serve daemon > there is no daemon: builder build builds what changed
 """)  # noqa: E501
 _OPTIONS = _table("""
 --no-cache --force --rebuild > builder build --no-cache makes every step again

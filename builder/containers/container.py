@@ -13,6 +13,7 @@ import os
 import re
 import select
 import signal
+import stat
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,7 +23,7 @@ from builder.containers.command import Above, Settings, command_of
 from builder.containers.files import changes
 from builder.errors import CannotRun, StoreError, UsageError
 from builder.executor.base import Command, File, Folder, Parent, Standing, Streams
-from builder.store.files import READ, failure
+from builder.store.files import LOCK, READ, failure, write_all
 
 if TYPE_CHECKING:
     from builder.executor.base import Executor
@@ -194,9 +195,11 @@ def in_use(name: str) -> UsageError:
 def held(container: Container) -> Iterator[int]:
     """The lock of a kept container. Raises UsageError where it runs or is gone."""
     try:
-        handle = os.open(f"{container.folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(f"{container.folder}/lock", LOCK | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:
         raise UsageError(f"the container {container.name!r} has just been removed") from None
+    except OSError as error:
+        raise CannotRun(f"{container.folder}/lock cannot be opened: {error.strerror}") from error
     try:
         if not _locked(handle):
             raise UsageError(
@@ -220,10 +223,12 @@ def _locked(handle: int) -> bool:
 
 def _write(store: Store, container: Container) -> None:
     path = f"{container.folder}/about.json"
-    new = f"{path}.new"
     try:
-        with open(new, "wb") as file:
-            file.write(to_bytes(container))
+        new, handle = store.folder.create()
+        try:
+            write_all(store.files, handle, to_bytes(container))
+        finally:
+            store.files.close(handle)
         os.rename(new, path)
     except OSError as error:
         raise failure(error, "write", path, store.root) from error
@@ -276,6 +281,8 @@ def find_listed(store: Store, name: str) -> Status:
     for each in found:
         if each.container.name == name:
             return each
+    if _is_damaged(store, name):
+        raise UsageError(f"the container {name!r} is damaged", f"`builder rm {name}` removes it")
     near = difflib.get_close_matches(name, [each.container.name for each in found], 1)
     hint = f"did you mean {near[0]!r}?" if near else "`builder ps -a` lists what there is"
     raise UsageError(f"no container {name!r}", hint)
@@ -283,6 +290,9 @@ def find_listed(store: Store, name: str) -> Status:
 
 def remove(store: Store, name: str, force: bool = False) -> None:
     """Raises UsageError where there is none, or where it runs and `force` is not given."""
+    if _is_damaged(store, name):
+        _move_away(store, os.path.join(store.root, "containers", name))
+        return
     status = find_listed(store, name)
     if status.process and not force:
         raise UsageError(f"the container {name!r} runs", f"builder rm -f {name}")
@@ -291,10 +301,20 @@ def remove(store: Store, name: str, force: bool = False) -> None:
         if not status.kept:
             return  # whoever runs it removes it
     with held(status.container):
-        try:
-            store.folder.move_away(status.container.folder)
-        except OSError as error:
-            raise failure(error, "remove", status.container.folder, store.root) from error
+        _move_away(store, status.container.folder)
+
+
+def _move_away(store: Store, folder: str) -> None:
+    try:
+        store.folder.move_away(folder)
+    except OSError as error:
+        raise failure(error, "remove", folder, store.root) from error
+
+
+def _is_damaged(store: Store, name: str) -> bool:
+    """Whether something stands in the place of a kept one that is none."""
+    path = os.path.join(store.root, "containers", name)
+    return bool(NAME.fullmatch(name)) and os.path.lexists(path) and _read(path) is None
 
 
 def _names(store: Store, folder: str) -> list[str]:
@@ -307,13 +327,20 @@ def _names(store: Store, folder: str) -> list[str]:
 
 
 def _read(folder: str) -> Container | None:
-    """The container of a folder; None where there is none, or not whole."""
+    """The container of a folder; None where there is none, or not whole. What is mounted and
+    written to later are folders of the store's own: no link leads out of it."""
     try:
-        handle = os.open(f"{folder}/about.json", READ | os.O_CLOEXEC)
-        with open(handle, "rb") as file:
-            return from_bytes(file.read(MOST), folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        if not all(stat.S_ISDIR(os.lstat(each).st_mode) for each in (folder, f"{folder}/upper")):
+            return None
+        return from_bytes(read_about(f"{folder}/about.json"), folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def read_about(path: str) -> bytes:
+    """A file of ours in a container's folder, whatever may stand there. Raises OSError."""
+    with open(os.open(path, READ | os.O_CLOEXEC), "rb") as file:
+        return file.read(MOST)
 
 
 def _process(container: Container) -> int:

@@ -37,12 +37,13 @@ def into(root: int, source: str, target: str, copy: Copy) -> None:
     """From this machine to the container whose root is `root`."""
     content, path = _split(source)
     _checked(path, lambda: os.lstat(path), "on this machine")
-    here = os.open(os.path.dirname(path) or ".", _PATH | os.O_DIRECTORY)
+    folder, name = os.path.dirname(path) or ".", os.path.basename(path)
+    if content or source.endswith("/") or not name:  # what a link leads to
+        folder, name = path, "."
+        if not os.path.isdir(path):
+            raise UsageError(f"{source!r} is no folder on this machine")
+    here = _checked(folder, lambda: os.open(folder, _PATH | os.O_DIRECTORY), "on this machine")
     try:
-        name = os.path.basename(path)
-        if content or source.endswith("/") or not name:  # what a link leads to
-            os.close(here)
-            here, name = os.open(path, _PATH | os.O_DIRECTORY), "."
         own = os.path.basename(os.path.abspath(path))
         _to_container(root, (here, name), own, content, target, copy)
     finally:

@@ -20,6 +20,7 @@ from builder.containers.about import Container, to_bytes
 from builder.errors import BuilderError, UsageError
 from builder.make.failure import mounts_document, mounts_of, without_values
 from builder.oci.image import encode
+from builder.store.files import CREATE
 from builder.store.trees import tree_size
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def _place(store: Store, failure: Failure, upper: str) -> str:
     folder = store.temporary(f".{name}")
     try:
         for file, data in (("about.json", to_bytes(made)), ("step.json", encode(told))):
-            with open(os.path.join(folder, file), "xb") as out:
+            handle = os.open(os.path.join(folder, file), CREATE | os.O_CLOEXEC, 0o600)
+            with open(handle, "wb") as out:
                 out.write(data)
         os.rename(upper, os.path.join(folder, "upper"))
         target = os.path.join(store.root, "containers", name)
@@ -123,8 +125,8 @@ def states(store: Store) -> list[State]:
 def _state(container: Container) -> State | None:
     """None: not understood."""
     try:
-        with open(os.path.join(container.folder, "step.json"), "rb") as file:
-            told: dict[str, Any] = json.loads(file.read().decode("utf-8", "surrogateescape"))
+        data = containers.read_about(os.path.join(container.folder, "step.json"))
+        told: dict[str, Any] = json.loads(data.decode("utf-8", "surrogateescape"))
         return State(
             container,
             str(told["project"]),
@@ -132,7 +134,7 @@ def _state(container: Container) -> State | None:
             mounts_of(told["mounts"]),
             tuple(map(str, told["unset"])),
         )
-    except (OSError, ValueError, KeyError, TypeError, BuilderError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, BuilderError):
         return None
 
 

@@ -11,7 +11,7 @@ from builder.oci.digest import CacheKey, DiffID, hasher
 from builder.store import records
 from builder.store.files import READ
 from builder.store.gc import Item, items
-from builder.store.reach import reach
+from builder.store.reach import containers, reach, stands_on
 from builder.store.store import Store, checksum
 
 _BLOCK = 1 << 20
@@ -46,6 +46,7 @@ def check(store: Store, *, repair: bool = False) -> list[Problem]:
                 f"blob {blob.digest} is missing" for blob in reached.blobs if not store.has(blob)
             ]
             problems += [Problem(f"image {image}: {text}", False) for text in missing]
+        problems += [Problem(text, False) for text in _wrong_containers(store)]
     return problems
 
 
@@ -97,6 +98,17 @@ def _dangling(store: Store) -> Iterator[tuple[str, str, str]]:
         record = records.load_record(store, CacheKey(name))
         if record and record.diff_id and record.diff_id[7:] not in standing:
             yield "records", name, f"its layer {record.diff_id} is not there"
+
+
+def _wrong_containers(store: Store) -> Iterator[str]:
+    """They are the user's, and nothing makes them again: none is taken out."""
+    for name, path in containers(store):
+        layers = stands_on(store, name, path)
+        if layers is None:
+            yield f"containers/{name}: damaged; `builder rm {name}` removes it"
+        for _, blob in layers or ():
+            if not store.has(blob):
+                yield f"containers/{name}: blob {blob.digest} is missing"
 
 
 def _take_out(store: Store, path: str) -> bool:

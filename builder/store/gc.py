@@ -207,9 +207,9 @@ def _recent(used: float, since: float | None) -> bool:
 
 
 def _names_stamp(store: Store) -> tuple[int, ...]:
-    """Another one: names have changed, or may have within the clock's last tick."""
+    """Another one: names or containers have changed, or may have within the clock's last tick."""
     stamp: list[int] = []
-    for name in ("names", "index.json"):
+    for name in ("names", "index.json", "containers"):
         with contextlib.suppress(OSError):
             status = store.files.lstat(os.path.join(store.root, name))
             stamp += [status.st_ino, status.st_mtime_ns]

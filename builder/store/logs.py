@@ -143,7 +143,7 @@ def load_failure(store: Store, name: str) -> Failure | None:
 def failures(store: Store) -> list[Failure]:
     """Of the images whose last build failed, the newest first."""
     names = [name for name in store.entries("logs") if name.startswith("failed-")]
-    found = [kept.failure for name in names if (kept := load_log(store, name)) and kept.failure]
+    found = [failure for name in names if (failure := load_failure(store, name))]
     return sorted(found, key=lambda each: -each.time)
 
 

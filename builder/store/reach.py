@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -131,18 +132,38 @@ def _steps(store: Store, name: ImageName, blobs: Sequence[Descriptor]) -> Iterat
 
 def _of_containers(store: Store) -> Iterator[tuple[str, str]]:
     """The hex digits of the diff_id and of the blob of each layer that containers stand on which
-    are kept, or were left where a step failed, as their about.json has them (containers.about)."""
+    are kept, or were left where a step failed."""
+    for name, path in containers(store):
+        for diff_id, blob in stands_on(store, name, path) or ():
+            yield diff_id, blob.digest[7:]
+
+
+def containers(store: Store) -> Iterator[tuple[str, str]]:
+    """The names of kept containers and failed states, and their folders."""
     folder = os.path.join(store.root, "containers")
     try:
         names = store.files.listdir(folder)
     except OSError:
         return
-    for name in names:
-        path = os.path.join(folder, name, "about.json")
-        document = parse_object(store.folder.read(path, f"containers/{name}", _MAX_ABOUT)) or {}
-        with contextlib.suppress(TypeError, KeyError):
-            for layer in document["layers"]:
-                yield str(layer["diff_id"])[7:], str(layer["blob"]["digest"])[7:]
+    for name in sorted(names):
+        path = os.path.join(folder, name)
+        with contextlib.suppress(OSError):
+            if stat.S_ISDIR(store.files.lstat(path).st_mode):
+                yield name, path
+
+
+def stands_on(store: Store, name: str, path: str) -> list[tuple[str, Descriptor]] | None:
+    """The hex digits of the diff_id and the blob of each layer that a container stands on, as its
+    about.json has them (containers.about); None: it is damaged."""
+    about = os.path.join(path, "about.json")
+    document = parse_object(store.folder.read(about, f"containers/{name}", _MAX_ABOUT)) or {}
+    try:
+        found = [(str(each["diff_id"])[7:], parse_descriptor(each["blob"]))
+                 for each in document["layers"]]  # fmt: skip
+    except (TypeError, KeyError):
+        return None
+    layers = [(diff_id, blob) for diff_id, blob in found if blob]
+    return layers if len(layers) == len(found) else None
 
 
 def let_go(store: Store, names: Collection[ImageName], *, dry_run: bool = False) -> int:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from builder.oci.digest import Digest
 from builder.store.gc import items
 from builder.store.names import ImageName
-from builder.store.reach import reach
+from builder.store.reach import containers, reach
 from builder.store.store import Store
+from builder.store.trees import tree_size
 
 
 class KindUsage(NamedTuple):
@@ -39,7 +40,8 @@ class Usage(NamedTuple):
 
 
 def usage(store: Store, *, largest: int = 10) -> Usage:
-    """Counts uses of nothing. Sizes of unpacked layers take a walk through them."""
+    """Counts uses of nothing. Sizes of unpacked layers and of containers take a walk through
+    them."""
     with store.folder.unmarked():
         counts: Counter[str] = Counter()
         sizes: Counter[str] = Counter()
@@ -52,6 +54,9 @@ def usage(store: Store, *, largest: int = 10) -> Usage:
                 digest = Digest(f"sha256:{item.name}")
                 used[digest] = item.used
                 blobs.append((item.size, digest))
+        for _, path in containers(store):
+            counts["containers"] += 1
+            sizes["containers"] += tree_size(store.files, path)
         holders: dict[str, list[str]] = {}
         reached = {}
         for name, manifest in store.names().items():

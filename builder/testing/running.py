@@ -109,6 +109,7 @@ def in_container(
     """Run a command to its end in a container that goes with it; of what it writes the first MiB of
     each stream is kept. `started` is told the process with which all ends. Raises CannotRun."""
     from builder.executor.confine import Overlaid
+    from builder.executor.overlay import remove_tree
 
     if not isinstance(executor, Overlaid):
         raise CannotRun(
@@ -136,14 +137,8 @@ def in_container(
                 status, fault = error.exit_status, error.what
     finally:
         os.close(handle)
-        _remove(upper)
+        remove_tree(upper)
     return Ended(status, fault, *captured.kept)
-
-
-def _remove(folder: str) -> None:
-    from builder.executor.overlay import remove_tree
-
-    remove_tree(folder)
 
 
 class _Captured:
