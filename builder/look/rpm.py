@@ -19,6 +19,7 @@ _FOLDERS = (b"var/lib/rpm", b"usr/lib/sysimage/rpm", b"usr/share/rpm")
 _NAMES = {b"rpmdb.sqlite": "sqlite", b"Packages.db": "ndb", b"Packages": "bdb"}
 _MAX_FILE = 1 << 30
 _MAX_ENTRIES, _MAX_DATA = 0x10000, 256 << 20  # as rpm has them
+_MAX_VALUES = 1 << 20  # of a tag: no package has a million files
 _ENTRY = struct.Struct(">IIiI")  # tag, type, offset, count
 _NAME, _VERSION, _RELEASE, _EPOCH, _SIZE, _ARCH = 1000, 1001, 1002, 1003, 1009, 1022
 _INDEXES, _BASENAMES, _FOLDERNAMES, _OLDNAMES = 1116, 1117, 1118, 1027
@@ -118,7 +119,7 @@ def parse(blob: bytes) -> Header | None:
         wanted = _WANTED.get(tag)
         if wanted != (_STRING if type_ == _I18N else type_) or tag in values:
             continue
-        if not 0 <= at <= size:
+        if not 0 <= at <= size or count > _MAX_VALUES:
             return None
         if type_ == _INT32:
             if count * 4 > size - at:

@@ -27,7 +27,8 @@ def sqlite(path: str) -> Iterator[bytes]:
         raise LayerError("this Python has no sqlite3") from None
     from urllib.parse import quote
 
-    steps = 0
+    steps = read = 0
+    size = sum(os.path.getsize(each) for each in (path, path + "-wal") if os.path.exists(each))
 
     def counted() -> int:
         nonlocal steps
@@ -46,6 +47,9 @@ def sqlite(path: str) -> Iterator[bytes]:
             for (blob,) in opened.execute("SELECT blob FROM Packages NOT INDEXED ORDER BY rowid"):
                 if not isinstance(blob, bytes):
                     raise LayerError("a header that is none")
+                read += len(blob)
+                if read > size:  # a column that is computed
+                    raise LayerError("its headers have more bytes than it has")
                 yield blob
     except (sqlite3.Error, UnicodeError, MemoryError) as error:
         raise LayerError(f"SQLite: {error}") from error

@@ -465,3 +465,30 @@ def test_a_view_in_place_of_the_table_is_not_run(tmp_path: Path, tree_of: TreeOf
     database.close()
     [line] = find_packages(tree_of(tmp_path / "root")).unread
     assert line.endswith("cannot be read: it has no table of packages")
+
+
+def test_a_header_of_nothing_but_numbers_is_none() -> None:
+    """Tags that all claim the same zeros, which take no room in a layer."""
+    size = 32 << 20
+    tags = [(1000, 6, 1), *((tag, 8, size - 1) for tag in (1117, 1118, 1027)), (1116, 4, size // 4)]
+    head = struct.pack(">II", len(tags), size)
+    for tag, kind, count in tags:
+        head += struct.pack(">IIiI", tag, kind, 0, count)
+    assert parse(head + bytes(size)) is None
+
+
+def test_headers_that_a_database_computes_are_not_read(tmp_path: Path, tree_of: TreeOf) -> None:
+    """A row of a few bytes would be any number of them."""
+    place = tmp_path / "root/var/lib/rpm/rpmdb.sqlite"
+    place.parent.mkdir(parents=True)
+    database = sqlite3.connect(place)
+    head = struct.pack(">IIIIiI", 1, 1_000_000, 1000, 6, 0, 1) + b"name\0"
+    database.execute(
+        "CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob BLOB AS"
+        f" (CAST(x'{head.hex()}' || zeroblob(1000000) AS BLOB)))"
+    )
+    database.executemany("INSERT INTO Packages (hnum) VALUES (?)", [(n,) for n in range(100)])
+    database.commit()
+    database.close()
+    [line] = find_packages(tree_of(tmp_path / "root")).unread
+    assert line.endswith("its headers have more bytes than it has")
