@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -19,6 +20,14 @@ class Parser(argparse.ArgumentParser):
     width = 90
     """Columns of help texts. Given, because argparse would ask the terminal at every argument."""
 
+    _words: Sequence[str] = ()
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str], namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        self._words = args
+        return super().parse_known_args(args, namespace)
+
     def __init__(self, **settings: Any) -> None:
         def formatter(prog: str) -> argparse.HelpFormatter:
             return argparse.HelpFormatter(prog, max_help_position=28, width=self.width)
@@ -26,6 +35,10 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=formatter, allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
+        if value := re.fullmatch("argument (.*): ignored explicit argument '(.*)'", message):
+            from builder.cli.words import no_value
+
+            raise no_value(self, value[1].split("/"), value[2], self._words)
         raise UsageError(message, f"{self.prog} --help tells how it is used")
 
 

@@ -247,9 +247,10 @@ def _run(parser: argparse.ArgumentParser) -> None:
         "image", metavar="IMAGE",
         help="a spec's name or file, what the store has, or container:NAME, one that is kept",
     )  # fmt: skip
-    parser.add_argument(
+    command = parser.add_argument(
         "argv", metavar="COMMAND", nargs="...", help="with its arguments; default: the image's"
     )
+    command.required = False  # which argparse takes this kind for
     group = parser.add_argument_group("container")
     group.add_argument("--keep", metavar="NAME", help="keep what it changes, as this container")
     group.add_argument(

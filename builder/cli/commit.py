@@ -171,11 +171,28 @@ def _base(arguments: argparse.Namespace, project: Project, container: Container)
         except BuilderError:
             continue
         if not re.fullmatch("(sha256:)?[0-9a-f]{6,64}", word):
+            if any(each.project for each in named):
+                _warn_built_here(project, container, word)
             return reference._replace(digest=Digest(digest)).familiar
     raise UsageError(
         f"nothing names the image that {container.name!r} stands on, {digest[:19]}",
         "--from BASE says what the spec is to stand on",
     )
+
+
+def _warn_built_here(project: Project, container: Container, reference: str) -> None:
+    """Of an image without a spec, such as a Dockerfile's that was named with `-t`."""
+    from_file = "dockerfile:Dockerfile" if _has_dockerfile(project) else "BASE"
+    screen.show_warning(
+        UsageError(
+            f"{reference!r} was built here, and the spec has it from its registry",
+            f"push it there, or builder commit {container.name} --force --from {from_file}",
+        )
+    )
+
+
+def _has_dockerfile(project: Project) -> bool:
+    return os.path.isfile(os.path.join(project.context, "Dockerfile"))
 
 
 def _check_same(project: Project, container: Container, name: str) -> None:

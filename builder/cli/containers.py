@@ -89,7 +89,14 @@ def _standing(arguments: argparse.Namespace) -> tuple[Layers, On | Container]:
         part = found.one()
         return found.layers, On(text, part.manifest.digest, part.image)
 
-    return wanted.use(arguments, image, host_platform)
+    try:
+        return wanted.use(arguments, image, host_platform)
+    except UsageError as error:
+        if not error.what.startswith(f"no image {text!r}"):
+            raise
+        if all(status.container.name != text for status in listed(_store(arguments))):
+            raise
+        raise UsageError(error.what, f"a container has that name: {_AGAIN}{text}") from None
 
 
 def start(

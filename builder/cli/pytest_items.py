@@ -250,8 +250,10 @@ def image(request: pytest.FixtureRequest) -> Image:
             )
         found: Image = specs.image(names[0])
     except (BuilderError, Failed) as error:
-        pytest.fail(str(error), pytrace=False)
-    return found
+        said = str(error)
+    else:
+        return found
+    pytest.fail(said, pytrace=False)  # behind the error, which pytest would show again
 
 
 @pytest.fixture

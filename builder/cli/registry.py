@@ -17,7 +17,7 @@ from builder.events import Emit, Noted
 from builder.oci import media
 from builder.oci.image import Descriptor, Image, host_platform, parse_platform
 from builder.oci.index import index_of
-from builder.oci.reference import Reference, parse_reference
+from builder.oci.reference import DOCKER_HUB, Reference, parse_reference
 from builder.store.names import ImageName
 from builder.store.store import Store
 from builder.transport.registry.push import Push, PushIndex, PushResult, push_all
@@ -45,9 +45,12 @@ def push(arguments: argparse.Namespace) -> int:
 
 
 def _push(arguments: argparse.Namespace, image: Wanted) -> list[PushResult]:
-    texts = tuple(arguments.references) or (image.spec.tags if image.spec else ())
+    itself = () if image.spec else _at_registry(arguments.image)
+    texts = tuple(arguments.references) or (image.spec.tags if image.spec else itself)
     if not texts:
-        where = f"{image.spec.file} has no `tags`" if image.spec else "a reference has no tags"
+        where = f"{arguments.image!r} names no registry"
+        if image.spec:
+            where = f"{image.spec.file} has no `tags`"
         if image.spec and image.spec.stage:
             where = "a stage has no `tags`"
         raise UsageError(
@@ -60,6 +63,14 @@ def _push(arguments: argparse.Namespace, image: Wanted) -> list[PushResult]:
     pushes = [pushed(store, image.manifest, image.parts, references)]
     insecure = tuple(arguments.insecure_registry)
     return _run(store, pushes, image.emit, os.environ, insecure)
+
+
+def _at_registry(text: str) -> tuple[str, ...]:
+    """What is called by its place at a registry is pushed there."""
+    try:
+        return (text,) if parse_reference(text).registry != DOCKER_HUB else ()
+    except UsageError:
+        return ()
 
 
 def pushed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Collection
 
 from builder.errors import UsageError
@@ -19,8 +20,14 @@ def _table(text: str) -> dict[str, str]:
 
 _COMMANDS = _table("""
 start restart attach > builder run container:NAME runs one again that was kept
-exec create > builder run IMAGE COMMAND runs a command in a container
+exec > builder run container:NAME COMMAND runs one in a container that was kept, builder run IMAGE COMMAND in a new one
+create > builder run IMAGE COMMAND runs a command in a container
 stop kill > builder rm -f NAME ends a container and removes it
+pause unpause wait top stats port events > a container ends with its `builder run`; builder ps lists those that run
+rename update > builder commit NAME writes what a container holds, builder tag IMAGE NAME names an image
+volume volumes > a folder of this machine takes its place: builder run -v HOST:PATH IMAGE
+network networks > builder run --network host, none or private IMAGE
+scan scout sbom > builder report IMAGE lists its packages and files
 up down compose > several containers at once are run elsewhere: builder load IMAGE, then `docker compose`
 container containers > builder ps -a lists containers
 manifest imagetools join merge > builder index create joins images of several platforms
@@ -71,6 +78,7 @@ _OPTIONS = _table("""
 --format > --json
 --rm --force-rm --squash --compress > nothing of the kind remains: leave it out
 --add-host --memory -m --cpus --cpu-quota --ulimit --shm-size --security-opt --isolation > steps have what this process has
+--no-trunc --digests --size -s --filter --since --until > --json tells all
 --all -a > it is so without: leave it out
 --parallel --workers --max-parallelism > --jobs N
 --arch --os > --platform OS/ARCH
@@ -86,18 +94,45 @@ load restore > builder cache import NAME has a tar's files in a cache that steps
 """)
 
 _OF = {
-    "rmi": _table("-f --force > a name is given up without asking: leave it out"),
-    "images": _table("ls list > builder images lists them\n-q --quiet > --json"),
-    "run": _table(
-        "-d --detach > a container ends with the builder that runs it: builder run ... &\n"
-        "--name > --keep NAME keeps what it changes under a name\n"
-        "-p -P --publish --expose > its ports are this machine's already: leave it out\n"
-        "--mount > -v HOST:PATH[:ro], or --tmpfs PATH\n"
-        "--net > --network host, none or private\n"
-        "--privileged --cap-add --cap-drop --device --gpus > it has what a step `run` has\n"
-        "--init --hostname -h --pid --ipc --uts > leave it out"
-    ),
-    "lint": _table("--fix > what a hint says is written by hand"),
+    "rmi": _table("""
+-f --force > a name is given up without asking: leave it out
+"""),
+    "images": _table("""
+ls list > builder images lists them
+-q --quiet > --json
+"""),
+    "ps": _table("""
+-q --quiet -l -n --latest --last > --json tells all
+"""),
+    "inspect": _table("""
+-f --format > it prints JSON: a program such as jq takes a field of it
+"""),
+    "load": _table("""
+-i --input > an archive is taken by a spec as its base: `from: docker-archive:FILE`
+"""),
+    "logs": _table("""
+-f --follow > logs are of builds that ended; builder build --progress plain shows output as it comes
+--tail -n --since --until -t --timestamps > it prints lines as they were: builder logs IMAGE | tail
+"""),
+    "commit": _table("""
+-a --author -c --change -p --pause > `config` in the spec that it writes says it
+"""),
+    "run": _table("""
+-d --detach > a container ends with its `builder run`, which may be in the background: builder run ... &
+--name > --keep NAME keeps what it changes under a name
+-p -P --publish --expose > its ports are this machine's already: leave it out
+--mount > -v HOST:PATH[:ro], or --tmpfs PATH
+--net > --network host, none or private
+--privileged --cap-add --cap-drop --device --gpus > it has what a step `run` has
+--add-host --dns --dns-search --memory -m --cpus --cpu-shares --cpuset-cpus --ulimit --shm-size --pids-limit --security-opt --sysctl --cgroupns > it has what this process has: leave it out
+--volumes-from --link --network-alias > several containers at once are run elsewhere: builder load IMAGE, then `docker compose`
+--label -l --log-driver --log-opt --health-cmd --cidfile --init --hostname -h --pid --ipc --uts --userns > leave it out
+--restart > what has to run again is run elsewhere: builder load IMAGE
+--stop-timeout --stop-signal > --timeout TIME ends it; signals go to the command
+"""),  # noqa: E501
+    "lint": _table("""
+--fix > what a hint says is written by hand
+"""),
 }
 """Of one command, before the others."""
 
@@ -121,6 +156,17 @@ def no_action(prog: str, word: str) -> UsageError:
     )
 
 
+def no_value(
+    parser: argparse.ArgumentParser, option: Collection[str], value: str, argv: Collection[str]
+) -> UsageError:
+    """A value behind an option that takes none: `--all=true`, or what seems one in `-aq`. `option`
+    are its spellings."""
+    for name in option:
+        if f"{name}={value}" in argv:
+            return UsageError(f"{parser.prog} {name} takes no value", f"leave out ={value}")
+    return not_taken(parser, f"-{value}")
+
+
 def not_taken(parser: argparse.ArgumentParser, text: str) -> UsageError:
     """What a command does not take: an option, or an argument too many."""
     import difflib
@@ -130,8 +176,12 @@ def not_taken(parser: argparse.ArgumentParser, text: str) -> UsageError:
         told = own.get(text) or f"{parser.prog} --help tells how it is used"
         return UsageError(f"{parser.prog} does not take {text!r}", told)
     name = text.partition("=")[0]
-    hint = own.get(name) or _OPTIONS.get(name)
     known = [each for action in parser._actions for each in action.option_strings]
+    if name not in _OPTIONS and re.fullmatch(
+        "-[A-Za-z]{2,}", name
+    ):  # such as -dit, of which one is none
+        name = next((f"-{each}" for each in name[1:] if f"-{each}" not in known), name)
+    hint = own.get(name) or _OPTIONS.get(name)
     if not hint and (near := difflib.get_close_matches(name, known, 1)):
         hint = f"did you mean {near[0]}?"
     return UsageError(

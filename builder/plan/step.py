@@ -205,21 +205,26 @@ def steps_of(spec: ImageSpec) -> tuple[Step, ...]:
     made when no step needed it before (plan.folders). That one counts only where there is something
     to make."""
     steps = own_steps(spec)
-    later = (step.change.working_dir for step in steps if isinstance(step, ConfigStep))
-    given = [each for each in (spec.config.working_dir, *later) if each is not None]
+    setting = [
+        step
+        for step in steps
+        if isinstance(step, ConfigStep) and step.change.working_dir is not None
+    ]
+    given = (spec.config.working_dir, *(step.change.working_dir for step in setting))
     path = working_dir(*given)
     if path == "/":
         return steps
     from builder.plan.implied import Nothing
 
-    place = Place(spec.file, 1, 1)
+    place = setting[-1].place if setting else Place(spec.file, 1, 1)
     return (*steps, Nothing(place, f"working_dir {path}", "directory"))
 
 
 def step_name(step: Step) -> str:
     """The step's name, or what it does in a few words; of a Dockerfile's with its line."""
     told = shown(step.name) if step.name else step.title()
-    return f"line {step.place.line}: {told}" if is_dockerfile(step.place.file) else told
+    line = step.place.line if is_dockerfile(step.place.file) else 1
+    return f"line {line}: {told}" if line > 1 else told  # in the first no step can be
 
 
 def history(step: Step, epoch: int) -> dict[str, Any]:

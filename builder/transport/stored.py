@@ -65,7 +65,7 @@ def find_manifest(store: Store, text: str, platform: Platform | None) -> Descrip
     pushed = _pushed(store, text)
     if pushed:
         return _in_index(store, text, pushed, platform)
-    raise no_image(text, names)
+    raise no_image(text, names, to_have=True)
 
 
 def find_stored(store: Store, text: str) -> list[Descriptor]:
@@ -97,7 +97,10 @@ def by_digest(names: Mapping[ImageName, Descriptor], text: str) -> list[ImageNam
     return [name for name, blob in names.items() if blob.digest[7:].startswith(digits)]
 
 
-def no_image(text: str, names: Mapping[ImageName, Descriptor]) -> UsageError:
+def no_image(
+    text: str, names: Mapping[ImageName, Descriptor], *, to_have: bool = False
+) -> UsageError:
+    """`to_have`: whether fetching it would help."""
     for name, blob in names.items():
         if name.project and name.name == text:
             hint = f"one of {name.project} is: name it by its digest, {blob.digest[:19]}"
@@ -106,7 +109,17 @@ def no_image(text: str, names: Mapping[ImageName, Descriptor]) -> UsageError:
         return UsageError(f"several images begin with {text!r}", "give more of its digits")
     near = difflib.get_close_matches(text, [name.name for name in names], 1)
     hint = f"did you mean {near[0]!r}?" if near else "`builder images` lists what there is"
+    if to_have and not near and _may_be_pulled(text):
+        hint += f", `builder pull {text}` fetches it from its registry"
     return UsageError(f"no image {text!r} in the store", hint)
+
+
+def _may_be_pulled(text: str) -> bool:
+    try:
+        parse_reference(text)
+    except UsageError:
+        return False
+    return not _DIGITS.fullmatch(text)
 
 
 def _of_platform(

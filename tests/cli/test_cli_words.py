@@ -136,6 +136,14 @@ def test_an_option_of_another_tool_is_told(project: Any, option: str) -> None:
         (("build", "-o", "x.tar"), "write docker-archive:x.tar"),
         (("build", "-t", "a@sha256:" + "0" * 64), ""),
         (("rmi", "-f", "site"), "leave it out"),
+        (("ps", "-q"), "--json"),
+        (("ps", "-aq"), "--json"),
+        (("images", "--digests"), "--json"),
+        (("logs", "-f", "site"), "builds that ended"),
+        (("inspect", "-f", "x", "site"), "JSON"),
+        (("load", "-i", "x.tar"), "docker-archive:FILE"),
+        (("build", "--no-cache=true"), "leave out =true"),
+        (("push", "site:1"), "builder push site:1 REF"),
         (("cache", "gc", "--al"), ""),
     ],
 )
@@ -144,11 +152,44 @@ def test_a_wrong_argument_is_told_the_right_one(
 ) -> None:
     project.spec("site", COPY)
     project.file("Dockerfile", "FROM scratch\n")
+    if arguments == ("push", "site:1"):
+        project.build("site", "-t", "site:1")
     _, hint = hint_of(project, *arguments)
     assert says in hint
     sound(hint)
     if value := re.match("write (.*)$", hint):
         project.run("build", "-o", value[1])
+
+
+@pytest.mark.parametrize("command", words._OF)
+def test_an_option_that_one_command_has_elsewhere_is_told(project: Any, command: str) -> None:
+    parser = next(each for each in parsers() if each.prog == f"builder {command}")
+    for word, text in words._OF[command].items():
+        assert word not in parser._option_string_actions or word == "-h", (command, word)
+        sound(text)
+        assert str(words.not_taken(parser, word)).count(word) == 1
+
+
+@pytest.mark.parametrize("letters", ["-d", "-dit", "-itd", "-itde", "-id"])
+def test_of_letters_in_one_word_the_wrong_one_is_told(project: Any, letters: str) -> None:
+    error, hint = hint_of_run(project, letters, "site")
+    assert error == "error: builder run has no option '-d'" and hint.endswith("&")
+
+
+def test_what_run_lacks_is_told(project: Any) -> None:
+    project.spec("site", COPY)
+    project.build("site")
+    error, _ = hint_of_run(project)
+    assert error == "error: the following arguments are required: IMAGE"
+    _, hint = hint_of_run(project, "debian:12", status=125)
+    assert "`builder pull debian:12`" in hint
+    _, hint = hint_of_run(project, "sit", status=125)
+    assert hint == "did you mean 'site'?"
+
+
+def hint_of_run(project: Any, *arguments: str, status: int = 2) -> tuple[str, str]:
+    said = project.run("run", *arguments, status=status).stderr.splitlines()
+    return said[0], said[1].removeprefix("hint: ")
 
 
 def test_tag_names_the_image_in_the_store(project: Any) -> None:

@@ -385,6 +385,15 @@ def test_the_spec_stands_on_what_the_container_does(box: Project) -> None:
     other.spec("x", "from: scratch\n")
     other.store = box.store
     assert base(other, "web:1") == f"from: web:1@{digest}"
+    # which may be where no registry has it
+    shutil.copy(box.root / "busybox", other.root / "busybox")
+    other.file("Dockerfile", "FROM scratch\nCOPY busybox /bin/sh\n")
+    other.build(".", "-t", "made:1")
+    does(other, "d", "echo x > /x", "made:1")
+    said = other.run("commit", "d", "-o", "specs/d.yaml").stderr
+    assert "'made:1' was built here" in said
+    other.run(*said.split(" or builder ")[1].splitlines()[0].split())
+    assert list(other.build("d"))[-1] == "d"
 
 
 def test_it_is_told_when_the_image_is_another_by_now(box: Project) -> None:

@@ -89,6 +89,13 @@ def test_target_and_arguments(folder: Project) -> None:
     assert "no Dockerfile is named" in said
 
 
+def test_a_folder_that_is_made_for_workdir_is_of_its_line_or_none(folder: Project) -> None:
+    folder.file("Dockerfile", "FROM scratch\nENV A=b\nWORKDIR /srv\nCMD x\n")
+    assert " 1  working_dir /srv " in folder.run("plan", ".").stdout
+    folder.file("Dockerfile", "FROM scratch\nWORKDIR /srv\nCOPY Dockerfile .\nWORKDIR x\n")
+    assert "line 4: working_dir /srv/x" in folder.run("plan", ".").stdout
+
+
 def test_a_spec_goes_before_a_folder_of_its_name(folder: Project) -> None:
     folder.file("web/Dockerfile", "FROM scratch\nLABEL x=1\n")
     assert list(folder.build("web")) == ["web"]

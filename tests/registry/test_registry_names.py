@@ -72,6 +72,8 @@ def test_each_tag_gets_what_its_spec_says(
         (pushed,) = json.loads(done.stdout)["pushed"]
         digests[folder, value] = pushed["digest"]
     assert len(set(digests.values())) == 4
+    again = run("b", "push", f"{registry}/names/a:1", "--json")  # by where it is already
+    assert json.loads(again.stdout)["pushed"][0]["digest"] == digests["a", "1"]
     for (folder, value), digest in digests.items():
         reference = f"{registry}/names/{folder}:{value}"
         assert json.loads(run(folder, "inspect", reference).stdout)["digest"] == digest
