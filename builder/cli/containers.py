@@ -196,7 +196,12 @@ def changed(arguments: argparse.Namespace) -> int:
         raise fault
     store = _store(arguments)
     with store.live():
-        found = lines(Layers(store), find(store, arguments.image))
+        try:
+            container = find(store, arguments.image)
+        except UsageError as error:
+            hint = f"{error.hint}; builder diff A B compares two images"
+            raise UsageError(error.what, hint) from None
+        found = lines(Layers(store), container)
     if arguments.json:
         import json
 

@@ -103,7 +103,7 @@ def test_another_store_brings_all_of_a_layout(two: Project, tmp_path: Path) -> N
 
 
 BAD = [
-    (2, "a", "", "one image is named, expected two", "builder diff A B"),
+    (2, "a", "", "no container 'a'", "builder diff A B"),
     (2, "a", "nope", "no image 'nope' in the store", "builder images"),
     (2, "a", "oci:", "'oci:' names no image, expected oci:DIR[:TAG]", ""),
     (2, "a", "a.tar", "'a.tar' is a file, expected an image", "docker-archive:a.tar is what"),
