@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from builder.look.diff import FileChange, Pair
 _MAX_BYTES = 1 << 20  # of a file
 _MAX_ALL = 64 << 20  # of all that are compared
 _MAX_LINES = 4000  # between the first that differs and the last: comparing takes their square
+_MAX_COMPARED = 5 * _MAX_LINES**2  # squares of lines of all files
 _MAX_SHOWN = 500  # lines of one file
 _MAX_WIDTH = 500  # characters of a line
 
@@ -32,11 +33,22 @@ def text_diffs(pair: Pair, changes: Sequence[FileChange]) -> Iterator[TextDiff]:
             wanted.append(each.path)
             room -= size
     before, after = (dict(tree.read(wanted, _MAX_BYTES)) for tree in (pair.before, pair.after))
+    left = _MAX_COMPARED
+
+    def spent(lines: int) -> bool:
+        nonlocal left
+        enough = lines**2 <= left
+        left -= lines**2 if enough else 0
+        return enough
+
     for each in changed:
-        yield _text_diff(each.path, before.pop(each.path, None), after.pop(each.path, None))
+        yield _text_diff(each.path, before.pop(each.path, None), after.pop(each.path, None), spent)
 
 
-def _text_diff(path: bytes, before: bytes | None, after: bytes | None) -> TextDiff:
+def _text_diff(
+    path: bytes, before: bytes | None, after: bytes | None, spent: Callable[[int], bool]
+) -> TextDiff:
+    """`spent` says whether so many lines may be compared, too."""
     if before is None or after is None:
         return TextDiff(path, (), "too large")
     try:
@@ -48,6 +60,8 @@ def _text_diff(path: bytes, before: bytes | None, after: bytes | None) -> TextDi
     between = max(len(old), len(new)) - start - end
     if between > _MAX_LINES:
         return TextDiff(path, (), f"{between} lines between the first that differs and the last")
+    if not spent(between):
+        return TextDiff(path, (), "not compared: what differs before it has many lines")
     shown = [line[:_MAX_WIDTH] for line in _unified(old, new, start, end)]
     if len(shown) > _MAX_SHOWN:
         more = len(shown) - _MAX_SHOWN

@@ -307,3 +307,20 @@ def test_what_is_no_text_is_said(tmp_path: Path, layers: Layers, image: ImageOf)
         b"long": "9000 lines between the first that differs and the last",
     }
     assert found[b"end"][0] == ("@@ -1,2 +1,2 @@", " same", "-x", "+x (no line end)")
+
+
+def test_many_texts_end(tmp_path: Path, layers: Layers, image: ImageOf) -> None:
+    """Lines that change places take the square of their number, and an image may have thousands of
+    such files: so many are compared, the others named; small ones still are."""
+    lines = [f"{number}\n" for number in range(3900)]
+    for name, small, some in (("a", "old\n", lines), ("b", "new\n", lines[::-1])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "small").write_text(small)
+        for number in range(40):
+            (tmp_path / name / f"{number:02}").write_text("".join(some))
+    pair = Pair(layers, image(tmp_path / "a"), image(tmp_path / "b"))
+    found = list(text_diffs(pair, pair.files()))
+    assert len(found) == 41
+    left_out = [each.remark.startswith("not compared") for each in found]
+    assert left_out == [False] * 5 + [True] * 35 + [False]
+    assert found[-1].lines[1:] == ("-old", "+new")
