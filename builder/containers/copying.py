@@ -135,11 +135,14 @@ def _place(
         if target.endswith("/") and not directory:
             raise UsageError(f"the folder {target!r} is not there {where}") from None
     else:
-        if stat.S_ISDIR(os.stat(handle).st_mode):
+        mode = os.stat(handle).st_mode
+        if stat.S_ISDIR(mode):
             if (directory and content) or not own or own == "/":
                 return handle, "."
             return handle, own
         os.close(handle)
+        if not stat.S_ISREG(mode):  # /dev/null, or /dev/stdout, which is a link to a pipe
+            raise UsageError(f"{target!r} {where} is neither a file nor a folder")
         if directory:
             raise UsageError(f"{target!r} is a file {where}, and a folder is to be copied there")
         if target.endswith("/"):
@@ -165,6 +168,9 @@ def _copy(source: tuple[int, str], target: tuple[int, str], copy: Copy) -> None:
         copy.note(f"{name!r} is left out: a {'socket' if kind == stat.S_IFSOCK else 'device'}")
         return
     try:
+        found = os.stat(new, dir_fd=there, follow_symlinks=False).st_mode
+        if kind == stat.S_IFREG and (stat.S_ISCHR(found) or stat.S_ISBLK(found)):
+            raise CannotRun(f"{new!r} is a device there, and a file is to be copied")
         os.unlink(new, dir_fd=there)
     except FileNotFoundError:
         pass

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import random
+import stat
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,6 +49,21 @@ def test_holes_are_copied_as_holes(box: Box, to: str, source: str) -> None:
         file.seek(300_000_000 * 4096)
         assert file.read(20 * 4096) == busybox.read(20 * 4096)
         assert file.read(4096) == bytes(4096)
+
+
+@pytest.mark.root
+def test_a_device_is_not_replaced_by_a_file(box: Box) -> None:
+    """`/dev/null` is where somebody sends a file that is not wanted."""
+    box.call("run", "--keep", "work", "box", "sh", "-c", "echo x > /new", check=True)
+    (box.root / "devices/new").parent.mkdir()
+    device = box.root / "devices/new"
+    os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    (box.root / "link").symlink_to(device)
+    for target in ("devices/new", str(device), "link"):
+        assert "is neither a file nor a folder" in box.fails("cp", "work:/new", target, status=2)
+    assert "'new' is a device there" in box.fails("cp", "work:/new", "devices", status=1)
+    assert device.is_char_device()
+    assert (box.root / "link").is_symlink()
 
 
 BAD: list[Any] = [
