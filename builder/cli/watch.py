@@ -167,7 +167,9 @@ def _run() -> int:
             status = os.waitpid(child, 0)[1]
         except KeyboardInterrupt as error:
             interrupt = error
-            os.kill(child, signal.SIGINT)
+            # a shell's job in the background ignores interrupts, and so does what it starts
+            ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+            os.kill(child, signal.SIGTERM if ignored else signal.SIGINT)
             continue
         if interrupt:
             raise interrupt

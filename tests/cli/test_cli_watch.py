@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,6 +144,23 @@ def test_an_error_is_shown_and_it_goes_on(site: Project) -> None:
         save(site.root / "title.j2", "{{ title }}, C")
         seen.until("site sha256:")
         assert seen.stop(signal.SIGTERM) == 143
+
+
+def test_a_job_in_the_background_ends_with_its_build(site: Project) -> None:
+    """A shell has it ignore interrupts."""
+    shutil.copy("/bin/busybox", site.root)
+    site.file(
+        "specs/slow.yaml",
+        "from: scratch\nsteps:\n  - {copy: busybox, dest: /}\n"
+        "  - run: [/busybox, sh, -c, 'echo it began; /busybox sleep 600']\n    name: slow\n",
+    )
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with watching(site, "slow", "--progress", "plain") as seen:
+            seen.until("it began")
+            assert seen.stop(signal.SIGTERM) == 143
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_it_begins_with_what_cannot_be_built(site: Project) -> None:
