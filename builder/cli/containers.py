@@ -199,6 +199,8 @@ def changed(arguments: argparse.Namespace) -> int:
         try:
             container = find(store, arguments.image)
         except UsageError as error:
+            if not error.what.startswith("no container"):
+                raise
             hint = f"{error.hint}; builder diff A B compares two images"
             raise UsageError(error.what, hint) from None
         found = lines(Layers(store), container)
