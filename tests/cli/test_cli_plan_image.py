@@ -99,8 +99,8 @@ def test_a_step_that_is_built_decides_first(made: Any) -> None:
     made.spec("a", made.text.replace("content: x", "content: y").replace("l: a", "l: b"))
     found = row(made, status=3)
     assert (found["status"], found["why"]) == ("unknown", "decided after step 1 (file /x)")
-    last = made.run("plan", "a").stdout.splitlines()
-    assert last[-2].split() == ["image", "unknown", "decided", "after", "step", "1", "(file", "/x)"]
+    rows = [line.split() for line in made.run("plan", "a").stdout.splitlines()]
+    assert ["image", "unknown", "decided", "after", "step", "1", "(file", "/x)"] in rows
 
 
 def test_an_image_whose_documents_are_gone_is_built(made: Any) -> None:

@@ -127,7 +127,7 @@ def test_there_are_six_and_each_says_what_it_is() -> None:
     assert {path.parent.name for path in EXAMPLES.glob("*/builder.yaml")} == set(IMAGES)
     readme = (EXAMPLES / "README.md").read_text()
     for name in IMAGES:
-        assert f"({name}/)" in readme
+        assert f"({name}/README.md)" in readme
         assert list((EXAMPLES / name).rglob("Dockerfile"))
         says = (EXAMPLES / name / "README.md").read_text()
         assert says.startswith("# ") and "builder plan" in says

@@ -170,7 +170,8 @@ def test_a_package_that_is_not_there(on_debian: Project, repository: Repository)
         error = failed[failed.index("\nerror: ") + 1 :]
         place = rf"error: specs/x\.yaml:{5 + line}:7: step .* failed: "
         assert re.match(f"{place}{re.escape(said)}\n", error)
-        assert len(error.splitlines()) == (2 if hint else 1), error
+        # and the way to where it failed
+        assert len(error.splitlines()) == (3 if hint else 2), error
         assert hint is None or f"hint: {hint}" in error
 
 

@@ -129,7 +129,7 @@ def test_what_cannot_be_installed_is_said(on_debian: Project, index: Index) -> N
         on_debian.spec("x", text)
         error = on_debian.run("build", "x", status=1).stderr.partition("\nerror: ")[2]
         assert re.match(rf"specs/x\.yaml:{place}: step .* failed: {re.escape(said)}", error), error
-        assert f"\nhint: {hint}" in error and len(error.splitlines()) == 2
+        assert f"\nhint: {hint}" in error and len(error.splitlines()) == 3
     on_debian.spec("x", "from: scratch\nsteps: [{pip: one}]\n")
     said = on_debian.run("build", "x", status=2).stderr
     assert "pip needs python3, which the image does not have here" in said
