@@ -215,11 +215,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
     image(parser)
     parser.add_argument("other", metavar="OTHER", nargs="?", help="another one, to be beside it")
     parser.add_argument(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="the page; default: IMAGE.html",
-        default="",
+        "--output", "-o", metavar="FILE", default="", help="the page; default: IMAGE.html"
     )
 
 
@@ -240,6 +236,13 @@ def _convert(parser: argparse.ArgumentParser) -> None:
         help="apt-get lines as `apt` steps, copies without the checkout's modes and times",
     )  # fmt: skip
     target(parser)
+
+
+def _volumes(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--volume", "-v", action="append", default=[], metavar="HOST:PATH[:ro]", dest="volumes",
+        help="a folder or file of this machine",
+    )  # fmt: skip
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
@@ -267,10 +270,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--entrypoint", metavar="PROGRAM", help="instead of the image's, and without its command"
     )
-    group.add_argument(
-        "--volume", "-v", action="append", default=[], metavar="HOST:PATH[:ro]", dest="volumes",
-        help="a folder or file of this machine",
-    )  # fmt: skip
+    _volumes(group)
     group.add_argument(
         "--tmpfs", action="append", default=[], metavar="PATH[:size=SIZE]",
         help="an empty folder in memory",
@@ -312,10 +312,7 @@ def _shell(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--shell", metavar="PROGRAM", help="default: /bin/bash, else the image's")
     group.add_argument("--user", "-u", metavar="USER[:GROUP]", help="default: the next step's")
-    group.add_argument(
-        "--volume", "-v", action="append", default=[], metavar="HOST:PATH[:ro]", dest="volumes",
-        help="a folder or file of this machine",
-    )  # fmt: skip
+    _volumes(group)
     group.add_argument("--keep", metavar="NAME", help="keep what is changed, as this container")
     parser.set_defaults(no_build=False)
 

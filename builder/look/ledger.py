@@ -6,7 +6,7 @@ bytes, uncompressed; a hard link takes none of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -56,36 +56,36 @@ class Ledger(NamedTuple):
     written: tuple[int, ...]  # bytes of the files that each layer wrote
     files: tuple[int, ...]  # paths that each layer wrote
 
-    def paths(self) -> Iterator[tuple[bytes, Node]]:
-        """All that the image has but its root, folders before what is in them."""
-        waiting = [(name, node) for name, node in self.root.children.items()]
-        while waiting:
-            path, node = waiting.pop()
-            yield path, node
-            waiting += [(path + b"/" + name, each) for name, each in node.children.items()]
-
 
 def ledger(layers: Layers, image: Sequence[Layer]) -> Ledger:
     """Of these layers, bottom first. Raises as Layers.table; those in which files of one size stand
     over one another are read for the digests of these."""
-    made = _Making(layers, image)
-    for index in range(len(image)):
+    tables = [layers.table(layer) for layer in image]
+    return ledger_of(tables, lambda index, path: layers.contents(image[index]).get(path))
+
+
+def ledger_of(tables: Sequence[PathTable], digest: Callable[[int, bytes], bytes | None]) -> Ledger:
+    """Of layers by their path tables; `digest` gives that of a file of one of them."""
+    made = _Making(tables, digest)
+    for index in range(len(tables)):
         made.put(index)
     waste = tuple(sorted(made.waste, key=lambda each: (-each.size, each.path)))
     return Ledger(made.root, waste, tuple(made.written), tuple(made.files))
 
 
 class _Making:
-    def __init__(self, layers: Layers, image: Sequence[Layer]) -> None:
-        self._layers, self._image = layers, image
+    def __init__(
+        self, tables: Sequence[PathTable], digest: Callable[[int, bytes], bytes | None]
+    ) -> None:
+        self._tables, self._digest = tables, digest
         self.root = Node(Entry(b"", DIRECTORY, 0o755), -1)
         self.waste: list[Waste] = []
-        self.written = [0] * len(image)
-        self.files = [0] * len(image)
+        self.written = [0] * len(tables)
+        self.files = [0] * len(tables)
 
     def put(self, index: int) -> None:
         """The next layer. What it removes is of those below it, in whatever order it says so."""
-        table = self._layers.table(self._image[index])
+        table = self._tables[index]
         for path in table.opaque:
             folder = self._find(path)
             for name in list(folder.children) if folder else ():
@@ -95,6 +95,8 @@ class _Making:
             parent, name = self._parent_of(path)
             if parent and name in parent.children:
                 self._hide(path, parent.children.pop(name), index, How.REMOVED)
+        for path in table.implied:  # also where a layer says nothing of them but what it removes
+            self._folder(path, index)
         for number in range(len(table)):
             self._write(table, table.entry(number), index)
 
@@ -121,9 +123,7 @@ class _Making:
     def _how(self, old: Node, new: Entry, index: int) -> How:
         if old.entry.type != FILE or new.type != FILE or old.size != new.size:
             return How.WRITTEN_AGAIN
-        below, above = (
-            self._layers.contents(self._image[each]).get(new.path) for each in (old.layer, index)
-        )
+        below, above = (self._digest(each, new.path) for each in (old.layer, index))
         return How.ATTRIBUTES if below == above else How.WRITTEN_AGAIN
 
     def _hide(self, path: bytes, node: Node, index: int, how: How) -> None:
